@@ -1,0 +1,178 @@
+"""The nouns: genome, individual, outcome, evaluation."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from typing import NewType
+
+IndividualId = NewType("IndividualId", int)
+EvaluationId = NewType("EvaluationId", int)
+ProposalId = NewType("ProposalId", int)
+
+
+@dataclass(frozen=True, slots=True)
+class Genome:
+    """The source text of one artifact. Equal texts are equal genomes."""
+
+    source: str
+
+    @property
+    def sha256(self) -> str:
+        """Hex digest of the UTF-8 text: the name under which the lineage stores it."""
+        return hashlib.sha256(self.source.encode()).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One edit that a proposal makes to its first parent.
+
+    Attributes:
+        diff: normalised unified diff. hypothesis: why it should help. category: what it touches,
+            for example `constant`, `optimizer`, `attention`.
+    """
+
+    diff: str
+    hypothesis: str
+    category: str
+
+
+@dataclass(frozen=True, slots=True)
+class Individual:
+    """A genome with its descent. Without a scored outcome it is a candidate.
+
+    Attributes:
+        id: counted from 1 in order of birth within a run; founders come first.
+        parents: ids; the first is the one whose text was changed. Empty for a founder.
+        operator: name of the variation, `founder` or `inject`.
+        structure: digest of the syntax tree with its tunable constants blanked: individuals that
+            share it differ in constants only.
+        constants: the tunable constants that the text declares.
+        proposal: the proposal that it came from; 0 for founders.
+    """
+
+    id: IndividualId
+    genome: Genome
+    parents: tuple[IndividualId, ...] = ()
+    operator: str = "founder"
+    name: str = ""
+    structure: str = ""
+    constants: Mapping[str, bool | int | float | str] = field(default_factory=dict)
+    changes: tuple[Change, ...] = ()
+    proposal: ProposalId = ProposalId(0)
+    program_sha256: str = ""
+
+
+class Stage(StrEnum):
+    """Where a candidate failed."""
+
+    STARTUP = "startup"
+    TRAINING = "training"
+    HANDIN = "handin"
+    SCORING = "scoring"
+    INFRASTRUCTURE = "infrastructure"
+    """Ours, not the candidate's: a lost node, a full disk. Such an evaluation is tried again."""
+
+
+@dataclass(frozen=True, slots=True)
+class Scored:
+    """A finished evaluation. `value` is the metric as the task's evaluator computed it."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """A candidate that earned no score; stored like a score.
+
+    Attributes:
+        reason: one word for tables, such as `crash`, `out_of_memory`, `late`, `not_finite`.
+        detail: one sentence that names cause and remedy.
+    """
+
+    stage: Stage
+    reason: str
+    detail: str
+
+
+Outcome = Scored | Failed
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Any other number about an evaluation: tokens/s, steps, peak memory. Never a fitness."""
+
+    name: str
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, slots=True)
+class Comparability:
+    """What two scores must share before they may be ranked against each other."""
+
+    device: str
+    driver: str
+    torch: str
+    candidates_per_host: int
+    evaluator_sha256: str
+    data_sha256: str
+
+    @property
+    def key(self) -> str:
+        """Short digest over all fields."""
+        text = "\n".join(str(getattr(self, name)) for name in self.__slots__)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+class Purpose(StrEnum):
+    """Why an evaluation was made; only `screen` and `race` rank individuals."""
+
+    SCREEN = "screen"
+    RACE = "race"
+    CONFIRM = "confirm"
+    EXAM = "exam"
+    TRY = "try"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """An evaluation that is asked for. `id` is unique within a run."""
+
+    id: EvaluationId
+    individual: IndividualId
+    genome: Genome
+    seed: int
+    shard: str
+    purpose: Purpose
+    attempt: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Result:
+    """An evaluation that has ended.
+
+    Attributes:
+        log: bounded head and tail of what the candidate printed: untrusted text.
+        curve: (fraction of the budget, reported training loss), at most 64 points, untrusted.
+        contended: the reference workload ran more than the tolerated share off its norm.
+        host, device, sandbox: where it ran and which layers held it.
+        started_at, ended_at: UNIX seconds.
+    """
+
+    request: EvaluationId
+    outcome: Outcome
+    comparability: Comparability
+    measurements: tuple[Measurement, ...] = ()
+    log: str = ""
+    curve: tuple[tuple[float, float], ...] = ()
+    contended: bool = False
+    host: str = ""
+    device: str = ""
+    sandbox: tuple[str, ...] = ()
+    started_at: float = 0.0
+    ended_at: float = 0.0
+
+    def measured(self, name: str) -> float | None:
+        """Return the measurement of that name, None where there is none."""
+        return next((m.value for m in self.measurements if m.name == name), None)

@@ -1,0 +1,98 @@
+"""What is evolved, how long it trains and how it is scored: the content of a task folder."""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+
+class Direction(StrEnum):
+    """Whether a smaller or a larger metric is fitter."""
+
+    MINIMIZE = "minimize"
+    MAXIMIZE = "maximize"
+
+    def fitness(self, value: float) -> float:
+        """Return the metric as a fitness: larger is always better. The only place that knows."""
+        return -value if self is Direction.MINIMIZE else value
+
+
+class BudgetKind(StrEnum):
+    """The currency in which a candidate's training is counted."""
+
+    SECONDS = "seconds"
+    TOKENS = "tokens"
+    STEPS = "steps"
+
+
+@dataclass(frozen=True, slots=True)
+class Budget:
+    """How much training one candidate gets.
+
+    Attributes:
+        kind: the currency. Scores under `seconds` depend on the machine, others do not.
+        amount: seconds, tokens or steps.
+        room_s: seconds between the bell and the last moment at which the tensors may arrive.
+            Under `seconds` the room lies inside the budget.
+        wall_limit_s: seconds of wall clock after which training is ended whatever the currency.
+    """
+
+    kind: BudgetKind = BudgetKind.SECONDS
+    amount: float = 10.0
+    room_s: float = 0.3
+    wall_limit_s: float = 120.0
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What a candidate process tree may use; every limit ends in its death."""
+
+    memory_bytes: int = 4 << 30
+    startup_s: float = 60.0
+    scoring_s: float = 120.0
+    processes: int = 64
+    file_bytes: int = 256 << 20
+    log_bytes: int = 4 << 20
+    source_bytes: int = 128 << 10
+
+
+class EvaluatorKind(StrEnum):
+    """How a candidate becomes a number."""
+
+    MODEL = "model"
+    """Hands in an exported graph; batches, metric and probes come from the task's module."""
+    COMMAND = "command"
+    """The artifact runs, then a locked command scores what it left, in a process of its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One task folder, read and validated; `evolve/config.py` builds it from `task.toml`.
+
+    Attributes:
+        root: the folder.
+        artifact: file name under which a candidate's source lies in its directory.
+        metric: name of the number, for people.
+        evaluator: the locked file; its hash is part of every run.
+        command: for `command` tasks, the scorer's argument list with `{python}`, `{evaluator}`,
+            `{workdir}`, `{shard}` and `{seed}` filled in; it prints one JSON object with `value`.
+        shards: names of the validation shards for selection, confirmation and exam.
+        data: the data source by name or path, as the evaluator understands it; None: no data.
+        cores: processor cores per candidate. gpus: devices per candidate, 0 on a CPU machine.
+    """
+
+    name: str
+    root: Path
+    artifact: str
+    metric: str
+    direction: Direction
+    kind: EvaluatorKind
+    evaluator: Path
+    program: Path
+    seeds: tuple[Path, ...]
+    budget: Budget = field(default_factory=Budget)
+    limits: Limits = field(default_factory=Limits)
+    command: tuple[str, ...] = ()
+    shards: tuple[str, str, str] = ("selection", "confirmation", "exam")
+    data: str | None = None
+    cores: int = 1
+    gpus: float = 0.0
