@@ -1,0 +1,56 @@
+"""Which processor cores a candidate runs on: a lease per core, held across all processes.
+
+Two runs on one machine do not share a core by accident: a lease is an exclusive lock on a file
+that the system drops when its holder dies, however that happens.
+"""
+
+import contextlib
+import fcntl
+import os
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+PATIENCE_S = 60.0
+
+
+def available() -> list[int]:
+    """Return the cores that this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return sorted(os.sched_getaffinity(0))
+    return list(range(os.cpu_count() or 1))
+
+
+@contextlib.contextmanager
+def lease(count: int) -> Iterator[tuple[int, ...]]:
+    """Hold `count` cores. After a minute without free ones the rest is shared, not waited for."""
+    folder = Path(tempfile.gettempdir()) / f"evolve-cores-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    held: dict[int, int] = {}
+    deadline = time.monotonic() + PATIENCE_S
+    wanted = min(count, len(available()))
+    try:
+        while len(held) < wanted:
+            for core in available():
+                if len(held) < wanted and core not in held:
+                    _try(folder / str(core), core, held)
+            if len(held) < wanted:
+                if time.monotonic() > deadline:
+                    break
+                time.sleep(0.05)
+        spare = [core for core in available() if core not in held]
+        yield tuple(sorted([*held, *spare[: wanted - len(held)]]))
+    finally:
+        for descriptor in held.values():
+            os.close(descriptor)
+
+
+def _try(path: Path, core: int, held: dict[int, int]) -> None:
+    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+    else:
+        held[core] = descriptor

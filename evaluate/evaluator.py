@@ -1,0 +1,74 @@
+"""The task's evaluator module: the one way in which this package reaches `prepare.py`."""
+
+import importlib.util
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol, cast
+
+import numpy.typing as npt
+
+from population.errors import TaskError
+
+
+class Settings(Protocol):
+    """Sizes that belong to the prepared data."""
+
+    sequence_length: int
+    vocab_size: int
+    evaluation_batch: int
+
+
+class Evaluator(Protocol):
+    """What a model task's module provides; docs/contract.md says what each part promises."""
+
+    MINIMAL_PROGRAM: str
+
+    def data_dir(self, source: str, cache: Path) -> Path: ...  # noqa: D102
+    def prepare(self, source: str, cache: Path, progress: bool = True) -> Path: ...  # noqa: D102
+    def data_sha256(self, directory: Path) -> str: ...  # noqa: D102
+    def settings(self, directory: Path) -> Settings: ...  # noqa: D102
+    def batch_source(  # noqa: D102
+        self, directory: Path, seed: int
+    ) -> Callable[[int], npt.NDArray[Any]]: ...
+    def evaluation_rows(self, directory: Path, shard: str) -> npt.NDArray[Any]: ...  # noqa: D102
+    def metric(  # noqa: D102
+        self, log_probs: Callable[[Any], Any], directory: Path, shard: str
+    ) -> float: ...
+
+
+REQUIRED = [
+    "MINIMAL_PROGRAM",
+    "data_dir",
+    "prepare",
+    "data_sha256",
+    "settings",
+    "batch_source",
+    "evaluation_rows",
+    "metric",
+]
+
+
+def load(path: Path) -> Evaluator:
+    """Import an evaluator from its file, under a name of its own.
+
+    Raises:
+        TaskError: the file cannot be imported or lacks a part of the contract.
+    """
+    name = "evolve_task_evaluator"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise TaskError(f"{path} cannot be imported as a Python file: is it the evaluator?")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise TaskError(f"the evaluator {path} does not import: {error}") from error
+    missing = [part for part in REQUIRED if not hasattr(module, part)]
+    if missing:
+        raise TaskError(
+            f"the evaluator {path} lacks {', '.join(missing)}: docs/contract.md says what a "
+            "model task provides"
+        )
+    return cast(Evaluator, module)

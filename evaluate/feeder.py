@@ -1,0 +1,236 @@
+"""Feeds one candidate and keeps its clock.
+
+The data is the clock: no training token leaves this process before the budget starts, none after
+the bell, and the tensors must have arrived when the budget ends. The candidate's messages are
+untrusted: bounded, parsed, answered or refused.
+"""
+
+import json
+import mmap
+import os
+import socket
+import struct
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluate import wire
+from evaluate.container import MAX_GRAPH_BYTES, HandInError, parse
+from evaluate.evaluator import load
+
+MAX_BATCH_TOKENS = 1 << 26
+CURVE_POINTS = 64
+ROOM_OFF_THE_CLOCK_S = 10.0
+"""Room for the hand-in where the budget is counted in tokens or steps."""
+
+
+@dataclass(slots=True)
+class Clock:
+    """What a candidate has used, and when its bell rings.
+
+    Under `seconds` the bell rings `room_s` before the end: the step in hand and the copy of the
+    tensors must fit into that room. `billed_s` is start-up beyond what is free.
+    """
+
+    kind: str
+    amount: float
+    room_s: float
+    billed_s: float = 0.0
+    started: float | None = None
+    bell: float | None = None
+    steps: int = 0
+    tokens: int = 0
+
+    def used(self) -> float:
+        """Return what is used up, in the budget's own currency."""
+        if self.kind == "steps":
+            return float(self.steps)
+        if self.kind == "tokens":
+            return float(self.tokens)
+        return self.billed_s + self.elapsed_s()
+
+    def elapsed_s(self) -> float:
+        """Return seconds since the first batch was asked for."""
+        return 0.0 if self.started is None else time.monotonic() - self.started
+
+    def progress(self) -> float:
+        """Return the share of the training that is over, 1 at the bell."""
+        whole = self.amount - self.room_s if self.kind == "seconds" else self.amount
+        return min(1.0, self.used() / whole)
+
+    def late(self) -> bool:
+        """Whether tensors that arrive now are late."""
+        if self.kind == "seconds":
+            return self.used() > self.amount
+        return self.bell is not None and time.monotonic() - self.bell > ROOM_OFF_THE_CLOCK_S
+
+
+@dataclass(slots=True)
+class Feeder:
+    """Serves one candidate over `candidate`, tells `trial` what happens."""
+
+    candidate: socket.socket
+    trial: socket.socket
+    spec: dict[str, Any]
+    clock: Clock
+    curve: list[tuple[float, float]] = field(default_factory=list)
+    stride: int = 1
+    reports: int = 0
+    graph: int | None = None
+    memory: int | None = None
+    forked_at: float = 0.0
+
+    def serve(self) -> None:
+        """Answer the candidate until it delivers, breaks a rule or goes away."""
+        evaluator = load(Path(self.spec["evaluator"]))
+        directory = Path(self.spec["data"])
+        settings = evaluator.settings(directory)
+        source = evaluator.batch_source(directory, self.spec["seed"])
+        width = settings.sequence_length + 1
+        ahead = source(1)
+        hello = {
+            "sequence_length": settings.sequence_length,
+            "vocab_size": settings.vocab_size,
+            "evaluation_batch": settings.evaluation_batch,
+            "device": self.spec["device"],
+            "seed": self.spec["seed"],
+            "budget": {"kind": self.clock.kind, "amount": self.clock.amount},
+            "dtype": ahead.dtype.str,
+        }
+        wire.send(self.candidate, b"H", json.dumps(hello).encode())
+        ready: Any = None
+        while True:
+            kind, payload, _ = wire.receive(self.candidate, MAX_GRAPH_BYTES)
+            if kind == b"B":
+                rows = _rows(payload, width)
+                if self._bell():
+                    wire.send(self.candidate, b"E")
+                    continue
+                if ready is None or len(ready) != rows:
+                    ready = source(rows)
+                head = struct.pack("<d", self.clock.progress())
+                self.clock.steps += 1
+                self.clock.tokens += rows * (width - 1)
+                wire.send(self.candidate, b"X", head + ready.tobytes())
+                ready = source(rows)
+            elif kind == b"L":
+                self._report(payload)
+            elif kind == b"G":
+                self._register(payload)
+            elif kind == b"D":
+                self._delivered()
+                return
+            else:
+                raise HandInError(f"the candidate sent a message of unknown kind {kind!r}")
+
+    def _bell(self) -> bool:
+        """Start the clock at the first batch; return whether the bell has rung."""
+        if self.clock.started is None:
+            startup_s = time.monotonic() - self.forked_at
+            allowance = self.spec["startup_allowance_s"]
+            if allowance is not None and self.clock.kind == "seconds":
+                self.clock.billed_s = max(0.0, startup_s - allowance)
+            self.clock.started = time.monotonic()
+            wire.send_event(self.trial, event="started", startup_s=startup_s)
+        if self.clock.bell is None and self.clock.progress() >= 1.0:
+            self.clock.bell = time.monotonic()
+            wire.send_event(self.trial, event="bell")
+        return self.clock.bell is not None
+
+    def _report(self, payload: bytes) -> None:
+        """Keep at most a few points of the reported loss, evenly spread."""
+        if len(payload) != 8:
+            raise HandInError("a report is one float64")
+        (loss,) = struct.unpack("<d", payload)
+        if self.reports % self.stride == 0:
+            self.curve.append((round(self.clock.progress(), 4), loss))
+            if len(self.curve) > CURVE_POINTS:
+                self.curve = self.curve[::2]
+                self.stride *= 2
+        self.reports += 1
+
+    def _register(self, payload: bytes) -> None:
+        """Check a graph at once, so that a refusal costs no training, and lend the memory."""
+        if self.clock.bell is not None:
+            raise HandInError("the model was registered after the bell: register it before")
+        try:
+            container = parse(payload, max_tensor_bytes=self.spec["max_tensor_bytes"])
+        except HandInError as error:
+            wire.send_event(self.trial, event="refused", detail=str(error))
+            wire.send(self.candidate, b"R", str(error).encode())
+            return
+        for old in (self.graph, self.memory):
+            if old is not None:
+                os.close(old)
+        self.graph = wire.anonymous_file("graph")
+        _write_all(self.graph, payload)
+        self.memory = wire.anonymous_file("tensors")
+        os.ftruncate(self.memory, container.size)
+        answer = json.dumps({"bytes": container.size}).encode()
+        wire.send(self.candidate, b"M", answer, [self.memory])
+        wire.send_event(self.trial, event="registered", bytes=container.size)
+
+    def _delivered(self) -> None:
+        late, used = self.clock.late(), self.clock.used()
+        if self.graph is None or self.memory is None:
+            raise HandInError("the model was delivered before it was registered")
+        if self.clock.bell is None:
+            self.clock.bell = time.monotonic()
+        wire.send_event(
+            self.trial,
+            fds=[self.graph, self.memory],
+            event="delivered",
+            late=late,
+            used=used,
+            handin_s=time.monotonic() - self.clock.bell,
+            train_s=self.clock.elapsed_s(),
+            billed_s=self.clock.billed_s,
+            steps=self.clock.steps,
+            tokens=self.clock.tokens,
+            curve=self.curve,
+        )
+
+
+def _rows(payload: bytes, width: int) -> int:
+    try:
+        rows = json.loads(payload)["rows"]
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
+        raise HandInError("a request for a batch was malformed") from error
+    if type(rows) is not int or not rows >= 1 or rows * width > MAX_BATCH_TOKENS:
+        raise HandInError(f"a batch of {rows!r} rows was asked for: 1 to {MAX_BATCH_TOKENS} tokens")
+    return rows
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    view = memoryview(data)
+    while view:
+        view = view[os.write(descriptor, view) :]
+
+
+def memory_bytes(descriptor: int) -> bytes:
+    """Return the content of an anonymous memory file."""
+    size = os.fstat(descriptor).st_size
+    if size == 0:
+        return b""
+    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as view:
+        return view[:]
+
+
+def main(spec: dict[str, Any], candidate: int, trial: int) -> None:
+    """Run in a process of its own. Ends after the hand-in or the first broken rule."""
+    clock = Clock(spec["budget"]["kind"], spec["budget"]["amount"], spec["budget"]["room_s"])
+    feeder = Feeder(
+        socket.socket(fileno=candidate),
+        socket.socket(fileno=trial),
+        spec,
+        clock,
+        forked_at=spec["forked_at"],
+    )
+    try:
+        feeder.serve()
+    except (HandInError, wire.OversizedError) as error:
+        wire.send_event(feeder.trial, event="broken", detail=str(error))
+    except wire.ClosedError:
+        started = clock.started is not None
+        wire.send_event(feeder.trial, event="gone", started=started, rung=clock.bell is not None)

@@ -1,0 +1,174 @@
+"""Trials on Ray: one task per evaluation, one candidate per device, nothing lost with a node."""
+
+import logging
+import os
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import ray
+from ray.exceptions import GetTimeoutError, RayError
+
+from evaluate import cores
+from evaluate.evaluator import load
+from evaluate.spec import TrialSpec, trial_spec
+from evaluate.trial import run_trial
+from population.errors import EvolveError, PoolError
+from population.individual import (
+    Comparability,
+    EvaluationId,
+    Failed,
+    Request,
+    Result,
+    Stage,
+)
+from population.task import EvaluatorKind, Task
+
+CONNECT_PATIENCE_S = 30.0
+REFRESH_S = 15.0
+OBJECT_STORE_BYTES = 128 << 20
+
+
+@ray.remote(max_retries=0)  # type: ignore[untyped-decorator]  # Ray ships no types
+def _evaluate(spec: TrialSpec) -> Result:
+    """One trial in a Ray worker. A machine at fault is a Failed outcome of stage infrastructure."""
+    try:
+        return run_trial(spec)
+    except (EvolveError, OSError) as error:
+        return lost(spec.request.id, "machine", f"{platform.node()}: {error}")
+
+
+def lost(request: EvaluationId, reason: str, detail: str) -> Result:
+    """Return the result of an evaluation that our side lost; it is tried again."""
+    nowhere = Comparability("", "", "", 0, "", "")
+    return Result(request, Failed(Stage.INFRASTRUCTURE, reason, detail), nowhere)
+
+
+class RayPool:
+    """The Evaluation port on Ray: local by default, a cluster by address.
+
+    Args:
+        data: directory of the prepared data, the same path on every node; None without data.
+        device: `cpu` or `cuda`.
+        slots: candidates at once on this machine; None: one per device, on the processor one per
+            `task.cores` cores. Ignored with an address, where the cluster's resources decide.
+        address: of a running Ray cluster, `auto` for the one of this machine.
+
+    Raises:
+        PoolError: Ray does not answer, or no node has what one candidate needs.
+    """
+
+    def __init__(
+        self, task: Task, data: Path | None, *, device: str, slots: int | None, address: str | None
+    ) -> None:
+        self._task, self._data, self._device = task, data, device
+        self._data_sha256 = ""
+        if data is not None and task.kind is EvaluatorKind.MODEL:
+            self._data_sha256 = load(task.evaluator).data_sha256(data)
+        self._gpus = (task.gpus or 1.0) if device == "cuda" else 0.0
+        self._requests: dict[Any, EvaluationId] = {}
+        self._fixed = None if address else slots or self._local_slots()
+        self._slots, self._refreshed = 0, 0.0
+        _connect(address, None if self._fixed is None else self._fixed * task.cores)
+        self._slots = self._count_slots()
+        if self._slots == 0:
+            self.close()
+            raise PoolError(
+                f"no node offers what one candidate needs ({task.cores} cores, {self._gpus:g} "
+                f"GPUs): Ray has {ray_resources()}; lower `cores` in task.toml or add a node"
+            )
+
+    def _local_slots(self) -> int:
+        if self._device == "cuda":
+            import torch
+
+            return int(torch.cuda.device_count() / self._gpus)
+        return max(1, len(cores.available()) // self._task.cores)
+
+    @property
+    def slots(self) -> int:
+        """How many candidates train at once; follows the cluster's nodes."""
+        if self._fixed is None and time.monotonic() - self._refreshed > REFRESH_S:
+            self._slots = self._count_slots()
+        return self._slots
+
+    def _count_slots(self) -> int:
+        self._refreshed = time.monotonic()
+        total = 0
+        for node in ray.nodes():
+            if node["Alive"]:
+                offered = node["Resources"]
+                fits = offered.get("CPU", 0.0) // self._task.cores
+                if self._gpus:
+                    fits = min(fits, offered.get("GPU", 0.0) // self._gpus)
+                total += int(fits)
+        return total if self._fixed is None else min(total, self._fixed)
+
+    def submit(self, request: Request) -> None:
+        """Start one evaluation."""
+        spec = trial_spec(
+            self._task,
+            request,
+            data=self._data,
+            data_sha256=self._data_sha256,
+            device=self._device,
+            slots=self._slots,
+        )
+        remote = _evaluate.options(num_cpus=self._task.cores, num_gpus=self._gpus)
+        self._requests[remote.remote(spec)] = request.id
+
+    def wait(self, timeout_s: float) -> list[Result]:
+        """Return what has ended; see the port's contract."""
+        if not self._requests:
+            return []
+        if not ray.is_initialized():
+            raise PoolError("the connection to Ray is gone: start the run again to go on")
+        pending = list(self._requests)
+        first, _ = ray.wait(pending, num_returns=1, timeout=timeout_s)
+        if not first:
+            return []
+        ready, _ = ray.wait(pending, num_returns=len(pending), timeout=0)
+        return [self._collect(reference) for reference in ready]
+
+    def _collect(self, reference: Any) -> Result:
+        request = self._requests.pop(reference)
+        try:
+            result: Result = ray.get(reference, timeout=CONNECT_PATIENCE_S)
+        except (RayError, GetTimeoutError) as error:
+            return lost(request, "worker_lost", f"{type(error).__name__}: {str(error)[:500]}")
+        return result
+
+    def close(self) -> None:
+        """Let go of Ray; what still trains is ended with its workers."""
+        for reference in self._requests:
+            ray.cancel(reference, force=True)
+        self._requests.clear()
+        ray.shutdown()
+
+
+def ray_resources() -> dict[str, float]:
+    """Return what the cluster offers, for messages."""
+    return {k: v for k, v in ray.cluster_resources().items() if k in ("CPU", "GPU")}
+
+
+def _connect(address: str | None, local_cpus: int | None) -> None:
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
+    if address is None:
+        options |= {
+            "num_cpus": local_cpus,
+            "include_dashboard": False,
+            "object_store_memory": OBJECT_STORE_BYTES,
+        }
+    else:
+        options["address"] = address
+    try:
+        ray.init(**options)
+    except (ConnectionError, RayError, RuntimeError, ValueError, TimeoutError) as error:
+        where = f"the Ray cluster at {address}" if address else "a local Ray"
+        raise PoolError(
+            f"{where} does not answer: {str(error)[:300]}; check the address with `ray status`, "
+            "or leave --address out to train on this machine"
+        ) from error

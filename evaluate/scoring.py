@@ -1,0 +1,163 @@
+"""From a hand-in to its score, in a jailed process of its own; the candidate is dead by now."""
+
+import json
+import math
+import os
+import socket
+import sys
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from evaluate import wire
+from evaluate.sandbox import Jail
+from evaluate.spec import MAX_TENSOR_BYTES, TrialSpec
+from evaluate.tail import Tail
+from evaluate.training import diagnose, jail_data
+from evaluate.warm import Warm
+from population.individual import Failed, Measurement, Outcome, Scored, Stage
+
+SCORER_MEMORY_BYTES = 16 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Scores the hand-ins of one trial.
+
+    Attributes:
+        jail: like the candidate's, with another directory to write to.
+        evaluator: this trial's trusted copy of the task's file.
+        handed_in: the candidate's directory, which a scoring command may read.
+    """
+
+    spec: TrialSpec
+    warm: Warm
+    jail: Jail
+    evaluator: Path
+    handed_in: Path
+
+    def model(self, graph: int, tensors: int) -> tuple[Outcome, list[Measurement], str]:
+        """Score a graph and its tensors; returns the outcome, measurements and the log."""
+        readable = (*self.jail.readable, str(self.evaluator), str(self.spec.data))
+        memory = None if self.jail.memory_bytes is None else SCORER_MEMORY_BYTES
+        spec = {
+            "jail": jail_data(replace(self.jail, readable=readable, memory_bytes=memory)),
+            "evaluator": str(self.evaluator),
+            "data": self.spec.data,
+            "shard": self.spec.request.shard,
+            "device": self.spec.device,
+            "max_tensor_bytes": MAX_TENSOR_BYTES,
+        }
+        ours, theirs = socket.socketpair()
+        log_read, log_write = log_pipe()
+        number = self.warm.fork("scorer", spec, [theirs.fileno(), graph, tensors, log_write])
+        theirs.close()
+        os.close(log_write)
+        log = Tail(log_read)
+        deadline = time.monotonic() + self.spec.limits.scoring_s
+        try:
+            answer = self._answer(ours, log, deadline)
+        finally:
+            self.warm.kill(number) if number not in self.warm.exits else None
+            ended = self.warm.wait(number, 15.0)
+            log.drain()
+            ours.close()
+            os.close(log_read)
+        if answer is None and ended is not None and time.monotonic() < deadline:
+            return replace(diagnose(Stage.SCORING, ended, log.text(), None)), [], log.text()
+        return outcome_of(answer, self.spec.limits.scoring_s), _measured(answer), log.text()
+
+    def _answer(self, ours: socket.socket, log: Tail, deadline: float) -> dict[str, object] | None:
+        while time.monotonic() < deadline:
+            ready = wire.readable([ours, *([log.descriptor] if log.open else [])], 1.0)
+            if log.descriptor in ready:
+                log.drain()
+            if ours in ready:
+                try:
+                    return wire.receive_event(ours)[0]
+                except wire.ClosedError:
+                    return None
+        return None
+
+    def command(self) -> tuple[Outcome, list[Measurement], str]:
+        """Run the task's command over what the candidate left; its last line is JSON."""
+        fill = {
+            "python": sys.executable,
+            "evaluator": str(self.evaluator),
+            "workdir": str(self.handed_in),
+            "shard": self.spec.request.shard,
+            "seed": str(self.spec.request.seed),
+        }
+        argv = [part.format(**fill) for part in self.spec.command]
+        readable = (*self.jail.readable, str(self.evaluator), str(self.handed_in))
+        out_read, out_write = log_pipe()
+        log_read, log_write = log_pipe()
+        spec = {"jail": jail_data(replace(self.jail, readable=readable)), "argv": argv}
+        number = self.warm.fork("command", spec, [out_write, log_write])
+        os.close(out_write)
+        os.close(log_write)
+        out, log = Tail(out_read), Tail(log_read)
+        deadline = time.monotonic() + self.spec.limits.scoring_s
+        while number not in self.warm.exits and time.monotonic() < deadline:
+            sources = [self.warm.control, *(t.descriptor for t in (out, log) if t.open)]
+            wire.readable(sources, 1.0)
+            out.drain()
+            log.drain()
+            self.warm.poll(0.0)
+        late = number not in self.warm.exits
+        if late:
+            self.warm.kill(number)
+        ended = self.warm.wait(number, 15.0)
+        out.drain()
+        log.drain()
+        os.close(out_read)
+        os.close(log_read)
+        if late:
+            return outcome_of(None, self.spec.limits.scoring_s), [], log.text()
+        if ended is not None and ended.code != 0:
+            return diagnose(Stage.SCORING, ended, log.text(), None), [], log.text()
+        return outcome_of(_last_json(out.text()), 0.0), [], log.text()
+
+
+def log_pipe() -> tuple[int, int]:
+    """Return (read, write) ends of a pipe whose reading end does not block."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    return read, write
+
+
+def outcome_of(answer: dict[str, object] | None, limit_s: float) -> Outcome:
+    """Turn a scorer's answer into an outcome; None: there was none in time."""
+    if answer is None:
+        return Failed(
+            Stage.SCORING,
+            "scoring_limit",
+            f"could not be scored within {limit_s:g} s: the evaluation forward is too slow",
+        )
+    if "reason" in answer:
+        return Failed(Stage.SCORING, str(answer["reason"]), str(answer.get("detail", "")))
+    value = answer.get("value")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+        return Failed(Stage.SCORING, "not_finite", f"the score {value!r} is not a finite number")
+    return Scored(float(value))
+
+
+def _measured(answer: dict[str, object] | None) -> list[Measurement]:
+    units = {"score_s": "s", "forwards": "1", "detectable_share": "1", "parameters": "1"}
+    found = answer or {}
+    return [
+        Measurement(name, float(value), unit)
+        for name, unit in units.items()
+        if isinstance(value := found.get(name), int | float)
+    ]
+
+
+def _last_json(text: str) -> dict[str, object]:
+    lines = [line for line in text.splitlines() if line.strip()]
+    try:
+        answer = json.loads(lines[-1]) if lines else None
+    except ValueError:
+        answer = None
+    if isinstance(answer, dict):
+        return answer
+    return {"reason": "no_score", "detail": 'the scoring command printed no {"value": ...} line'}

@@ -1,0 +1,67 @@
+"""All that a worker needs to know about one trial: plain data that travels through Ray."""
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+from population.individual import Request
+from population.task import Budget, EvaluatorKind, Limits, Task
+
+MAX_TENSOR_BYTES = 8 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class TrialSpec:
+    """One evaluation of one source.
+
+    Attributes:
+        evaluator_source: text of the locked file; each trial gets its own copy of it.
+        data: directory of the prepared data on the worker's machine, None for tasks without.
+        device: `cpu`, `cuda`, ...; candidates_per_host: slots of that machine.
+    """
+
+    request: Request
+    artifact: str
+    kind: EvaluatorKind
+    evaluator_name: str
+    evaluator_source: str
+    command: tuple[str, ...]
+    data: str | None
+    data_sha256: str
+    device: str
+    cores: int
+    candidates_per_host: int
+    budget: Budget
+    limits: Limits
+
+    @property
+    def evaluator_sha256(self) -> str:
+        """Hex digest of the evaluator's text."""
+        return hashlib.sha256(self.evaluator_source.encode()).hexdigest()
+
+
+def trial_spec(
+    task: Task,
+    request: Request,
+    *,
+    data: Path | None,
+    data_sha256: str,
+    device: str,
+    slots: int,
+) -> TrialSpec:
+    """Return the trial of `request` under `task`."""
+    return TrialSpec(
+        request=request,
+        artifact=task.artifact,
+        kind=task.kind,
+        evaluator_name=task.evaluator.name,
+        evaluator_source=task.evaluator.read_text(),
+        command=task.command,
+        data=None if data is None else str(data),
+        data_sha256=data_sha256,
+        device=device,
+        cores=task.cores,
+        candidates_per_host=slots,
+        budget=task.budget,
+        limits=task.limits,
+    )

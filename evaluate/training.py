@@ -1,0 +1,262 @@
+"""Runs one candidate until it hands in or fails; nothing of it lives afterwards."""
+
+import os
+import re
+import socket
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluate import wire
+from evaluate.sandbox import Jail
+from evaluate.spec import MAX_TENSOR_BYTES, TrialSpec
+from evaluate.tail import Tail
+from evaluate.warm import Exit, Warm
+from population.errors import EvolveError
+from population.individual import Failed, Measurement, Stage
+from population.task import BudgetKind, EvaluatorKind
+
+KILL_PATIENCE_S = 15.0
+GRACE_S = 2.0
+"""Wall clock beyond the budget after which a candidate that is still silent is ended."""
+
+
+class TreeSurvivedError(EvolveError):
+    """A killed process tree is still alive: this machine is not safe to go on with."""
+
+
+@dataclass(slots=True)
+class Training:
+    """The state of one candidate's run. `events` fills from the feeder."""
+
+    spec: TrialSpec
+    warm: Warm
+    jail: Jail
+    evaluator: Path
+    log: Tail
+    startup_allowance_s: float | None
+    began: float = 0.0
+    events: dict[str, dict[str, Any]] = field(default_factory=dict)
+    descriptors: list[int] = field(default_factory=list)
+    failure: Failed | None = None
+    exit: Exit | None = None
+
+    def run(self, log: int) -> Failed | None:
+        """Train the candidate; afterwards its process tree is gone. Returns None on a hand-in.
+
+        Args:
+            log: the end of the log's pipe that the candidate writes to; closed here.
+        """
+        pairs: list[socket.socket] = []
+        self.began = time.monotonic()
+        forked: list[int] = []
+        feed: socket.socket | None = None
+        connection: list[int] = []
+        if self.spec.kind is EvaluatorKind.MODEL:
+            pairs = [*socket.socketpair(), *socket.socketpair()]
+            ours, theirs, feed, feeder_end = pairs
+            ends = [theirs.fileno(), feeder_end.fileno()]
+            forked.append(self.warm.fork("feeder", self._feeder_spec(), ends))
+            connection = [ours.fileno()]
+        spec = {
+            "jail": jail_data(self.jail),
+            "artifact": self.spec.artifact,
+            "seed": self.spec.request.seed,
+        }
+        candidate = self.warm.fork("candidate", spec, [*connection, log])
+        forked.append(candidate)
+        os.close(log)
+        for end in pairs:
+            if end is not feed:
+                end.close()
+        try:
+            self._watch(candidate, feed)
+        finally:
+            self._end(forked)
+            self.exit = self.warm.exits.get(candidate)
+            if feed is not None:
+                self._read_events(feed, 0.0)
+                feed.close()
+        return self._judge()
+
+    def _feeder_spec(self) -> dict[str, Any]:
+        budget = self.spec.budget
+        return {
+            "evaluator": str(self.evaluator),
+            "data": self.spec.data,
+            "device": self.spec.device,
+            "seed": self.spec.request.seed,
+            "forked_at": self.began,
+            "budget": {"kind": str(budget.kind), "amount": budget.amount, "room_s": budget.room_s},
+            "startup_allowance_s": self.startup_allowance_s,
+            "max_tensor_bytes": MAX_TENSOR_BYTES,
+        }
+
+    def _watch(self, candidate: int, feed: socket.socket | None) -> None:
+        """Wait for the hand-in, the candidate's end or the first limit."""
+        while self.failure is None and "delivered" not in self.events:
+            sources: list[Any] = [self.warm.control]
+            if self.log.open:
+                sources.append(self.log.descriptor)
+            if feed is not None and not self._feeder_done():
+                sources.append(feed)
+            ready = wire.readable(sources, 0.1)
+            if self.log.descriptor in ready:
+                self.log.drain()
+            if feed in ready and feed is not None:
+                self._read_events(feed, 0.0)
+            self.warm.poll(0.0)
+            if candidate in self.warm.exits:
+                if feed is not None and not self._feeder_done():
+                    self._read_events(feed, 1.0)
+                return
+            if "broken" in self.events:
+                return
+            self.failure = self._limit()
+
+    def _feeder_done(self) -> bool:
+        return not self.events.keys().isdisjoint({"delivered", "broken", "gone", "closed"})
+
+    def _read_events(self, feed: socket.socket, timeout_s: float) -> None:
+        while not self._feeder_done() and wire.readable([feed], timeout_s):
+            try:
+                event, fds = wire.receive_event(feed, max_fds=2)
+            except wire.ClosedError:
+                self.events["closed"] = {}
+                return
+            self.descriptors += fds
+            event["at"] = time.monotonic()
+            self.events[event["event"]] = event
+
+    def _limit(self) -> Failed | None:
+        """Return which limit is passed now, None while all hold."""
+        limits, budget, now = self.spec.limits, self.spec.budget, time.monotonic()
+        if self.log.total > limits.log_bytes:
+            return Failed(self._stage(), "log_limit", f"printed more than {limits.log_bytes} bytes")
+        if self.spec.kind is EvaluatorKind.COMMAND:
+            if now - self.began > budget.amount:
+                return Failed(
+                    Stage.TRAINING, "timeout", f"did not end within its {budget.amount:g} s"
+                )
+            return None
+        started = self.events.get("started")
+        if started is None:
+            if now - self.began > limits.startup_s:
+                return Failed(
+                    Stage.STARTUP,
+                    "startup_limit",
+                    f"asked for no batch within {limits.startup_s:g} s: shorten what comes before "
+                    "run.batches()",
+                )
+            return None
+        wall = budget.wall_limit_s
+        if budget.kind is BudgetKind.SECONDS:
+            wall = budget.amount + GRACE_S
+        if now - started["at"] > wall:
+            return self._late()
+        return None
+
+    def _late(self) -> Failed:
+        if "bell" in self.events:
+            return Failed(
+                Stage.HANDIN,
+                "late",
+                f"the bell rang and nothing arrived within {self.spec.budget.room_s:g} s: call "
+                "run.deliver(model) right after the loop",
+            )
+        return Failed(
+            Stage.TRAINING,
+            "hang",
+            "asked for no further batch until its time was over: a step takes too long (use a "
+            "smaller batch) or the program waits for something",
+        )
+
+    def _stage(self) -> Stage:
+        if "bell" in self.events:
+            return Stage.HANDIN
+        return Stage.TRAINING if "started" in self.events else Stage.STARTUP
+
+    def _end(self, forked: list[int]) -> None:
+        """Kill what is left and see it gone."""
+        for number in forked:
+            if number not in self.warm.exits:
+                self.warm.kill(number)
+        for number in forked:
+            if self.warm.wait(number, KILL_PATIENCE_S) is None:
+                raise TreeSurvivedError(
+                    f"a process of evaluation {self.spec.request.id} outlived SIGKILL by "
+                    f"{KILL_PATIENCE_S:g} s: look for it with ps, then start the run again"
+                )
+        self.log.drain()
+
+    def _judge(self) -> Failed | None:
+        if self.failure is not None:
+            return self.failure
+        delivered = self.events.get("delivered")
+        if delivered is not None:
+            if not delivered["late"]:
+                return None
+            return Failed(
+                Stage.HANDIN,
+                "late",
+                f"the tensors arrived after {delivered['used']:.2f} of "
+                f"{self.spec.budget.amount:g} {self.spec.budget.kind}: the step in hand and the "
+                f"copy must fit into {self.spec.budget.room_s:g} s; use a smaller batch or model",
+            )
+        if "broken" in self.events:
+            return Failed(self._stage(), "protocol", self.events["broken"]["detail"])
+        assert self.exit is not None
+        if self.spec.kind is EvaluatorKind.COMMAND and self.exit.code == 0:
+            return None
+        return diagnose(self._stage(), self.exit, self.log.text(), self.events.get("refused"))
+
+    def measurements(self) -> list[Measurement]:
+        """Return what was measured about the training, whether it succeeded or not."""
+        rows = []
+        if self.exit is not None:
+            rows += [
+                Measurement("cpu_s", self.exit.cpu_s, "s"),
+                Measurement("peak_memory_bytes", self.exit.peak_rss_bytes, "B"),
+            ]
+        if "started" in self.events:
+            rows.append(Measurement("startup_s", self.events["started"]["startup_s"], "s"))
+        delivered = self.events.get("delivered")
+        if delivered is not None:
+            units = {"train_s": "s", "handin_s": "s", "billed_s": "s", "steps": "1", "tokens": "1"}
+            rows += [Measurement(name, delivered[name], unit) for name, unit in units.items()]
+            speed = delivered["tokens"] / max(delivered["train_s"], 1e-9)
+            rows.append(Measurement("tokens_per_s", speed, "1/s"))
+        return rows
+
+
+def jail_data(jail: Jail) -> dict[str, Any]:
+    """Return a jail as plain data, for the way to the forked process."""
+    return {name: getattr(jail, name) for name in jail.__slots__}
+
+
+OUT_OF_MEMORY = re.compile(
+    r"MemoryError|OutOfMemoryError|out of memory|can't allocate memory", re.IGNORECASE
+)
+SIGKILL_CODES = (137, -9 & 0xFF)
+
+
+def diagnose(stage: Stage, end: Exit, log: str, refused: dict[str, Any] | None) -> Failed:
+    """Say why a candidate ended without a hand-in, from its exit code and what it printed."""
+    lines = [line for line in log.strip().splitlines() if line.strip()]
+    last = lines[-1].strip()[:500] if lines else ""
+    if end.code == 99 or OUT_OF_MEMORY.search("\n".join(lines[-8:])):
+        return Failed(stage, "out_of_memory", f"needs more memory than it may use: {last}")
+    if end.code in SIGKILL_CODES:
+        return Failed(
+            stage, "killed", "the system killed it, most likely for memory: use less of it"
+        )
+    if refused is not None:
+        return Failed(Stage.HANDIN, "refused", refused["detail"])
+    if "HandInRefused" in last:
+        return Failed(Stage.HANDIN, "refused", last.partition("HandInRefused: ")[2] or last)
+    if end.code == 0:
+        return Failed(stage, "no_handin", "ended without run.deliver(model): nothing was handed in")
+    if "SyntaxError" in last or "IndentationError" in last:
+        return Failed(stage, "syntax", last)
+    return Failed(stage, "crash", last or f"ended with exit code {end.code} and printed nothing")

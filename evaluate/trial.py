@@ -1,0 +1,238 @@
+"""One candidate, from its source to its outcome, on leased cores of this machine."""
+
+import contextlib
+import hashlib
+import importlib.metadata
+import os
+import platform
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+from evaluate import wire
+from evaluate.cores import lease
+from evaluate.evaluator import load
+from evaluate.sandbox import Jail, owner, probe
+from evaluate.scoring import Judge, log_pipe
+from evaluate.spec import TrialSpec
+from evaluate.tail import Tail
+from evaluate.training import Training
+from evaluate.warm import Warm, environment
+from population.individual import (
+    Comparability,
+    EvaluationId,
+    Failed,
+    Genome,
+    Measurement,
+    Outcome,
+    Result,
+    Stage,
+)
+from population.task import Budget, BudgetKind, EvaluatorKind
+
+STARTUP_MARGIN = 1.25
+"""Free start-up is what the minimal program needed, times this: start-up times vary too."""
+
+
+@cache
+def warm_process(threads: int) -> Warm:
+    """Return this process's warm process; it ends with this process."""
+    return Warm.start(threads)
+
+
+def run_trial(spec: TrialSpec) -> Result:
+    """Train and score one source as `spec` says; a bad candidate is a Failed outcome.
+
+    Called from one thread per process. Raises EvolveError when this machine is at fault.
+    """
+    began = time.time()
+    with lease(spec.cores) as cores:
+        warm = warm_process(len(cores) or 1)
+        allowance = _startup_allowance_s(spec, cores, warm)
+        result = _run(spec, cores, warm, allowance)
+    return replace(result, started_at=began, ended_at=time.time())
+
+
+def _run(
+    spec: TrialSpec, cores: tuple[int, ...], warm: Warm, allowance: float | None, score: bool = True
+) -> Result:
+    before = _reference_s(spec, cores, warm)
+    with _directories(spec, cores) as (jail, evaluator):
+        log_read, log_write = log_pipe()
+        log = Tail(log_read)
+        training = Training(spec, warm, jail, evaluator, log, allowance)
+        outcome: Outcome | None = training.run(log_write)
+        after = _reference_s(spec, cores, warm)
+        measurements = training.measurements()
+        remarks = ""
+        if outcome is None and score:
+            outcome, scored, remarks = _score(spec, warm, jail, evaluator, training)
+            measurements += scored
+        for descriptor in (log_read, *training.descriptors):
+            os.close(descriptor)
+        outcome = outcome or Failed(Stage.SCORING, "not_scored", "only trained")
+        outcome = _untouched(outcome, Path(jail.workdir), spec)
+    measurements += [
+        Measurement("reference_before_s", before, "s"),
+        Measurement("reference_after_s", after, "s"),
+        Measurement("reference_s", max(before, after), "s"),
+    ]
+    curve = training.events.get("delivered", {}).get("curve", [])
+    return Result(
+        request=spec.request.id,
+        outcome=outcome,
+        comparability=comparability(spec),
+        measurements=tuple(measurements),
+        log=log.text() + remarks,
+        curve=tuple((at, loss) for at, loss in curve),
+        host=platform.node(),
+        device=device_name(spec.device) + f" cores {','.join(map(str, cores))}",
+        sandbox=active_layers(),
+    )
+
+
+def _score(
+    spec: TrialSpec, warm: Warm, jail: Jail, evaluator: Path, training: Training
+) -> tuple[Outcome, list[Measurement], str]:
+    workdir = Path(jail.workdir)
+    room = workdir.with_name("scoring")
+    _own(room, jail)
+    judge = Judge(spec, warm, replace(jail, workdir=str(room)), evaluator, workdir)
+    if spec.kind is EvaluatorKind.COMMAND:
+        return judge.command()
+    graph, tensors = training.descriptors[-2:]
+    return judge.model(graph, tensors)
+
+
+@contextlib.contextmanager
+def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail, Path]]:
+    """Make the candidate's world and a trusted copy of the evaluator beside it."""
+    root = Path(tempfile.mkdtemp(prefix="evolve-trial-"))
+    try:
+        root.chmod(0o711)
+        workdir, trusted = root / "candidate", root / "trusted"
+        memory = spec.limits.memory_bytes if spec.device == "cpu" else None
+        env = environment(len(cores) or 1) | {
+            "HOME": str(workdir),
+            "TMPDIR": str(workdir),
+            "XDG_CACHE_HOME": str(workdir),
+            "TORCHINDUCTOR_CACHE_DIR": str(workdir / ".inductor"),
+        }
+        del env["PYTHONPATH"]
+        jail = Jail(
+            workdir=str(workdir),
+            cores=cores,
+            memory_bytes=memory,
+            processes=spec.limits.processes,
+            file_bytes=spec.limits.file_bytes,
+            environment=tuple(env.items()),
+            device=spec.device,
+        )
+        trusted.mkdir(mode=0o700)
+        evaluator = trusted / spec.evaluator_name
+        evaluator.write_text(spec.evaluator_source)
+        _own(workdir, jail)
+        (workdir / spec.artifact).write_text(spec.request.genome.source)
+        if spec.kind is EvaluatorKind.MODEL:
+            (workdir / spec.evaluator_name).write_text(spec.evaluator_source)
+        for file in workdir.iterdir():
+            file.chmod(0o444)
+        yield jail, evaluator
+    finally:
+        shutil.rmtree(root, ignore_errors=True)
+
+
+def _own(directory: Path, jail: Jail) -> None:
+    directory.mkdir(mode=0o700)
+    ids = owner(jail)
+    if ids is not None:
+        os.chown(directory, *ids)
+
+
+def _untouched(outcome: Outcome, workdir: Path, spec: TrialSpec) -> Outcome:
+    """Fail a candidate that changed its copy of the evaluator; only a warning sign, no more."""
+    copy = workdir / spec.evaluator_name
+    if spec.kind is not EvaluatorKind.MODEL:
+        return outcome
+    with contextlib.suppress(OSError):
+        if hashlib.sha256(copy.read_bytes()).hexdigest() == spec.evaluator_sha256:
+            return outcome
+    return Failed(Stage.TRAINING, "tampered", f"changed its read-only {spec.evaluator_name}")
+
+
+def _reference_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
+    """Return the duration of the reference workload on these cores now, in seconds."""
+    ours, theirs = socket.socketpair()
+    fields = {"cores": cores, "device": spec.device}
+    number = warm.fork("reference", fields, [theirs.fileno()])
+    theirs.close()
+    with ours:
+        event, _ = wire.receive_event(ours)
+    warm.wait(number, 10.0)
+    return float(event["seconds"])
+
+
+_allowances: dict[tuple[str, str], float] = {}
+
+
+def _startup_allowance_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float | None:
+    """Return how much start-up is free on this machine, None where none is billed.
+
+    Measured once per worker with the evaluator's own minimal program, the quicker of two.
+    """
+    if spec.kind is EvaluatorKind.COMMAND or spec.device != "cpu":
+        return None
+    key = (spec.device, spec.evaluator_sha256)
+    if key not in _allowances:
+        with _directories(spec, cores) as (_, evaluator):
+            source = load(evaluator).MINIMAL_PROGRAM
+        request = replace(spec.request, id=EvaluationId(0), genome=Genome(source))
+        probe_spec = replace(spec, request=request, budget=Budget(BudgetKind.STEPS, 1))
+        seconds = [_startup_s(probe_spec, cores, warm) for _ in range(2)]
+        _allowances[key] = STARTUP_MARGIN * min(seconds)
+    return _allowances[key]
+
+
+def _startup_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
+    result = _run(spec, cores, warm, None, score=False)
+    seconds = result.measured("startup_s")
+    if seconds is None:
+        raise RuntimeError(f"the minimal program did not start: {result.outcome}\n{result.log}")
+    return seconds
+
+
+@cache
+def active_layers() -> tuple[str, ...]:
+    """Return the names of the sandbox's layers that hold on this machine."""
+    return tuple(layer.name for layer in probe() if layer.active)
+
+
+@cache
+def device_name(device: str) -> str:
+    """Return the device kind for people and for comparability: the processor's or card's name."""
+    if device != "cpu":
+        import torch
+
+        return str(torch.cuda.get_device_name(0)) if device == "cuda" else device
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def comparability(spec: TrialSpec) -> Comparability:
+    """Return what a score of this trial may be compared under."""
+    return Comparability(
+        device=device_name(spec.device),
+        driver="",
+        torch=importlib.metadata.version("torch"),
+        candidates_per_host=spec.candidates_per_host,
+        evaluator_sha256=spec.evaluator_sha256,
+        data_sha256=spec.data_sha256,
+    )

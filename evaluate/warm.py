@@ -1,0 +1,306 @@
+"""A warm process: torch imported and exercised once, then forked for every role.
+
+    trial --control socket--> warm --fork--> candidate | feeder | scorer | reference
+
+It has one thread and an environment from an allow-list, holds no data and no keys, and ends with
+its children when its owner goes away. Forking saves the 4 s that a cold torch costs each process.
+"""
+
+import ctypes
+import gc
+import os
+import runpy
+import signal
+import socket
+import subprocess
+import sys
+import time
+import traceback
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from evaluate import wire
+from evaluate.sandbox import Jail, enter
+
+PASSED_ON = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TZ")
+PACKAGES = Path(__file__).parents[1]
+
+
+def environment(threads: int) -> dict[str, str]:
+    """Return the environment of the warm process: an allow-list, thread counts fixed."""
+    passed = {name: os.environ[name] for name in PASSED_ON if name in os.environ}
+    counts = dict.fromkeys(
+        ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads)
+    )
+    return {
+        **passed,
+        **counts,
+        "PATH": "/usr/local/bin:/usr/bin:/bin",
+        "PYTHONPATH": str(PACKAGES),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+    }
+
+
+@dataclass(slots=True)
+class Exit:
+    """How a forked process ended. `cpu_s` counts its whole tree, `peak_rss_bytes` its largest."""
+
+    code: int
+    cpu_s: float
+    peak_rss_bytes: int
+
+
+@dataclass(slots=True)
+class Warm:
+    """The owner's end. Used from one thread at a time; `exits` fills as children end."""
+
+    process: subprocess.Popen[bytes]
+    control: socket.socket
+    exits: dict[int, Exit] = field(default_factory=dict)
+    count: int = 0
+
+    @classmethod
+    def start(cls, threads: int = 1) -> "Warm":
+        """Start a warm process; the first fork waits until torch is imported."""
+        ours, theirs = socket.socketpair()
+        process = subprocess.Popen(
+            [sys.executable, "-m", "evaluate.warm", str(theirs.fileno()), str(threads)],
+            pass_fds=[theirs.fileno()],
+            env=environment(threads),
+            stdin=subprocess.DEVNULL,
+            cwd="/",
+            start_new_session=True,
+        )
+        theirs.close()
+        return cls(process, ours)
+
+    def fork(self, role: str, spec: dict[str, Any], fds: list[int]) -> int:
+        """Fork a process for `role`, lend it `fds`, return its number.
+
+        `spec` is plain data; the descriptors' numbers in the child stand in its `fds`.
+        """
+        self.count += 1
+        wire.send_event(self.control, fds, cmd="fork", number=self.count, role=role, spec=spec)
+        return self.count
+
+    def kill(self, number: int) -> None:
+        """End a process and its whole tree; its exit arrives like any other."""
+        wire.send_event(self.control, cmd="kill", number=number)
+
+    def poll(self, timeout_s: float) -> None:
+        """Take in what has ended, waiting at most `timeout_s`. Raises wire.ClosedError."""
+        while wire.readable([self.control], timeout_s):
+            event, _ = wire.receive_event(self.control)
+            self.exits[event["number"]] = Exit(event["code"], event["cpu_s"], event["rss"])
+            timeout_s = 0.0
+
+    def wait(self, number: int, timeout_s: float) -> Exit | None:
+        """Return how a process ended, None if it has not within `timeout_s`."""
+        deadline = time.monotonic() + timeout_s
+        while number not in self.exits and time.monotonic() < deadline:
+            self.poll(max(0.0, deadline - time.monotonic()))
+        return self.exits.get(number)
+
+    def close(self) -> None:
+        """End the warm process and whatever it forked."""
+        self.control.close()
+        try:
+            self.process.wait(10)
+        except subprocess.TimeoutExpired:
+            self.process.kill()
+            self.process.wait()
+
+
+def main() -> None:
+    """Serve fork requests until the owner goes away."""
+    control = socket.socket(fileno=int(sys.argv[1]))
+    control.setblocking(True)
+    _warm_up(int(sys.argv[2]))
+    wake_read, wake_write = os.pipe()
+    os.set_blocking(wake_write, False)
+    os.set_blocking(wake_read, False)
+    signal.signal(signal.SIGCHLD, lambda *_: None)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.set_wakeup_fd(wake_write)
+    children: dict[int, int] = {}
+    try:
+        while True:
+            ready = wire.readable([control, wake_read], None)
+            if wake_read in ready:
+                os.read(wake_read, 4096)
+                _reap(control, children)
+            if control in ready:
+                event, fds = wire.receive_event(control, max_fds=16)
+                _obey(event, fds, children)
+    except wire.ClosedError:
+        for pid in children:
+            os.kill(pid, signal.SIGTERM)
+        for pid in children:
+            os.waitpid(pid, 0)
+
+
+def _obey(event: dict[str, Any], fds: list[int], children: dict[int, int]) -> None:
+    if event["cmd"] == "fork":
+        pid = os.fork()
+        if pid == 0:
+            _child(event["role"], event["spec"], fds)
+        children[pid] = event["number"]
+        for descriptor in fds:
+            os.close(descriptor)
+    else:
+        for pid, number in children.items():
+            if number == event["number"]:
+                os.kill(pid, signal.SIGTERM)
+
+
+def _reap(control: socket.socket, children: dict[int, int]) -> None:
+    while children:
+        pid, status, usage = os.wait4(-1, os.WNOHANG)
+        if pid == 0:
+            return
+        wire.send_event(
+            control,
+            number=children.pop(pid),
+            code=os.waitstatus_to_exitcode(status),
+            cpu_s=usage.ru_utime + usage.ru_stime,
+            rss=usage.ru_maxrss * (1024 if sys.platform == "linux" else 1),
+        )
+
+
+def _warm_up(threads: int) -> None:
+    """Import torch and trace once, so that every lazily imported part is there before forking."""
+    import torch
+    import torch.nn.functional as F
+
+    torch.set_num_threads(threads)
+    layer = torch.nn.Linear(4, 4)
+    with torch.no_grad():
+        torch.export.export(layer, (torch.zeros(2, 4),), strict=False)
+    optimizer = torch.optim.AdamW(layer.parameters())
+    loss = F.cross_entropy(layer(torch.zeros(2, 4)), torch.zeros(2, dtype=torch.int64))
+    torch.autograd.backward(loss)
+    optimizer.step()
+    import torch._inductor.config
+
+    gc.collect()
+    gc.freeze()
+
+
+def _child(role: str, spec: dict[str, Any], fds: list[int]) -> None:
+    """Run one role in the forked process and end it; nothing returns from here."""
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+        _keep_only(fds)
+        code = ROLES[role](spec, fds)
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
+        if isinstance(end.code, str):
+            print(end.code, file=sys.stderr)
+    except BaseException:  # noqa: BLE001 - the boundary of a process: it prints and ends
+        traceback.print_exc()
+    finally:
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code & 0xFF)
+
+
+def _keep_only(fds: list[int]) -> None:
+    """Close every descriptor but the standard three and those lent."""
+    keep = sorted({0, 1, 2, *fds})
+    for low, high in zip(keep, [*keep[1:], 4096], strict=True):
+        os.closerange(low + 1, high)
+
+
+def _redirect(log: int) -> None:
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _jail(spec: dict[str, Any]) -> Jail:
+    fields = dict(spec)
+    for name in ("readable", "cores"):
+        fields[name] = tuple(fields[name])
+    fields["environment"] = tuple((k, v) for k, v in fields["environment"])
+    return Jail(**fields)
+
+
+def candidate(spec: dict[str, Any], fds: list[int]) -> int:
+    """Run the artifact as a script inside the jail. fds: its socket (0 or 1 of them), its log."""
+    *connection, log = fds
+    _redirect(log)
+    jail = _jail(spec["jail"])
+    enter(jail)
+    if connection:
+        os.environ["EVOLVE_SOCKET"] = str(connection[0])
+    os.environ["EVOLVE_SEED"] = str(spec["seed"])
+    sys.argv = [spec["artifact"]]
+    sys.path[:] = [jail.workdir, *(p for p in sys.path if p not in ("", str(PACKAGES)))]
+    for name in [name for name in sys.modules if name.split(".")[0] in ("prepare", "evaluate")]:
+        if name != "evaluate.sandbox":
+            del sys.modules[name]
+    try:
+        runpy.run_path(str(Path(jail.workdir) / spec["artifact"]), run_name="__main__")
+    except MemoryError:
+        traceback.print_exc()
+        return 99
+    return 0
+
+
+def feeder(spec: dict[str, Any], fds: list[int]) -> int:
+    """Feed one candidate. fds: its socket, the trial's socket."""
+    from evaluate.feeder import main as serve
+
+    _die_with_owner()
+    serve(spec, fds[0], fds[1])
+    return 0
+
+
+def scorer(spec: dict[str, Any], fds: list[int]) -> int:
+    """Score one hand-in inside a jail. fds: the trial's socket, graph, tensors, log."""
+    from evaluate.score import main as score
+
+    _redirect(fds[3])
+    enter(_jail(spec["jail"]))
+    score(spec, fds[0], fds[1], fds[2])
+    return 0
+
+
+def command(spec: dict[str, Any], fds: list[int]) -> int:
+    """Become the task's scoring command, in a jail of its own. fds: its output, its log."""
+    os.dup2(fds[0], 1)
+    os.dup2(fds[1], 2)
+    enter(_jail(spec["jail"]))
+    os.execvpe(spec["argv"][0], spec["argv"], dict(os.environ))
+
+
+def reference(spec: dict[str, Any], fds: list[int]) -> int:
+    """Time the reference workload on the trial's cores. fds: the trial's socket."""
+    from evaluate.reference import seconds
+
+    _die_with_owner()
+    if spec["cores"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, spec["cores"])
+    wire.send_event(socket.socket(fileno=fds[0]), seconds=seconds(spec["device"]))
+    return 0
+
+
+def _die_with_owner() -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
+
+
+ROLES = {
+    "candidate": candidate,
+    "feeder": feeder,
+    "scorer": scorer,
+    "command": command,
+    "reference": reference,
+}
+
+if __name__ == "__main__":
+    main()
