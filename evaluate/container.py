@@ -174,7 +174,7 @@ def _check_operator(node: dict[str, Any]) -> None:
 
 
 def _check_argument(value: Any, names: set[str], depth: int, count: list[int]) -> None:
-    """Check one encoded argument, lists and subgraphs included."""
+    """Check one argument: JSON's own values, lists of them, or an object that names its kind."""
     if depth > MAX_DEPTH:
         raise HandInError(f"arguments are nested more than {MAX_DEPTH} deep")
     if value is None or isinstance(value, bool | float):
@@ -189,7 +189,14 @@ def _check_argument(value: Any, names: set[str], depth: int, count: list[int]) -
         return
     if not isinstance(value, dict) or len(value) != 1:
         raise HandInError(f"an argument of type {type(value).__name__} is not known")
+    _check_named(value, names, depth, count)
+
+
+def _check_named(value: dict[str, Any], names: set[str], depth: int, count: list[int]) -> None:
+    """Check an argument that is no plain number: a reference, a type, a subgraph, ..."""
     ((kind, content),) = value.items()
+    if kind != "graph" and not isinstance(content, str):
+        raise HandInError(f"the argument {kind} is not given by name")
     if kind == "graph":
         _keys(content, {"inputs", "nodes", "output"}, "a subgraph")
         inputs = content["inputs"]

@@ -78,7 +78,8 @@ zeros zeros_like
 
 _NETWORKS = """
 addbmm addmm addmv addr baddbmm bilinear bmm conv1d conv2d conv_transpose1d convolution
-cosine_similarity cross_entropy_loss dot dropout einsum embedding embedding_bag fft_fft fft_fft2 fft_ifft fft_ifft2
+cosine_similarity cross_entropy_loss dot dropout einsum embedding embedding_bag fft_fft fft_fft2
+fft_ifft fft_ifft2
 fft_irfft fft_rfft fft_hfft fft_ihfft group_norm gru inner instance_norm kron layer_norm
 linalg_cross linear log_softmax lstm matmul mm mv native_group_norm native_layer_norm nll_loss outer
 pairwise_distance rms_norm rnn_relu rnn_tanh scaled_dot_product_attention softmax softmin

@@ -3,6 +3,7 @@
 import logging
 import os
 import platform
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -165,10 +166,18 @@ def _connect(address: str | None, local_cpus: int | None) -> None:
     else:
         options["address"] = address
     try:
+        _knock(address)
         ray.init(**options)
-    except (ConnectionError, RayError, RuntimeError, ValueError, TimeoutError) as error:
+    except (OSError, RayError, RuntimeError, ValueError) as error:
         where = f"the Ray cluster at {address}" if address else "a local Ray"
         raise PoolError(
             f"{where} does not answer: {str(error)[:300]}; check the address with `ray status`, "
             "or leave --address out to train on this machine"
         ) from error
+
+
+def _knock(address: str | None) -> None:
+    """Raise OSError where nobody listens: Ray itself would end this whole process."""
+    host, _, port = (address or "auto").removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), CONNECT_PATIENCE_S).close()

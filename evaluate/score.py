@@ -130,7 +130,9 @@ class Probed:
                 "not_repeatable",
                 "the same tokens gave other logits: the evaluation forward must not be random",
             )
-        turned = self._forward(rows.roll(1, 0)).roll(-1, 0)
+        kept = len(rows) // 2
+        others = torch.cat([rows[:kept], rows[:kept].flip(0)])[: len(rows)]
+        turned, first = self._forward(others)[:kept], first[:kept]
         share = f"{len(self.leaking)} of {self.probed_rows} probed rows"
         if (turned - first).abs().max().item() > 10 * self._tolerance:
             raise RefusedError(

@@ -253,8 +253,11 @@ def diagnose(stage: Stage, end: Exit, log: str, refused: dict[str, Any] | None) 
         )
     if refused is not None:
         return Failed(Stage.HANDIN, "refused", refused["detail"])
-    if "HandInRefused" in last:
-        return Failed(Stage.HANDIN, "refused", last.partition("HandInRefused: ")[2] or last)
+    refusals = [line for line in lines if "HandInRefusedError: " in line]
+    if refusals:
+        return Failed(
+            Stage.HANDIN, "refused", refusals[-1].partition("HandInRefusedError: ")[2][:1000]
+        )
     if end.code == 0:
         return Failed(stage, "no_handin", "ended without run.deliver(model): nothing was handed in")
     if "SyntaxError" in last or "IndentationError" in last:

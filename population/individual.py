@@ -47,6 +47,7 @@ class Individual:
         operator: name of the variation, `founder` or `inject`.
         structure: digest of the syntax tree with its tunable constants blanked: individuals that
             share it differ in constants only.
+        fingerprint: digest of the normalised syntax tree: layout and comments do not count.
         constants: the tunable constants that the text declares.
         proposal: the proposal that it came from; 0 for founders.
     """
@@ -57,6 +58,7 @@ class Individual:
     operator: str = "founder"
     name: str = ""
     structure: str = ""
+    fingerprint: str = ""
     constants: Mapping[str, bool | int | float | str] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     proposal: ProposalId = ProposalId(0)

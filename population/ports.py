@@ -39,6 +39,7 @@ class Proposal:
 
     Attributes:
         parents: ids in the order in which the operator used them.
+        structure, fingerprint, constants: as in `Individual`.
         refusal: empty, or the check that it did not pass, in a sentence.
     """
 
@@ -46,6 +47,7 @@ class Proposal:
     parents: tuple[IndividualId, ...]
     genome: Genome | None
     structure: str = ""
+    fingerprint: str = ""
     constants: dict[str, bool | int | float | str] = field(default_factory=dict)
     changes: tuple[Change, ...] = ()
     refusal: str = ""

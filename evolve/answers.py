@@ -1,0 +1,48 @@
+"""Writes the answer to an SQL query as a table, CSV, JSON or Parquet."""
+
+import csv
+import io
+import json
+from pathlib import Path
+
+from evolve.reading import Reading, Rows
+from evolve.text import columns
+from population.errors import RunError
+
+
+def write_answer(reading: Reading, sql: str, form: str, output: Path | None) -> None:
+    """Run a statement and write its rows.
+
+    Args:
+        reading: the lineage that is asked.
+        sql: one statement.
+        form: `table`, `csv`, `json` or `parquet`.
+        output: file to write, None: stdout, which `parquet` does not know.
+
+    Raises:
+        LineageError: DuckDB refuses the statement.
+        RunError: the file cannot be written.
+    """
+    if form == "parquet" and output is not None:
+        reading.write_parquet(sql, output)
+        return
+    text = _text(reading.query(sql), form)
+    if output is None:
+        print(text, end="")
+        return
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{output} cannot be written ({error.strerror}); name another") from error
+
+
+def _text(rows: Rows, form: str) -> str:
+    if form == "json":
+        return json.dumps(rows.objects(), indent=2, default=str) + "\n"
+    if form == "csv":
+        buffer = io.StringIO()
+        writer = csv.writer(buffer, lineterminator="\n")
+        writer.writerow(rows.names)
+        writer.writerows(rows.rows)
+        return buffer.getvalue()
+    return columns(rows.names, rows.rows) + "\n"

@@ -1,0 +1,386 @@
+"""The commands. Each imports what it needs when it runs, so that `evolve --help` is quick."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+from population.errors import EvolveError
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+EXIT_CODES = """\b
+Exit codes: 0 done; 1 a negative result, such as nothing scored;
+2 wrong use, or something on this machine must be mended first; 130 interrupted."""
+
+
+def main() -> None:
+    """Run a command: errors of the user or the machine in one line, never as a traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        code = stop.exit_code
+    except click.ClickException as error:
+        error.show()
+        code = error.exit_code
+    except EvolveError as error:
+        click.echo(f"error: {error}", err=True)
+        code = 2
+    except (KeyboardInterrupt, click.Abort):
+        click.echo("\ninterrupted; nothing that was recorded is lost", err=True)
+        code = 130
+    except BrokenPipeError:
+        sys.stderr.close()
+        code = 0
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+@click.group(
+    epilog=EXIT_CODES,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+@click.version_option(package_name="evolve-train", prog_name="evolve")
+def cli() -> None:
+    """Evolve training programs under a fixed budget, with scores that candidates cannot fake.
+
+    \b
+    A newcomer needs five commands:
+      evolve run      start or continue a search
+      evolve status   how far it is, and its best so far
+      evolve show     what one program is, why, and how it did
+      evolve export   the best program with the evidence for it
+      evolve doctor   what works on this machine and what does not
+    """
+
+
+def runs_option(command: Command) -> Command:
+    """Add `--runs`."""
+    return click.option(
+        "--runs",
+        type=click.Path(path_type=Path, file_okay=False),
+        default=Path("runs"),
+        envvar="EVOLVE_RUNS",
+        help="Folder of all runs (default: runs; variable EVOLVE_RUNS).",
+    )(command)
+
+
+def run_option(command: Command) -> Command:
+    """Add `--run` and `--runs` to a command that reads a run."""
+    option = click.option("--run", "name", metavar="NAME", help="Which run (default: the newest).")
+    return option(runs_option(command))
+
+
+def task_options(command: Command) -> Command:
+    """Add what names a task, its budget and its data."""
+    for option in (
+        click.option(
+            "--cache",
+            type=click.Path(path_type=Path, file_okay=False),
+            envvar="EVOLVE_CACHE",
+            help="Folder of prepared data (variable EVOLVE_CACHE; default: ~/.cache/evolve-train).",
+        ),
+        click.option("--data", metavar="SRC", help="Data source, in place of the task's."),
+        click.option(
+            "--budget", metavar="AMOUNT", help="Training budget: 10s, 200steps or 1e6tokens."
+        ),
+        click.option(
+            "--task",
+            type=click.Path(path_type=Path, file_okay=False),
+            help="Task folder (default: the current one, else the built-in task).",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+
+
+@cli.command()
+@click.option("--run", "name", metavar="NAME", help="Continue this run, or name a new one.")
+@runs_option
+@task_options
+@click.option("--seed", type=click.IntRange(0), help="Of all random choices (default: 0).")
+@click.option("--evaluations", type=click.IntRange(1), help="Stop after so many in the whole run.")
+@click.option("--generations", type=click.IntRange(1), help="Stop after so many in the whole run.")
+@click.option(
+    "--hours", type=click.FloatRange(0, min_open=True), help="Stop after so long from now."
+)
+@click.option("--slots", type=click.IntRange(1), help="Candidates at once (default: one a core).")
+@click.option("--mu", type=click.IntRange(1), help="Survivors (default: 8).")
+@click.option(
+    "--lambda", "lambda_", type=click.IntRange(1), help="Births a generation (default: 8)."
+)
+@click.option("--sync", is_flag=True, default=None, help="Strict generations; slots may wait.")
+@click.option("--address", metavar="ADDR", help="Ray cluster to train on (default: this machine).")
+@click.option("--plain", is_flag=True, help="One line per event instead of a live display.")
+@click.option(
+    "--export/--no-export", default=False, help="Hold the exam and export when the run ends."
+)
+@click.option("--pairs", type=click.IntRange(1), default=3, help="Pairs of the exam (default: 3).")
+def run(**given: Any) -> int:
+    """Start a search, or continue one; Ctrl-C ends it cleanly.
+
+    Without a stop condition it goes on until it is interrupted. Data is prepared when it is
+    missing. What is recorded survives any stop: `evolve run --run NAME` goes on from there.
+
+    \b
+    Examples:
+      evolve run --evaluations 40
+      evolve run --run NAME --hours 8
+      evolve run --task examples/mine --budget 200steps --seed 1
+    """
+    from evolve.config import configure
+
+    config = configure(given)
+    from evolve.running import run as start
+
+    return start(config)
+
+
+@cli.command(name="try")
+@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@task_options
+@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
+@click.option("--shard", default=None, help="Validation shard (default: the selection shard).")
+@click.option("--repeat", type=click.IntRange(1), default=1, help="Train so often, seeds rising.")
+@json_option
+def try_(  # noqa: PLR0913 - one argument for each option
+    file: Path,
+    task: Path | None,
+    budget: str | None,
+    data: str | None,
+    cache: Path | None,
+    seed: int,
+    shard: str | None,
+    repeat: int,
+    as_json: bool,
+) -> int:
+    """Train and score one FILE as the search would.
+
+    \b
+    Example:
+      evolve try seeds/transformer.py --repeat 3
+    """
+    from evolve.composition import cache_folder
+    from evolve.taskfile import find_task, load_task
+    from evolve.trying import try_file
+
+    found = load_task(task or find_task(), budget, data)
+    return try_file(
+        file, found, cache_folder(cache), seed, shard or found.shards[0], repeat, as_json
+    )
+
+
+@cli.command()
+@run_option
+@json_option
+def status(name: str | None, runs: Path, as_json: bool) -> None:
+    """How far a run is: counts, best so far with its interval, operators, failures.
+
+    \b
+    Example:
+      evolve status
+    """
+    from evolve import printing
+    from evolve.reading import Reading, find_run
+
+    with Reading(find_run(runs, name)) as reading:
+        found = reading.status()
+    _print(found if as_json else printing.status(found))
+
+
+@cli.command()
+@run_option
+@click.option("--limit", "-n", type=click.IntRange(1), default=20, help="So many rows.")
+@json_option
+def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
+    """The leaderboard: shrunken mean, 95% interval, evaluations, origin, age.
+
+    \b
+    Example:
+      evolve top -n 5
+    """
+    from evolve import printing
+    from evolve.reading import Reading, find_run
+
+    with Reading(find_run(runs, name)) as reading:
+        rows = reading.top(limit)
+    _print(rows.objects() if as_json else printing.leaderboard(rows))
+
+
+@cli.command()
+@click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
+@run_option
+@click.option("--source", is_flag=True, help="Its source text and nothing else.")
+@json_option
+def show(individual: int | None, name: str | None, runs: Path, source: bool, as_json: bool) -> None:
+    """One individual (default: the best): hypothesis, diff, scores, curve, log tail.
+
+    \b
+    Examples:
+      evolve show 17
+      evolve show --source > best.py
+    """
+    from evolve import printing
+    from evolve.reading import Reading, find_run
+    from evolve.text import clean
+
+    with Reading(find_run(runs, name)) as reading:
+        found = reading.individual(individual or reading.leader())
+    if source:
+        text = str(found["source"])
+        click.echo(clean(text) if sys.stdout.isatty() else text, nl=False)
+        return
+    _print(found if as_json else printing.individual(found))
+
+
+@cli.command()
+@click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
+@run_option
+@json_option
+def lineage(individual: int | None, name: str | None, runs: Path, as_json: bool) -> None:
+    """The line of descent of one individual (default: the best), each step with its gain.
+
+    \b
+    Example:
+      evolve lineage 17
+    """
+    from evolve import printing
+    from evolve.reading import Reading, find_run
+
+    with Reading(find_run(runs, name)) as reading:
+        steps = reading.descent(individual or reading.leader())
+    _print(steps if as_json else printing.descent(steps))
+
+
+@cli.command()
+@click.argument("sql")
+@run_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "parquet"]),
+    default="table",
+    help="How the answer is written.",
+)
+@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="To a file.")
+def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None) -> None:
+    """Ask a run's lineage in SQL, while it runs or after; docs/lineage.md lists the views.
+
+    \b
+    Examples:
+      evolve query "FROM leaderboard LIMIT 5"
+      evolve query "SELECT ancestor FROM ancestry WHERE individual = 17"
+      evolve query "FROM evaluations" --format parquet -o evaluations.parquet
+    """
+    from evolve.answers import write_answer
+    from evolve.reading import Reading, find_run
+
+    if form == "parquet" and output is None:
+        raise click.UsageError("--format parquet needs a file: add --output FILE")
+    with Reading(find_run(runs, name)) as reading:
+        write_answer(reading, sql, form, output)
+
+
+@cli.command()
+@run_option
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["file", "tsv", "git"]),
+    default="file",
+    help="The program with its evidence, results.tsv, or a branch with a commit per ancestor.",
+)
+@click.option(
+    "--pairs",
+    type=click.IntRange(0),
+    default=3,
+    help="Pairs of the exam; 0 holds none (default: 3).",
+)
+@click.option(
+    "--output",
+    "-o",
+    type=click.Path(path_type=Path),
+    help="Folder (for tsv: a file). Default: best/ or git/ in the run's folder, for tsv stdout.",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="EVOLVE_CACHE",
+    help="Folder of prepared data.",
+)
+def export(  # noqa: PLR0913 - one argument for each option
+    name: str | None, runs: Path, form: str, pairs: int, output: Path | None, cache: Path | None
+) -> int:
+    """The best program of a run that has ended, with the evidence for it.
+
+    The exam trains it and the best founder in pairs, on fresh seeds, and scores both on a shard
+    that nothing was selected by. Only that difference is claimed.
+
+    \b
+    Examples:
+      evolve export
+      evolve export --format tsv -o results.tsv
+      evolve export --format git -o ~/my-repository
+    """
+    from evolve.leaving import export_file, export_git, export_tsv
+    from evolve.reading import find_run
+
+    folder = find_run(runs, name)
+    if form == "tsv":
+        return export_tsv(folder, output)
+    if form == "git":
+        return export_git(folder, output or folder / "git")
+    return export_file(folder, output or folder / "best", pairs, cache)
+
+
+@cli.command()
+@click.option(
+    "--task",
+    type=click.Path(path_type=Path, file_okay=False),
+    help="Task folder (default: the current one, else the built-in task).",
+)
+@click.option(
+    "--cache",
+    type=click.Path(path_type=Path, file_okay=False),
+    envvar="EVOLVE_CACHE",
+    help="Folder of prepared data.",
+)
+@runs_option
+@click.option("--address", metavar="ADDR", help="Ray cluster to look at (default: this machine).")
+@json_option
+def doctor(
+    task: Path | None, cache: Path | None, runs: Path, address: str | None, as_json: bool
+) -> int:
+    """What works on this machine, what does not, and what to do about it.
+
+    \b
+    Example:
+      evolve doctor
+    """
+    from dataclasses import asdict
+
+    from evolve.composition import cache_folder
+    from evolve.doctor import BROKEN, examine_machine, report
+    from evolve.taskfile import find_task
+
+    findings = examine_machine(task or find_task(), cache_folder(cache), runs, address)
+    _print([asdict(found) for found in findings] if as_json else report(findings))
+    return 1 if any(found.state == BROKEN for found in findings) else 0
+
+
+def _print(answer: object) -> None:
+    """Print text as it is and everything else as JSON."""
+    if isinstance(answer, str):
+        click.echo(answer)
+        return
+    import json
+
+    click.echo(json.dumps(answer, indent=2, default=str))
+
+
+if __name__ == "__main__":
+    main()

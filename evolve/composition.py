@@ -1,0 +1,106 @@
+"""Builds every part of a run from its configuration: the only place that knows all rooms."""
+
+import hashlib
+import os
+import time
+from pathlib import Path
+
+from evaluate.cores import available
+from evaluate.evaluator import load
+from evaluate.pool import RayPool
+from evolve.config import RunConfig
+from population.errors import DataError, TaskError
+from population.identity import RunIdentity
+from population.individual import Genome, Individual
+from population.limits import SearchConfig
+from population.task import EvaluatorKind, Task
+
+DEVICE = "cpu"
+
+
+def cache_folder(given: Path | None) -> Path:
+    """Return where prepared data lies: as given, else `EVOLVE_CACHE`, else a user cache folder."""
+    named = given or Path(os.environ.get("EVOLVE_CACHE") or "~/.cache/evolve-train")
+    return named.expanduser().resolve()
+
+
+def data_folder(task: Task, cache: Path) -> Path | None:
+    """Return where the task's data lies, prepared or not; None for a task without data."""
+    if task.data is None or task.kind is EvaluatorKind.COMMAND:
+        return None
+    evaluator = load(task.evaluator)
+    try:
+        return evaluator.data_dir(task.data, cache)
+    except getattr(evaluator, "DataError", OSError) as error:
+        raise DataError(str(error)) from error
+
+
+def prepared(task: Task, cache: Path) -> Path | None:
+    """Prepare the task's data where it is missing and return its folder; None without data.
+
+    Raises:
+        DataError: the source is unusable, the download fails, the disk is full.
+    """
+    if task.data is None or task.kind is EvaluatorKind.COMMAND:
+        return None
+    evaluator = load(task.evaluator)
+    try:
+        return evaluator.prepare(task.data, cache)
+    except getattr(evaluator, "DataError", OSError) as error:
+        raise DataError(str(error)) from error
+
+
+def data_sha256(task: Task, data: Path | None) -> str:
+    """Return the identity of the prepared data, empty without data."""
+    return "" if data is None else load(task.evaluator).data_sha256(data)
+
+
+def identity(config: RunConfig, task: Task, data: Path | None) -> RunIdentity:
+    """Return what the run is about, for the lineage to keep and to compare."""
+    return RunIdentity(
+        task=task.name,
+        artifact=task.artifact,
+        metric=task.metric,
+        direction=task.direction,
+        evaluator_sha256=_sha256(task.evaluator),
+        data_sha256=data_sha256(task, data),
+        program_sha256=_sha256(task.program),
+        seed=config.seed,
+        created_at=time.time(),
+        configuration=config.to_json(),
+        selection_shard=task.shards[0],
+    )
+
+
+def search_config(config: RunConfig) -> SearchConfig:
+    """Return what the search needs to know of the configuration."""
+    return SearchConfig(
+        seed=config.seed,
+        mu=config.mu,
+        lambda_=config.lambda_,
+        max_evaluations=config.evaluations,
+        max_generations=config.generations,
+        max_hours=config.hours,
+        sync=config.sync,
+    )
+
+
+def pool(config: RunConfig, task: Task, data: Path | None) -> RayPool:
+    """Return the pool that trains this run's candidates.
+
+    Raises:
+        PoolError: Ray does not answer, or nothing fits.
+    """
+    return RayPool(task, data, device=DEVICE, slots=config.slots, address=config.address)
+
+
+def local_slots(task: Task) -> int:
+    """Return how many candidates this machine trains at once by default."""
+    return max(1, len(available()) // task.cores)
+
+
+def _sha256(file: Path) -> str:
+    try:
+        return hashlib.sha256(file.read_bytes()).hexdigest()
+    except OSError as error:
+        raise TaskError(f"{file} cannot be read ({error.strerror})") from error

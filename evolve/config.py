@@ -1,0 +1,155 @@
+"""What a run is told: one frozen configuration, validated once, kept in the run's lineage."""
+
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from evolve.taskfile import find_task, format_budget, load_task, parse_budget
+from population.errors import RunError
+from population.task import Budget, Task
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+_FIXED = ("budget", "seed", "mu", "lambda_", "sync")
+_AT_BIRTH = ("task", "data", *_FIXED)  # task and data may move; their hashes are checked instead
+
+
+@dataclass(frozen=True, slots=True)
+class RunConfig:
+    """Everything `evolve run` was told. The lineage keeps what holds for its life.
+
+    Attributes:
+        name: the run's folder is `runs/name`.
+        task: task folder. data, budget: in place of the task's; `configure` fills them in.
+        mu: survivors. lambda_: births between two survivor selections.
+        sync: a generation begins only when the one before it has ended.
+        cache: folder of prepared data. slots: candidates at once, None: what the machine has.
+        address: of a Ray cluster, None: this machine.
+        evaluations, generations, hours: stop conditions, None: none.
+        plain: no live display. export: run the exam at the end, over `pairs` pairs.
+    """
+
+    name: str
+    runs: Path
+    task: Path
+    data: str | None = None
+    budget: str | None = None
+    seed: int = 0
+    mu: int = 8
+    lambda_: int = 8
+    sync: bool = False
+    cache: Path | None = None
+    slots: int | None = None
+    address: str | None = None
+    evaluations: int | None = None
+    generations: int | None = None
+    hours: float | None = None
+    plain: bool = False
+    export: bool = False
+    pairs: int = 3
+
+    @property
+    def folder(self) -> Path:
+        """Where the run lives."""
+        return self.runs / self.name
+
+    def load_task(self) -> Task:
+        """Return the task with this run's budget and data in place of the file's."""
+        return load_task(self.task, budget=self.budget, data=self.data)
+
+    def to_json(self) -> str:
+        """Return what holds for the run's life, as the lineage stores it."""
+        stored = {key: getattr(self, key) for key in _AT_BIRTH} | {"task": str(self.task)}
+        return json.dumps(stored)
+
+
+def write_text(file: Path, text: str) -> None:
+    """Replace `file` by `text` in one step: a reader sees the old content or the new."""
+    temporary = file.with_name(f".{file.name}.{os.getpid()}")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(file)
+
+
+def configure(given: Mapping[str, Any]) -> RunConfig:
+    """Return the configuration for a new or an existing run.
+
+    Args:
+        given: fields of RunConfig by name, None where the user said nothing; `runs` is needed.
+
+    Raises:
+        RunError: the name is no folder name, a value is out of range, or an existing run was born
+            with other values than the given ones.
+        TaskError: no task folder is named and none is found.
+    """
+    said = {key: value for key, value in given.items() if value is not None}
+    runs = Path(said.pop("runs"))
+    name = said.pop("name", None)
+    if name is not None and not _NAME.fullmatch(name):
+        raise RunError(f"--run must be a plain name such as `trial-1`; got {name!r}")
+    if "task" in said:
+        said["task"] = Path(said["task"]).resolve()
+    if "/" in said.get("data", "") or "." in said.get("data", ""):
+        said["data"] = str(Path(said["data"]).resolve())
+    if "budget" in said:
+        said["budget"] = format_budget(parse_budget(said["budget"], Budget()))
+    stored = _stored(runs / name) if name is not None else {}
+    for key in _FIXED:
+        if stored and key in said and said[key] != stored[key]:
+            raise RunError(
+                f"run {name} was born with {key.rstrip('_')} = {stored[key]}; got {said[key]}; "
+                "leave the option out to continue it, or start another run with another --run"
+            )
+    said = stored | said
+    folder = said.pop("task", None) or find_task()
+    task = load_task(folder, said.pop("budget", None), said.pop("data", None))
+    return _checked(
+        RunConfig(
+            name=name or _next_name(runs, task.name),
+            runs=runs,
+            task=folder,
+            data=task.data,
+            budget=format_budget(task.budget),
+            **said,
+        )
+    )
+
+
+def _checked(config: RunConfig) -> RunConfig:
+    for key in ("mu", "lambda_", "slots", "evaluations", "generations", "hours", "pairs"):
+        value = getattr(config, key)
+        if value is not None and value <= 0:
+            raise RunError(f"--{key.rstrip('_')} must be above 0; got {value}")
+    if config.seed < 0:
+        raise RunError(f"--seed must be 0 or above; got {config.seed}")
+    return config
+
+
+def _stored(folder: Path) -> dict[str, Any]:
+    """Return what the run in `folder` was born with; nothing where there is no run."""
+    from population.identity import STATE, stored_identity
+
+    if not (folder / STATE).exists():
+        return {}
+    text = stored_identity(folder).configuration
+    try:
+        stored = json.loads(text)
+        known = {key: stored[key] for key in _AT_BIRTH}
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{folder} was not made by `evolve run`: its configuration is {text!r}; "
+            "name another run"
+        ) from error
+    return known | {"task": Path(known["task"])}
+
+
+def _next_name(runs: Path, task: str) -> str:
+    stem = f"{re.sub('[^A-Za-z0-9._-]+', '-', task).strip('-.')}-{date.today():%Y%m%d}"
+    taken = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
+    count = 1
+    while f"{stem}-{count}" in taken:
+        count += 1
+    return f"{stem}-{count}"

@@ -1,0 +1,119 @@
+"""`evolve doctor`: what works on this machine, what does not, and what to do about it."""
+
+import importlib.metadata
+import os
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+from evaluate.cores import available
+from evaluate.pool import RayPool
+from evaluate.sandbox import probe
+from evaluate.trial import device_name
+from evolve.composition import DEVICE, data_folder, data_sha256, founders
+from evolve.taskfile import format_budget, load_task
+from population.errors import EvolveError
+from population.task import Task
+
+OK, NOTE, BROKEN = "ok", "note", "broken"
+ROOM_BYTES = 1 << 30
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing that was looked at.
+
+    Attributes:
+        state: `ok`, `note` (works, with less than there could be) or `broken` (nothing runs).
+        remedy: empty, or what to do.
+    """
+
+    subject: str
+    state: str
+    says: str
+    remedy: str = ""
+
+
+def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) -> list[Finding]:
+    """Look at everything that a run needs; trains nothing, but starts Ray for a moment."""
+    findings = [*_machine(), *_disk(cache, runs)]
+    try:
+        task = load_task(folder)
+        count = len(founders(task))
+    except EvolveError as error:
+        return [*findings, Finding("task", BROKEN, str(error))]
+    says = f"{task.name}: {count} founders, {task.metric} ({task.direction}), "
+    findings.append(Finding("task", OK, says + f"budget {format_budget(task.budget)}"))
+    findings.append(_checked("data", lambda: _data(task, cache)))
+    findings += _sandbox()
+    findings.append(_checked("Ray", lambda: _ray(task, address)))
+    return findings
+
+
+def _machine() -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding("Python", OK, f"{version}, {sys.platform}")
+    packages = ("torch", "ray", "duckdb", "optuna")
+    versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
+    yield Finding("packages", OK, versions)
+    yield Finding("device", OK, f"{DEVICE}: {device_name(DEVICE)}, {len(available())} cores")
+
+
+def _disk(cache: Path, runs: Path) -> Iterator[Finding]:
+    for subject, path in (("runs folder", runs.resolve()), ("cache folder", cache)):
+        there = next(p for p in (path, *path.parents) if p.exists())
+        free = shutil.disk_usage(there).free
+        says = f"{path}, {free / (1 << 30):.1f} GiB free"
+        if not os.access(there, os.W_OK):
+            yield Finding(subject, BROKEN, f"{path} cannot be written", "name another folder")
+        elif free < ROOM_BYTES:
+            yield Finding(subject, NOTE, says, "free 1 GiB, or name another folder")
+        else:
+            yield Finding(subject, OK, says)
+
+
+def _data(task: Task, cache: Path) -> Finding:
+    folder = data_folder(task, cache)
+    if folder is None:
+        return Finding("data", OK, "the task needs none")
+    if not folder.is_dir():
+        return Finding("data", NOTE, f"{task.data} is not prepared yet; `evolve run` does it")
+    return Finding("data", OK, f"{folder}, sha256 {data_sha256(task, folder)[:12]}")
+
+
+def _sandbox() -> Iterator[Finding]:
+    for layer in probe():
+        state = OK if layer.active else NOTE
+        remedy = "" if layer.active else layer.remedy
+        says = layer.explanation if layer.active else f"missing: {layer.explanation}"
+        yield Finding(f"sandbox: {layer.name}", state, says, remedy)
+
+
+def _ray(task: Task, address: str | None) -> Finding:
+    with closing(RayPool(task, None, device=DEVICE, slots=None, address=address)) as pool:
+        where = f"at {address}" if address else "on this machine"
+        says = f"answers {where}: {pool.slots} candidates at once"
+
+    return Finding("Ray", OK, says)
+
+
+def _checked(subject: str, look: Callable[[], Finding]) -> Finding:
+    try:
+        return look()
+    except EvolveError as error:
+        return Finding(subject, BROKEN, str(error))
+
+
+def report(findings: list[Finding]) -> str:
+    """Return the findings, one line each, remedies below."""
+    lines = []
+    for found in findings:
+        lines.append(f"{found.state:<7} {found.subject:<22} {found.says}")
+        if found.remedy:
+            lines.append(f"{'':<30} -> {found.remedy}")
+    broken = sum(found.state == BROKEN for found in findings)
+    lines.append("everything that a run needs works" if not broken else f"{broken} things to mend")
+    return "\n".join(lines)

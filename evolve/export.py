@@ -1,0 +1,124 @@
+"""What else leaves a run: `results.tsv`, and a git branch with one commit per ancestor."""
+
+import os
+import subprocess
+from pathlib import Path
+from typing import Any
+
+from evolve.reading import Reading
+from evolve.text import number, one_line
+from population.errors import RunError
+
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "evolve",
+    "GIT_AUTHOR_EMAIL": "evolve@localhost",
+    "GIT_COMMITTER_NAME": "evolve",
+    "GIT_COMMITTER_EMAIL": "evolve@localhost",
+}
+
+_EXPERIMENTS = """
+    SELECT e.individual, e.value, e.status, s.source_sha256, s.operator, s.name, m.value AS memory,
+        (SELECT list(parent ORDER BY ordinal) FROM parent p WHERE p.individual = e.individual)
+            AS parents,
+        e.value IS NOT NULL AND (SELECT fitness_sign FROM run) * e.value > coalesce(
+            max((SELECT fitness_sign FROM run) * e.value) OVER (
+                ORDER BY e.ended_seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+            ), '-infinity'::DOUBLE) AS kept
+    FROM evaluations e
+    JOIN individual s ON s.id = e.individual
+    LEFT JOIN measurement m ON m.evaluation = e.evaluation AND m.name = 'peak_memory_bytes'
+    WHERE e.purpose IN ('screen', 'race') AND e.status IN ('scored', 'failed')
+    ORDER BY e.ended_seq
+"""
+
+
+def results_tsv(reading: Reading) -> str:
+    """Return every ranking evaluation in the columns of autoresearch's `results.tsv`.
+
+    `commit` is the start of the source's hash; `keep` marks a new best score.
+    Source: karpathy/autoresearch, program.md, "Logging results".
+    """
+    lines = [f"commit\t{reading.run()['metric']}\tmemory_gb\tstatus\tdescription"]
+    for row in reading.query(_EXPERIMENTS).objects():
+        status = "crash" if row["value"] is None else "keep" if row["kept"] else "discard"
+        memory = (row["memory"] or 0.0) / (1 << 30)
+        value = number(row["value"] or 0.0, 6)
+        lines.append(
+            f"{row['source_sha256'][:7]}\t{value}\t{memory:.1f}\t{status}\t{_description(row)}"
+        )
+    return "\n".join(lines) + "\n"
+
+
+def git_branch(reading: Reading, individual: int, folder: Path) -> str:
+    """Write the line of descent as commits, founder first, and return the branch's name.
+
+    An existing repository gets an orphan branch: neither its work tree nor its index is touched.
+    Another folder becomes a new repository with the branch checked out.
+
+    Raises:
+        RunError: git is missing or refuses, or the branch exists.
+    """
+    branch = f"evolve/{reading.folder.name}"
+    new = not (folder / ".git").exists()
+    if new:
+        folder.mkdir(parents=True, exist_ok=True)
+        if any(folder.iterdir()):
+            raise RunError(f"{folder} is neither empty nor a git repository; name another folder")
+        _git(folder, "init", "--quiet")
+        _git(folder, "symbolic-ref", "HEAD", f"refs/heads/{branch}")
+    elif _git(folder, "for-each-ref", f"refs/heads/{branch}"):
+        raise RunError(f"branch {branch} exists in {folder}; rename it or name another folder")
+    artifact = str(reading.run()["artifact"])
+    commit = ""
+    for step in reading.descent(individual):
+        commit = _commit(folder, artifact, reading, step, commit)
+    _git(folder, "update-ref", f"refs/heads/{branch}", commit)
+    if new:
+        _git(folder, "reset", "--quiet", "--hard")
+    return branch
+
+
+def _commit(
+    folder: Path, artifact: str, reading: Reading, step: dict[str, Any], parent: str
+) -> str:
+    found = reading.individual(step["individual"])
+    blob = _git(folder, "hash-object", "-w", "--stdin", text=found["source"])
+    tree = _git(folder, "mktree", text=f"100644 blob {blob}\t{artifact}\n")
+    date = f"@{int(found['born_at'])} +0000"
+    above = ("-p", parent) if parent else ()
+    return _git(folder, "commit-tree", tree, *above, text=_message(found, step), date=date)
+
+
+def _message(found: dict[str, Any], step: dict[str, Any]) -> str:
+    gain = "" if step["gain"] is None else f", {step['gain']:+.4f} better than its parent"
+    title = f"#{found['id']} {one_line(found['name'] or found['operator'])}"
+    body = [f"mean {number(step['mean'])}{gain}"]
+    body += [f"with #{other}" for other in step["others"] or ()]
+    body += [one_line(change["hypothesis"], 400) for change in found["changes"]]
+    return "\n".join([title, "", *body]) + "\n"
+
+
+def _description(row: dict[str, Any]) -> str:
+    parents = ", ".join(f"#{parent}" for parent in row["parents"] or ())
+    origin = f"{row['operator']} of {parents}" if parents else row["name"] or row["operator"]
+    return one_line(f"#{row['individual']} {origin}", 200)
+
+
+def _git(folder: Path, *words: str, text: str | None = None, date: str | None = None) -> str:
+    dates = {"GIT_AUTHOR_DATE": date, "GIT_COMMITTER_DATE": date} if date else {}
+    environment = {k: v for k, v in os.environ.items() if not k.startswith("GIT_")}
+    try:
+        done = subprocess.run(
+            ["git", "-C", str(folder), "-c", "core.autocrlf=false", *words],
+            input=text,
+            capture_output=True,
+            text=True,
+            encoding="utf-8",
+            check=True,
+            env=environment | IDENTITY | dates,
+        )
+    except FileNotFoundError as error:
+        raise RunError("git is not installed; install it or use another --format") from error
+    except subprocess.CalledProcessError as error:
+        raise RunError(f"git {words[0]} failed in {folder}: {error.stderr.strip()}") from error
+    return done.stdout.strip()

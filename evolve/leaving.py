@@ -1,0 +1,64 @@
+"""The three ways of `evolve export`: a file with evidence, a table, a git branch."""
+
+from contextlib import closing
+from pathlib import Path
+
+from evolve.composition import cache_folder, identity, pool, prepared
+from evolve.config import configure
+from evolve.evidence import EVIDENCE, Exporter, verdict
+from evolve.export import git_branch, results_tsv
+from evolve.reading import Reading
+from population.errors import RunError
+from population.lineage import DuckLineage
+from population.state import State
+
+
+def export_file(folder: Path, output: Path, pairs: int, cache: Path | None) -> int:
+    """Hold the exam, unless `pairs` is 0, and write the best program with its evidence.
+
+    Returns:
+        0, or 1 where an exam was held and claims nothing.
+
+    Raises:
+        EvolveError: the run is held by its driver, has scored nothing, or cannot be continued.
+    """
+    config = configure({"runs": folder.parent, "name": folder.name, "cache": cache})
+    task = config.load_task()
+    data = prepared(task, cache_folder(config.cache))
+    with DuckLineage.open(folder, identity(config, task, data)) as lineage:
+        state = State(task.direction)
+        for record in lineage.replay():
+            state.apply(record)
+        exporter = Exporter(folder.name, task, lineage)
+        if pairs == 0:
+            evidence = exporter.export(state, output, None, 0)
+        else:
+            print(f"exam of the best program, {pairs} pairs of trainings ...", flush=True)
+            with closing(pool(config, task, data)) as trainers:
+                evidence = exporter.export(state, output, trainers, pairs)
+    print(verdict(evidence))
+    print(f"{output / task.artifact}\n{output / EVIDENCE}")
+    print(f"reproduce with: {evidence['reproduce']}")
+    return 1 if pairs and not (evidence["claim"] or {}).get("better") else 0
+
+
+def export_tsv(folder: Path, output: Path | None) -> int:
+    """Write `results.tsv` to a file, or to stdout."""
+    with Reading(folder) as reading:
+        text = results_tsv(reading)
+    if output is None:
+        print(text, end="")
+        return 0
+    try:
+        output.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RunError(f"{output} cannot be written ({error.strerror}); name another") from error
+    return 0
+
+
+def export_git(folder: Path, output: Path) -> int:
+    """Write the best individual's line of descent as a branch of the repository at `output`."""
+    with Reading(folder) as reading:
+        branch = git_branch(reading, reading.leader(), output)
+    print(f"branch {branch} in {output}")
+    return 0

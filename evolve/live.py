@@ -1,0 +1,169 @@
+"""What a run does at this moment: one snapshot for the terminal and for `live.json`."""
+
+import json
+import math
+import os
+import socket
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from evolve.config import write_text
+from evolve.telling import describe
+from population.individual import EvaluationId, Individual, Request
+from population.ports import Ended, Proposed, Record, Started
+from population.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """An evaluation in flight. `since` is in UNIX seconds."""
+
+    evaluation: int
+    individual: int
+    operator: str
+    purpose: str
+    since: float
+
+
+@dataclass(frozen=True, slots=True)
+class Best:
+    """The individual that leads now; values in units of the metric."""
+
+    individual: int
+    name: str
+    operator: str
+    value: float
+    standard_error: float | None
+    evaluations: int
+
+
+@dataclass(frozen=True, slots=True)
+class Snapshot:
+    """A run at one moment.
+
+    Attributes:
+        pid, host: of the driver. started_at, updated_at, ended_at: UNIX seconds; `ended_at` is
+            None while the driver works.
+        counted: evaluations that count towards a limit. failed: those without a score.
+        refused: proposals that did not become individuals, since the driver started.
+        sigma: standard deviation of one evaluation, None while unknown.
+        limit: `--evaluations`, None without.
+    """
+
+    pid: int
+    host: str
+    started_at: float
+    updated_at: float
+    ended_at: float | None = None
+    generation: int = 0
+    individuals: int = 0
+    counted: int = 0
+    failed: int = 0
+    refused: int = 0
+    sigma: float | None = None
+    limit: int | None = None
+    slots: int = 0
+    running: tuple[Running, ...] = ()
+    best: Best | None = None
+
+
+class Watch:
+    """Follows the records of a run: the latest snapshot and a line about the latest record.
+
+    Used from one thread.
+    """
+
+    def __init__(self, limit: int | None, slots: int, now: float) -> None:
+        self._in_flight: dict[EvaluationId, tuple[Request, float]] = {}
+        self.snapshot = Snapshot(
+            os.getpid(), socket.gethostname(), now, now, limit=limit, slots=slots
+        )
+        self.line: str | None = None
+
+    def see(self, record: Record, state: State, now: float) -> None:
+        """Take one record into account; `snapshot` and `line` stand after it."""
+        request = None
+        if isinstance(record, Started):
+            self._in_flight[record.request.id] = record.request, now
+        elif isinstance(record, Ended):
+            request, _ = self._in_flight.pop(record.result.request, (None, now))
+        self.line = describe(record, state, request)
+        refused = isinstance(record, Proposed) and record.individual is None
+        self.look(state, now, refused=self.snapshot.refused + refused)
+
+    def look(self, state: State, now: float, refused: int | None = None) -> None:
+        """Bring the snapshot up to the state."""
+        noise = state.noise()
+        self.snapshot = replace(
+            self.snapshot,
+            updated_at=now,
+            generation=state.selections,
+            individuals=len(state.individuals),
+            counted=state.counted,
+            failed=sum(1 for _ in state.failures()),
+            refused=self.snapshot.refused if refused is None else refused,
+            sigma=noise.sigma if noise else None,
+            running=tuple(_running(*entry, state) for entry in self._in_flight.values()),
+            best=_best(state),
+        )
+
+    def end(self, now: float) -> None:
+        """Mark that the driver ends now."""
+        self.snapshot = replace(self.snapshot, updated_at=now, ended_at=now, running=())
+
+
+def _running(request: Request, since: float, state: State) -> Running:
+    individual = state.individuals[request.individual]
+    return Running(request.id, individual.id, individual.operator, request.purpose, since)
+
+
+def _best(state: State) -> Best | None:
+    champion = leader(state)
+    if champion is None:
+        return None
+    standing = state.history().standings[champion.id]
+    assert standing.fitness is not None
+    error = standing.standard_error
+    return Best(
+        individual=champion.id,
+        name=champion.name,
+        operator=champion.operator,
+        value=state.direction.fitness(standing.fitness),
+        standard_error=error if math.isfinite(error) else None,
+        evaluations=standing.evaluations,
+    )
+
+
+def leader(state: State) -> Individual | None:
+    """Return the individual with the best shrunken mean, the eldest among equals; None: none."""
+    scored = [s for s in state.history().standings.values() if s.fitness is not None]
+    best = max(scored, key=lambda s: (s.fitness, -s.individual.id), default=None)
+    return best.individual if best else None
+
+
+def write_live(file: Path, snapshot: Snapshot) -> None:
+    """Replace `live.json` in one step."""
+    write_text(file, json.dumps(asdict(snapshot), indent=1) + "\n")
+
+
+def read_live(file: Path) -> dict[str, Any] | None:
+    """Return the content of `live.json`, None where there is none."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def is_running(live: dict[str, Any] | None) -> bool:
+    """Return whether the driver that wrote `live.json` still works on this host."""
+    if live is None or live["ended_at"] is not None or live["host"] != socket.gethostname():
+        return False
+    try:
+        os.kill(int(live["pid"]), 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,138 @@
+"""How the reading commands look in a terminal. Everything from candidates is escaped."""
+
+import time
+from typing import Any
+
+from evolve.reading import Rows
+from evolve.text import ago, clean, columns, duration, half_width, number, one_line
+
+LOG_LINES = 20
+BARS = "▁▂▃▄▅▆▇█"
+
+
+def leaderboard(rows: Rows) -> str:
+    """Return `evolve top`: rank, mean with its 95% interval, evaluations, origin, age."""
+    names = ("rank", "id", "mean", "+-", "n", "failed", "operator", "parents", "gen", "age", "")
+    lines = [
+        (
+            row["rank"],
+            row["individual"],
+            number(row["shrunken_mean"]),
+            number(half_width(row["standard_error"])),
+            row["evaluations"],
+            row["failures"],
+            row["name"] or row["operator"],
+            ",".join(map(str, row["parents"])),
+            row["generation"],
+            duration(time.time() - row["born_at"]),
+            "alive" if row["alive"] else "",
+        )
+        for row in rows.objects()
+    ]
+    return columns(names, lines) if lines else "nothing is scored yet"
+
+
+def status(found: dict[str, Any]) -> str:
+    """Return `evolve status`."""
+    state = "running" if found["running"] else "not running"
+    lines = [
+        f"{found['run']}: {state}, published {ago(found['published_s_ago'])}",
+        f"task {found['task']}, {found['metric']}: {found['direction']}, seed {found['seed']}",
+        f"{found['individuals']} individuals, {found['scored']} evaluations scored, "
+        f"{found['failed']} failed, {found['generations']} generations, "
+        f"{number(found['evaluations_per_hour'], 0)} evaluations/h, "
+        f"cost {found['cost_usd']:.2f} USD",
+        f"noise of one evaluation {number(found['sigma'] or None)}",
+    ]
+    best = found["best"]
+    if best is not None:
+        error = number(half_width(best["standard_error"]))
+        who = one_line(best["name"] or best["operator"])
+        lines.append(
+            f"best {number(best['shrunken_mean'])} +- {error} (95%)  #{best['individual']} {who}, "
+            f"{best['evaluations']} evaluations"
+        )
+    if found["live"]:
+        now = time.time()
+        lines += [
+            f"  running #{slot['individual']} {one_line(slot['operator'])} ({slot['purpose']}) "
+            f"for {duration(now - slot['since'])}"
+            for slot in found["live"]["running"]
+        ]
+    for title, table in (("operators", found["operators"]), ("failures", found["failures"])):
+        if table:
+            lines += ["", title, columns(list(table[0]), [list(row.values()) for row in table])]
+    return "\n".join(lines)
+
+
+def individual(found: dict[str, Any]) -> str:
+    """Return `evolve show`: origin, standing, changes, evaluations, curve, log tail."""
+    parents = ", ".join(f"#{parent}" for parent in found["parents"])
+    origin = f"{found['operator']} of {parents}" if parents else found["operator"]
+    lines = [
+        f"#{found['id']} {one_line(found['name'])} {origin}, "
+        f"born {ago(time.time() - found['born_at'])}"
+    ]
+    standing = found["standing"]
+    if standing is not None:
+        error = number(half_width(standing["standard_error"]))
+        lines.append(
+            f"rank {standing['rank']}, mean {number(standing['shrunken_mean'])} +- {error} (95%), "
+            f"{standing['evaluations']} evaluations, {standing['failures']} failed"
+        )
+    constants = "  ".join(f"{name}={value}" for name, value in found["constants"].items())
+    lines.append(f"constants: {one_line(constants, 400)}" if constants else "no tunable constants")
+    for change in found["changes"]:
+        lines += ["", f"{one_line(change['category'])}: {one_line(change['hypothesis'], 400)}"]
+        lines.append(clean(change["diff"]).rstrip())
+    return "\n".join([*lines, *_evaluations(found), *_tail(found)])
+
+
+def _evaluations(found: dict[str, Any]) -> list[str]:
+    names = ("evaluation", "purpose", "shard", "seed", "status", "value", "seconds", "contended")
+    rows = [[row[name] for name in names] for row in found["evaluations"]]
+    lines = ["", columns(names, rows)] if rows else ["", "not evaluated yet"]
+    lines += [
+        f"{row['evaluation']}: failed in {row['stage']}, {row['reason']}: "
+        f"{one_line(row['detail'], 300)}"
+        for row in found["evaluations"]
+        if row["reason"]
+    ]
+    last = max((row["evaluation"] for row in found["measurements"]), default=None)
+    measured = [
+        f"{row['name']} {row['value']:.6g} {row['unit'] if row['unit'] != '1' else ''}".rstrip()
+        for row in found["measurements"]
+        if row["evaluation"] == last
+    ]
+    if measured:
+        lines.append(f"measured in {last}: " + ", ".join(measured))
+    if found["curve"]:
+        lines.append(f"reported loss: {sparkline([loss for _, loss in found['curve']])}")
+    return lines
+
+
+def _tail(found: dict[str, Any]) -> list[str]:
+    if not found["log"].strip():
+        return []
+    tail = clean(found["log"]).rstrip().splitlines()[-LOG_LINES:]
+    return ["", f"log of the last evaluation that printed, {len(tail)} lines:", *tail]
+
+
+def sparkline(values: list[float]) -> str:
+    """Return values as bars between their least and largest, both written beside them."""
+    low, high = min(values), max(values)
+    step = (high - low) / (len(BARS) - 1) or 1.0
+    bars = "".join(BARS[round((value - low) / step)] for value in values)
+    return f"{values[0]:.4g} {bars} {values[-1]:.4g}"
+
+
+def descent(steps: list[dict[str, Any]]) -> str:
+    """Return `evolve lineage`: the line from the founder down, each step with its gain."""
+    lines = []
+    for depth, step in enumerate(steps):
+        branch = "   " * (depth - 1) + "└─ " if depth else ""
+        who = one_line(step["name"] or step["operator"])
+        others = "".join(f" with #{other}" for other in step["others"] or ())
+        gain = "" if step["gain"] is None else f"  gain {step['gain']:+.4f}"
+        lines.append(f"{branch}#{step['individual']} {who}{others}  {number(step['mean'])}{gain}")
+    return "\n".join(lines)

@@ -1,0 +1,216 @@
+"""Reads a run's published lineage: what `status`, `top`, `show`, `lineage` and `query` answer."""
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from evolve.live import is_running, read_live
+from population.database import Connection, refusals
+from population.errors import LineageError, RunError
+from population.lineage import open_published
+from population.publishing import PUBLISHED
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The answer to a query: column names and rows."""
+
+    names: tuple[str, ...]
+    rows: tuple[tuple[Any, ...], ...]
+
+    def objects(self) -> list[dict[str, Any]]:
+        """Return one dict per row."""
+        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+
+
+def find_run(runs: Path, name: str | None) -> Path:
+    """Return the folder of the named run, or of the one that was published last.
+
+    Raises:
+        RunError: there is none, or it has published nothing yet.
+    """
+    if name is not None:
+        if (runs / name / PUBLISHED).is_file():
+            return runs / name
+        raise RunError(_absent(runs, name))
+    found = [file for file in runs.glob(f"*/{PUBLISHED}") if file.is_file()]
+    if not found:
+        raise RunError(f"no run in {runs.resolve()}; start one with `evolve run`, or name --runs")
+    return max(found, key=lambda file: file.stat().st_mtime).parent
+
+
+def _absent(runs: Path, name: str) -> str:
+    if (runs / name).is_dir():
+        return f"run {name} has published nothing yet; ask again in a minute"
+    known = sorted(file.parent.name for file in runs.glob(f"*/{PUBLISHED}"))
+    return f"no run {name} in {runs.resolve()}; known: {', '.join(known) or 'none'}"
+
+
+class Reading:
+    """A published lineage, open for reading. A context manager; used from one thread."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._connection: Connection = open_published(folder)
+
+    def __enter__(self) -> "Reading":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._connection.close()
+
+    def query(self, sql: str, values: Sequence[Any] = ()) -> Rows:
+        """Return what a statement answers.
+
+        Raises:
+            LineageError: DuckDB refuses it.
+        """
+        with refusals(self.folder / PUBLISHED):
+            cursor = self._connection.execute(sql, list(values))
+            names = tuple(column[0] for column in cursor.description or ())
+            return Rows(names, tuple(cursor.fetchall()))
+
+    def write_parquet(self, sql: str, file: Path) -> None:
+        """Write what a statement answers to a Parquet file.
+
+        Raises:
+            LineageError: DuckDB refuses the statement or the file.
+        """
+        target = str(file).replace("'", "''")
+        self.query(f"COPY ({sql.strip().rstrip(';')}) TO '{target}' (FORMAT parquet)")
+
+    def run(self) -> dict[str, Any]:
+        """Return the run's identity: task, metric, direction, hashes, seed."""
+        return self.query("SELECT * FROM run").objects()[0]
+
+    def top(self, limit: int) -> Rows:
+        """Return the best individuals: `leaderboard`, without the rarely needed columns."""
+        return self.query(
+            "SELECT rank, individual, name, operator, generation, shrunken_mean, standard_error, "
+            "mean, evaluations, failures, alive, parents, born_at "
+            "FROM leaderboard ORDER BY rank LIMIT ?",
+            [limit],
+        )
+
+    def leader(self) -> int:
+        """Return the id of the best individual.
+
+        Raises:
+            LineageError: nothing is scored yet.
+        """
+        best = self.top(1).objects()
+        if not best:
+            raise LineageError("nothing is scored in this run yet; `evolve status` tells why")
+        return int(best[0]["individual"])
+
+    def individual(self, individual: int) -> dict[str, Any]:
+        """Return all that is known about one individual.
+
+        Raises:
+            LineageError: the run has none with this id.
+        """
+        found = self.query(
+            "SELECT i.id, i.name, i.operator, i.proposal, r.recorded_at AS born_at "
+            "FROM individual i JOIN record r ON r.seq = i.seq WHERE i.id = ?",
+            [individual],
+        ).objects()
+        if not found:
+            last = self.query("SELECT max(id) FROM individual").rows[0][0]
+            raise LineageError(f"individual {individual} does not exist; ids go from 1 to {last}")
+        return found[0] | self._details(individual)
+
+    def _details(self, individual: int) -> dict[str, Any]:
+        def about(sql: str) -> list[dict[str, Any]]:
+            return self.query(sql, [individual]).objects()
+
+        standing = about("SELECT * EXCLUDE (name, operator) FROM leaderboard WHERE individual = ?")
+        logs = about(
+            "SELECT log FROM logs WHERE individual = ? AND log <> '' "
+            "ORDER BY evaluation DESC LIMIT 1"
+        )
+        return {
+            "standing": standing[0] if standing else None,
+            "parents": [
+                row["parent"]
+                for row in about("SELECT parent FROM parent WHERE individual = ? ORDER BY ordinal")
+            ],
+            "constants": {
+                row["name"]: row["value"]
+                for row in about(
+                    "SELECT name, value FROM constant WHERE individual = ? ORDER BY ordinal"
+                )
+            },
+            "changes": about(
+                "SELECT category, hypothesis, diff FROM diffs WHERE individual = ? ORDER BY ordinal"
+            ),
+            "evaluations": about(
+                "SELECT evaluation, purpose, shard, seed, status, value, stage, reason, detail, "
+                "contended, device, ended_at - started_at AS seconds "
+                "FROM evaluations WHERE individual = ? ORDER BY evaluation"
+            ),
+            "measurements": about(
+                "SELECT m.evaluation, m.name, m.value, m.unit FROM measurement m "
+                "JOIN evaluations e USING (evaluation) WHERE e.individual = ? "
+                "ORDER BY m.evaluation, m.ordinal"
+            ),
+            "curve": [list(point.values()) for point in self._curve(individual)],
+            "log": logs[0]["log"] if logs else "",
+            "source": about("SELECT source FROM sources WHERE individual = ?")[0]["source"],
+        }
+
+    def _curve(self, individual: int) -> list[dict[str, float]]:
+        found = self.query(
+            "SELECT r.curve FROM result r JOIN evaluation e ON e.id = r.evaluation "
+            "WHERE e.individual = ? AND len(r.curve) > 0 ORDER BY e.id DESC LIMIT 1",
+            [individual],
+        ).rows
+        return list(found[0][0]) if found else []
+
+    def descent(self, individual: int) -> list[dict[str, Any]]:
+        """Return the line from the founder down to the individual, with other parents and gains.
+
+        Each step: individual, operator, name, mean, gain over its first parent, others.
+        """
+        self.individual(individual)
+        return self.query(
+            "SELECT d.ancestor AS individual, d.operator, d.name, d.mean, d.gain, "
+            "list(p.parent ORDER BY p.ordinal) FILTER (p.ordinal > 1) AS others "
+            "FROM line_of_descent d LEFT JOIN parent p ON p.individual = d.ancestor "
+            "WHERE d.individual = ? "
+            "GROUP BY d.ancestor, d.operator, d.name, d.mean, d.gain, d.depth "
+            "ORDER BY d.depth DESC",
+            [individual],
+        ).objects()
+
+    def status(self) -> dict[str, Any]:
+        """Return what the run does now, as of its last publication and of `live.json`."""
+        live = read_live(self.folder / "live.json")
+        best = self.top(1).objects()
+        run = self.run()
+        published_at = float(self.query("SELECT at FROM published").rows[0][0])
+        return {
+            "run": self.folder.name,
+            "folder": str(self.folder),
+            **{key: run[key] for key in ("task", "metric", "direction", "seed")},
+            "running": is_running(live),
+            "published_s_ago": max(0.0, time.time() - published_at),
+            "best": best[0] if best else None,
+            **self._counts(),
+            "operators": self.query("SELECT * FROM operators").objects(),
+            "failures": self.query("SELECT * FROM failures").objects(),
+            "live": live if is_running(live) else None,
+        }
+
+    def _counts(self) -> dict[str, Any]:
+        return self.query(
+            "SELECT count(*) FILTER (status = 'scored') AS scored, "
+            "count(*) FILTER (status = 'failed') AS failed, "
+            "(SELECT count(*) FROM individual) AS individuals, "
+            "(SELECT count(*) FROM selection) AS generations, "
+            "(SELECT coalesce(sum(cost_usd), 0) FROM attempt) AS cost_usd, "
+            "(SELECT sigma FROM selection ORDER BY seq DESC LIMIT 1) AS sigma, "
+            "3600 * count(ended_at) / nullif(max(ended_at) - min(started_at), 0) "
+            "AS evaluations_per_hour FROM evaluations"
+        ).objects()[0]

@@ -1,0 +1,215 @@
+"""One call of `evolve run`: a search started or continued, followed, its best program kept."""
+
+import signal
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from types import FrameType
+
+from evaluate.pool import RayPool
+from evaluate.sandbox import probe
+from evolve.composition import (
+    DEVICE,
+    cache_folder,
+    founders,
+    identity,
+    pool,
+    portfolio,
+    prepared,
+    search_config,
+)
+from evolve.config import RunConfig, write_text
+from evolve.console import Display, best_line, display
+from evolve.evidence import Exporter, verdict
+from evolve.live import Watch, leader, write_live
+from evolve.printing import leaderboard
+from evolve.reading import Reading
+from evolve.taskfile import format_budget
+from evolve.text import number
+from population.errors import PoolError, RunError, TaskError
+from population.individual import Individual, IndividualId
+from population.lineage import DuckLineage
+from population.ports import Record
+from population.search import Search
+from population.state import State
+from population.task import Task
+
+INTERRUPTED = 130
+
+
+class Follower:
+    """What has to happen after each record: display, `live.json`, best file, publication."""
+
+    def __init__(
+        self, config: RunConfig, task: Task, lineage: DuckLineage, watch: Watch, shown: Display
+    ) -> None:
+        self._folder = config.folder
+        self._best_file = config.folder / "best" / task.artifact
+        self.lineage = lineage
+        self._watch = watch
+        self._display = shown
+        self._best: IndividualId | None = None
+
+    def observe(self, record: Record, state: State) -> None:
+        """Follow one record; called by the search."""
+        self._watch.see(record, state, time.time())
+        self._show(self._watch.line)
+        self.keep_best(state)
+        self.publish_if_due()
+
+    def publish_if_due(self) -> None:
+        """Publish what is new, at most as often as publishing may cost."""
+        self.lineage.publish_if_due(time.monotonic())
+
+    def keep_best(self, state: State) -> None:
+        """Write the best program to `best/` whenever another one leads."""
+        champion = leader(state)
+        if champion is None or champion.id == self._best:
+            return
+        try:
+            self._best_file.parent.mkdir(exist_ok=True)
+            write_text(self._best_file, champion.genome.source)
+        except OSError as error:
+            raise RunError(
+                f"{self._best_file} cannot be written ({error.strerror}); make room there and "
+                "continue the run"
+            ) from error
+        self._best = champion.id
+
+    def end(self, state: State | None) -> None:
+        """Bring everything up to date for the last time."""
+        if state is not None:
+            self._watch.look(state, time.time())
+            self.keep_best(state)
+        self._watch.end(time.time())
+        self._show(None)
+        self.lineage.publish()
+
+    def _show(self, line: str | None) -> None:
+        write_live(self._folder / "live.json", self._watch.snapshot)
+        self._display.show(self._watch.snapshot, line)
+
+
+@contextmanager
+def interruptible() -> Iterator[Callable[[], bool]]:
+    """Yield a function that tells whether to stop: the first Ctrl-C asks, the second interrupts."""
+    stopped = False
+
+    def ask(_number: int, _frame: FrameType | None) -> None:
+        nonlocal stopped
+        if stopped:
+            raise KeyboardInterrupt
+        stopped = True
+
+    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield lambda: stopped
+    finally:
+        for one, handler in before.items():
+            signal.signal(one, handler)
+
+
+def run(config: RunConfig) -> int:
+    """Start or continue a run and return the exit code of the command.
+
+    Raises:
+        EvolveError: the run cannot be started or continued.
+    """
+    task = config.load_task()
+    individuals = founders(task)
+    data = prepared(task, cache_folder(config.cache))
+    with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
+        lineage.keep_program(task.program.read_text(encoding="utf-8"))
+        print("starting Ray ...", flush=True)
+        with closing(pool(config, task, data)) as trainers:
+            _announce(config, task, data, trainers.slots)
+            watch = Watch(config.evaluations, trainers.slots, time.time())
+            with display(task.metric, config.plain) as shown:
+                follower = Follower(config, task, lineage, watch, shown)
+                state, stopped = _search(config, task, trainers, individuals, follower)
+            _summarise(config, task, watch)
+            if stopped:
+                return INTERRUPTED
+            if state is None or leader(state) is None:
+                return 1
+            if config.export:
+                _export(config, task, lineage, trainers, state)
+    return 0
+
+
+def _search(
+    config: RunConfig,
+    task: Task,
+    trainers: RayPool,
+    individuals: list[Individual],
+    follower: Follower,
+) -> tuple[State | None, bool]:
+    """Run the search and return its state, None where it broke off, and whether it was stopped."""
+    state = None
+    with interruptible() as should_stop:
+
+        def stop_now() -> bool:
+            follower.publish_if_due()
+            return should_stop()
+
+        search = Search(
+            config=search_config(config),
+            direction=task.direction,
+            lineage=follower.lineage,
+            evaluation=trainers,
+            portfolio=portfolio(task),
+            founders=individuals,
+            shards=task.shards,
+            observer=follower.observe,
+        )
+        try:
+            state = search.run(stop_now)
+        except (TaskError, RunError, PoolError) as error:
+            print(f"error: {error}", file=sys.stderr)
+        finally:
+            follower.end(state)
+        return state, should_stop()
+
+
+def _export(
+    config: RunConfig, task: Task, lineage: DuckLineage, trainers: RayPool, state: State
+) -> None:
+    print(f"\nexam of the best program, {config.pairs} pairs of trainings ...", flush=True)
+    exporter = Exporter(config.name, task, lineage)
+    print(verdict(exporter.export(state, config.folder / "best", trainers, config.pairs)))
+
+
+def _announce(config: RunConfig, task: Task, data: Path | None, slots: int) -> None:
+    missing = [layer for layer in probe() if not layer.active]
+    stop = [
+        f"{value:g} {name}"
+        for name in ("evaluations", "generations", "hours")
+        if (value := getattr(config, name)) is not None
+    ]
+    print(f"run      {config.folder}  (task {task.name}, {task.metric}: {task.direction})")
+    print(f"machine  {DEVICE}, {slots} at once, budget {format_budget(task.budget)} each")
+    print(f"data     {data or 'none'}")
+    print(f"until    {' or '.join(stop) or 'interrupted'}; Ctrl-C ends it cleanly")
+    print("operators without a key: constants, recombination")
+    if missing:
+        names = ", ".join(layer.name for layer in missing)
+        print(f"sandbox  not on this machine: {names}; `evolve doctor` explains")
+    print(flush=True)
+
+
+def _summarise(config: RunConfig, task: Task, watch: Watch) -> None:
+    snapshot = watch.snapshot
+    print(
+        f"\n{snapshot.counted} evaluations, {snapshot.failed} failed, "
+        f"{snapshot.individuals} individuals, generation {snapshot.generation}, "
+        f"noise of one evaluation {number(snapshot.sigma)}"
+    )
+    if snapshot.best is not None:
+        with Reading(config.folder) as reading:
+            print(leaderboard(reading.top(8)))
+        print(f"best {task.metric} {best_line(snapshot.best)}")
+        print(f"     {config.folder / 'best' / task.artifact}")
+    runs = "" if config.runs == Path("runs") else f" --runs {config.runs}"
+    print(f"continue with: evolve run --run {config.name}{runs}", flush=True)

@@ -1,0 +1,161 @@
+"""Reads a task folder: `task.toml` and the files that it names become a validated Task."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from evolve.tomlfile import Table
+from population.errors import TaskError
+from population.task import Budget, BudgetKind, Direction, EvaluatorKind, Limits, Task
+
+REPOSITORY = Path(__file__).resolve().parent.parent
+_BUDGET = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|seconds?|steps?|tokens?)", re.IGNORECASE)
+
+
+def find_task() -> Path:
+    """Return the current folder if it holds a task, else the repository's root.
+
+    Raises:
+        TaskError: neither does.
+    """
+    for folder in (Path.cwd(), REPOSITORY):
+        if (folder / "task.toml").is_file():
+            return folder
+    raise TaskError(f"no task.toml in {Path.cwd()}; name a task folder with --task")
+
+
+def parse_budget(text: str, budget: Budget) -> Budget:
+    """Return `budget` with the kind and amount that `text` names: `10s`, `200steps`, `1e6tokens`.
+
+    Raises:
+        TaskError: the text names neither.
+    """
+    match = _BUDGET.fullmatch(text.strip())
+    try:
+        amount = float(match[1]) if match else 0.0
+    except ValueError:
+        amount = 0.0
+    if match is None or not 0 < amount < float("inf"):
+        raise TaskError(f"--budget must be like 10s, 200steps or 1e6tokens; got {text!r}")
+    kind = next(kind for kind in BudgetKind if kind.value.startswith(match[2].lower()))
+    wall_limit_s = budget.wall_limit_s
+    if kind is BudgetKind.SECONDS:
+        wall_limit_s = max(wall_limit_s, amount + 60.0)
+    return replace(budget, kind=kind, amount=amount, wall_limit_s=wall_limit_s)
+
+
+def format_budget(budget: Budget) -> str:
+    """Return the kind and amount as `parse_budget` reads them."""
+    unit = "s" if budget.kind is BudgetKind.SECONDS else budget.kind.value
+    return f"{budget.amount:.12g}{unit}"
+
+
+def load_task(folder: Path, budget: str | None = None, data: str | None = None) -> Task:
+    """Read and validate a task folder.
+
+    Args:
+        folder: holds `task.toml` and the files that it names.
+        budget: in place of the file's, as `parse_budget` reads it.
+        data: in place of the file's source.
+
+    Raises:
+        TaskError: naming file, key, expectation and what came.
+    """
+    folder = folder.resolve()
+    top = Table.load(folder / "task.toml")
+    machine = top.table("cpu")
+    evaluator = top.table("evaluator")
+    source = top.table("data")
+    kind = EvaluatorKind(evaluator.choice("kind", tuple(EvaluatorKind)))
+    fed = kind is EvaluatorKind.MODEL and source.has("source")
+    named = data or (source.text("source") if fed else None)
+    task = Task(
+        name=top.text("name"),
+        root=folder,
+        artifact=_artifact(top),
+        metric=top.text("metric"),
+        direction=Direction(top.choice("direction", tuple(Direction))),
+        kind=kind,
+        evaluator=evaluator.path("file", evaluator.text("file")),
+        program=top.path("program", top.text("program")),
+        seeds=tuple(top.path("seeds", seed) for seed in top.texts("seeds")),
+        budget=_budget(machine.table("budget")),
+        limits=_limits(machine),
+        command=evaluator.texts("command") if kind is EvaluatorKind.COMMAND else (),
+        shards=_shards(top),
+        data=_anchored(named, folder) if named else None,
+        cores=machine.whole("cores", 1),
+    )
+    for table in (top, machine, evaluator, source):
+        table.close()
+    _check_seeds(task)
+    if budget:
+        task = replace(task, budget=parse_budget(budget, task.budget))
+    if kind is EvaluatorKind.COMMAND and task.budget.kind is not BudgetKind.SECONDS:
+        raise TaskError(f"{task.name} is scored by a command: its budget must be in seconds")
+    return task
+
+
+def _anchored(source: str, folder: Path) -> str:
+    """Return a path, told by its slash or dot, as an absolute one; a name stays a name."""
+    return str((folder / source).resolve()) if "/" in source or "." in source else source
+
+
+def _artifact(top: Table) -> str:
+    name = top.text("artifact")
+    if Path(name).name != name or not name.endswith(".py"):
+        raise top.wrong("artifact", "the name of a Python file, without a folder", name)
+    return name
+
+
+def _shards(top: Table) -> tuple[str, str, str]:
+    shards = top.texts("shards", ("selection", "confirmation", "exam"))
+    if len(set(shards)) != 3:
+        raise top.wrong("shards", "three different names", list(shards))
+    return shards[0], shards[1], shards[2]
+
+
+def _budget(table: Table) -> Budget:
+    usual = Budget()
+    kind = BudgetKind(table.choice("kind", tuple(BudgetKind), usual.kind))
+    amount = table.positive("amount", usual.amount)
+    longest = max(usual.wall_limit_s, amount + 60.0 if kind is BudgetKind.SECONDS else 0.0)
+    budget = Budget(
+        kind=kind,
+        amount=amount,
+        room_s=table.positive("room_s", usual.room_s),
+        wall_limit_s=table.positive("wall_limit_s", longest),
+    )
+    table.close()
+    if kind is BudgetKind.SECONDS and budget.wall_limit_s <= amount:
+        raise table.wrong("wall_limit_s", f"above the budget of {amount:g} s", budget.wall_limit_s)
+    if kind is BudgetKind.SECONDS and budget.room_s >= amount:
+        raise table.wrong("room_s", f"below the budget of {amount:g} s", budget.room_s)
+    return budget
+
+
+def _limits(machine: Table) -> Limits:
+    usual = Limits()
+    return Limits(
+        memory_bytes=machine.size("memory", usual.memory_bytes),
+        startup_s=machine.positive("startup_s", usual.startup_s),
+        scoring_s=machine.positive("scoring_s", usual.scoring_s),
+        processes=machine.whole("processes", usual.processes),
+        file_bytes=machine.size("file", usual.file_bytes),
+        log_bytes=machine.size("log", usual.log_bytes),
+        source_bytes=machine.size("source", usual.source_bytes),
+    )
+
+
+def _check_seeds(task: Task) -> None:
+    """Founders must be readable text: a founder that fails later is a result, this is a typo."""
+    for seed in task.seeds:
+        try:
+            text = seed.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TaskError(f"seed {seed} cannot be read as text ({error}); correct it") from error
+        if len(text.encode()) > task.limits.source_bytes:
+            raise TaskError(
+                f"seed {seed} has {len(text.encode())} bytes; the task allows "
+                f"{task.limits.source_bytes}; shorten it or raise `cpu.source`"
+            )

@@ -1,0 +1,53 @@
+"""What a record means to a person, in one line."""
+
+from population.individual import Failed, Individual, Request, Result, Scored
+from population.ports import Abandoned, Ended, Founded, Proposed, Record, Selected
+from population.state import State
+
+
+def describe(record: Record, state: State, request: Request | None) -> str | None:
+    """Return one line about a record, None where it is not worth one.
+
+    Args:
+        record: the latest.
+        state: holds it already.
+        request: of the evaluation that ended, for an `Ended` record.
+    """
+    match record:
+        case Founded(individual):
+            return f"founder #{individual.id} {individual.name}"
+        case Proposed(_, proposal, None):
+            return f"refused a proposal of {proposal.operator}: {proposal.refusal}"
+        case Ended(result) if request is not None:
+            return _ended(result, state.individuals[request.individual], state)
+        case Abandoned(evaluation):
+            return f"evaluation {evaluation} was cut off by the last stop; it is asked for again"
+        case Selected(generation, _, members) if members:
+            return f"generation {generation}: {len(members)} survivors, best #{members[0][0]}"
+    return None
+
+
+def title(individual: Individual) -> str:
+    """Return `#7 constants of #3` or `#1 transformer`."""
+    parents = ", ".join(f"#{parent}" for parent in individual.parents)
+    origin = f"{individual.operator} of {parents}" if parents else individual.name
+    return f"#{individual.id} {origin}"
+
+
+def _ended(result: Result, individual: Individual, state: State) -> str:
+    busy = " (the machine was busy)" if result.contended else ""
+    match result.outcome:
+        case Scored(value):
+            return f"{title(individual)}: {value:.4f}{_gain(value, individual, state)}{busy}"
+        case Failed(stage, reason, detail):
+            return f"{title(individual)}: failed in {stage}, {reason}: {detail}"
+
+
+def _gain(value: float, individual: Individual, state: State) -> str:
+    """Return how a value compares with the parent's mean, signed so that + is better."""
+    if not individual.parents:
+        return ""
+    parent = state.history().standings[individual.parents[0]].fitness
+    if parent is None:
+        return ""
+    return f" ({state.direction.fitness(value) - parent:+.4f} on its parent)"

@@ -1,0 +1,149 @@
+"""`evolve try`: one file trained and scored as the search would, without a run and without Ray."""
+
+import json
+import platform
+import statistics
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from evaluate.spec import trial_spec
+from evaluate.trial import run_trial
+from evolve.composition import DEVICE, data_sha256, local_slots, prepared
+from evolve.text import clean, duration, number, one_line
+from population.errors import TaskError
+from population.individual import (
+    EvaluationId,
+    Genome,
+    IndividualId,
+    Purpose,
+    Request,
+    Result,
+    Scored,
+)
+from population.task import Task
+
+LOG_LINES = 20
+
+
+def read_genome(file: Path, task: Task) -> Genome:
+    """Return the file's text.
+
+    Raises:
+        TaskError: it cannot be read as UTF-8, or is longer than the task allows.
+    """
+    try:
+        genome = Genome(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(f"{file} cannot be read as a program ({error}); name a file") from error
+    size = len(genome.source.encode())
+    if size > task.limits.source_bytes:
+        raise TaskError(f"{file} has {size} bytes; the task allows {task.limits.source_bytes}")
+    return genome
+
+
+def train_once(task: Task, genome: Genome, data: Path | None, seed: int, shard: str) -> Result:
+    """Train and score a genome on this machine.
+
+    Raises:
+        EvolveError: this machine is at fault.
+    """
+    request = Request(EvaluationId(1), IndividualId(0), genome, seed, shard, Purpose.TRY)
+    spec = trial_spec(
+        task,
+        request,
+        data=data,
+        data_sha256=data_sha256(task, data),
+        device=DEVICE,
+        slots=local_slots(task),
+    )
+    return run_trial(spec)
+
+
+def try_file(  # noqa: PLR0913 - one argument for each option of the command
+    file: Path, task: Task, cache: Path, seed: int, shard: str, repeat: int, as_json: bool
+) -> int:
+    """Train a file `repeat` times on consecutive seeds, print what came, return the exit code.
+
+    Raises:
+        EvolveError: the task, its data or this machine cannot be used.
+    """
+    if shard not in task.shards:
+        raise TaskError(f"--shard must be one of {', '.join(task.shards)}; got {shard}")
+    genome = read_genome(file, task)
+    data = prepared(task, cache)
+    found = []
+    for one in range(seed, seed + repeat):
+        result = train_once(task, genome, data, one, shard)
+        found.append(as_object(result, task, one, shard))
+        if not as_json:
+            print(as_text(found[-1]), flush=True)
+    values = [row["value"] for row in found if row["value"] is not None]
+    if as_json:
+        print(json.dumps(found if repeat > 1 else found[0], indent=2))
+    elif len(values) > 1:
+        spread = statistics.stdev(values)
+        print(f"{len(values)} scores: mean {statistics.fmean(values):.4f}, sd {spread:.4f}")
+    return 0 if values else 1
+
+
+def as_object(result: Result, task: Task, seed: int, shard: str) -> dict[str, Any]:
+    """Return a result as `--json` prints it; `value` is None after a failure."""
+    outcome = result.outcome
+    return {
+        "metric": task.metric,
+        "value": outcome.value if isinstance(outcome, Scored) else None,
+        "failure": None if isinstance(outcome, Scored) else asdict(outcome),
+        "seed": seed,
+        "shard": shard,
+        "measurements": {m.name: m.value for m in result.measurements},
+        "comparability": asdict(result.comparability) | {"key": result.comparability.key},
+        "sandbox": list(result.sandbox),
+        "device": result.device,
+        "host": result.host or platform.node(),
+        "seconds": result.ended_at - result.started_at,
+        "log": result.log,
+    }
+
+
+def as_text(found: dict[str, Any]) -> str:
+    """Return a result for people: score or failure, what was measured, the log's tail."""
+    head = f"seed {found['seed']}, shard {found['shard']}, {duration(found['seconds'])} in all"
+    if found["failure"] is None:
+        lines = [f"{found['metric']} {number(found['value'], 6)}  ({head})"]
+    else:
+        failure = found["failure"]
+        lines = [
+            f"failed in {failure['stage']}: {failure['reason']}  ({head})",
+            one_line(failure["detail"], 1000),
+        ]
+    measured = found["measurements"]
+    lines += [
+        f"  {name:<18}{_quantity(name, measured[name])}" for name in SHOWN if name in measured
+    ]
+    if found["failure"] is not None and found["log"].strip():
+        tail = clean(found["log"]).rstrip().splitlines()[-LOG_LINES:]
+        lines += [f"its output, last {len(tail)} lines:", *(f"  {line}" for line in tail)]
+    return "\n".join(lines)
+
+
+SHOWN = (
+    "startup_s",
+    "billed_s",
+    "train_s",
+    "steps",
+    "tokens",
+    "tokens_per_s",
+    "peak_memory_bytes",
+    "parameters",
+    "score_s",
+    "detectable_share",
+)
+
+
+def _quantity(name: str, value: float) -> str:
+    if name.endswith("_bytes"):
+        return f"{value / (1 << 20):.0f} MiB"
+    if name.endswith("_per_s"):
+        return f"{value:,.0f} /s"
+    return f"{value:.2f} s" if name.endswith("_s") else f"{value:,.6g}"

@@ -1,0 +1,123 @@
+"""What a run is about, and the state database that is made for it."""
+
+import time
+from dataclasses import astuple, dataclass, fields
+from pathlib import Path
+
+from population.database import Connection, connect, refusals, transaction
+from population.errors import LineageError, RunError
+from population.schema import MIGRATIONS
+from population.task import Direction
+
+STATE = "state.duckdb"
+_FIXED = ("task", "artifact", "metric", "direction", "evaluator_sha256", "data_sha256")
+
+
+@dataclass(frozen=True, slots=True)
+class RunIdentity:
+    """What a run is about, fixed when it is created.
+
+    Attributes:
+        task, artifact, metric: names, as in `Task`.
+        evaluator_sha256, data_sha256: what scores are comparable under; they and the task must
+            be the same whenever the run is continued.
+        program_sha256: of `program.md` at the start. seed: of the search.
+        created_at: UNIX seconds. configuration: of the run, as JSON.
+        selection_shard: name of the shard whose scores rank individuals.
+    """
+
+    task: str
+    artifact: str
+    metric: str
+    direction: Direction
+    evaluator_sha256: str
+    data_sha256: str
+    program_sha256: str
+    seed: int
+    created_at: float
+    configuration: str = "{}"
+    selection_shard: str = "selection"
+
+
+def stored_identity(folder: Path) -> RunIdentity:
+    """Return what the run in `folder` was created for, without taking hold of it.
+
+    Args:
+        folder: the run's folder.
+
+    Returns:
+        The identity with which `DuckLineage.open` continues it.
+
+    Raises:
+        RunError: there is no run.
+        LineageError: another process holds it, or it cannot be read.
+    """
+    path = folder / STATE
+    if not path.exists():
+        raise RunError(f"{folder} holds no run ({STATE}). Start one with `evolve run`.")
+    with connect(path, read_only=True) as connection, refusals(path):
+        if not _version(connection):
+            raise RunError(f"{folder} holds a run that never began. Remove it and start again.")
+        return read_identity(connection)
+
+
+def _version(connection: Connection) -> int:
+    begun = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'migration'"
+    if connection.execute(begun).fetchone() == (0,):
+        return 0
+    (version,) = connection.execute("SELECT max(number) FROM migration").fetchone() or (0,)
+    return int(version)
+
+
+def migrate(connection: Connection, path: Path, identity: RunIdentity) -> None:
+    """Bring a state database to the newest schema; make one of an empty file.
+
+    Args:
+        connection: to the database.
+        path: where it lies, for messages.
+        identity: written into a new one; one that exists keeps its own.
+
+    Raises:
+        LineageError: a newer version of this program wrote it.
+    """
+    version = _version(connection)
+    if version > len(MIGRATIONS):
+        raise LineageError(
+            f"{path} has schema {version}; this program knows {len(MIGRATIONS)} and older. "
+            f"Continue the run with the newer version that wrote it."
+        )
+    with transaction(connection):
+        if version == 0:
+            connection.execute("CREATE TABLE migration (number INTEGER, applied_at DOUBLE)")
+        for number, script in enumerate(MIGRATIONS[version:], version + 1):
+            connection.execute(script)
+            connection.execute("INSERT INTO migration VALUES (?, ?)", [number, time.time()])
+        if version == 0:
+            names = [*(field.name for field in fields(identity)), "fitness_sign"]
+            values = [*astuple(identity), identity.direction.fitness(1.0)]
+            places = ", ".join("?" * len(names))
+            connection.execute(f"INSERT INTO run ({', '.join(names)}) VALUES ({places})", values)
+
+
+def read_identity(connection: Connection) -> RunIdentity:
+    """Return the identity that a state database was made with."""
+    names = ", ".join(field.name for field in fields(RunIdentity))
+    ((task, artifact, metric, direction, *rest),) = connection.execute(
+        f"SELECT {names} FROM run"
+    ).fetchall()
+    return RunIdentity(task, artifact, metric, Direction(direction), *rest)
+
+
+def require_same(folder: Path, stored: RunIdentity, given: RunIdentity) -> None:
+    """Compare what makes scores comparable.
+
+    Raises:
+        RunError: one of them differs; names both.
+    """
+    for name in _FIXED:
+        old, new = getattr(stored, name), getattr(given, name)
+        if old != new:
+            raise RunError(
+                f"{folder} holds a run of {name} {old}, not {new}: their scores do not compare. "
+                f"Start a new run under another name, or restore what the run began with."
+            )

@@ -1,0 +1,84 @@
+"""How a search is set, and how much it may still do: pure functions of settings and state."""
+
+import math
+from dataclasses import dataclass
+
+from population.errors import RunError
+from population.state import State
+
+
+@dataclass(frozen=True, slots=True)
+class SearchConfig:
+    """How a search runs. None stands for no limit.
+
+    Attributes:
+        seed: of all random streams. mu: survivors. lambda_: births per generation.
+        founder_replicates: evaluations of each founder, on distinct seeds.
+        racing_share: largest share of all evaluations that goes to contenders, at most 0.2.
+        max_evaluations: counted evaluations of purpose screen and race, crashes included;
+            reruns of contended trials and infrastructure failures do not count.
+        max_generations: survivor selections after that of the founders.
+        max_hours: of this call of `Search.run`; evaluations in flight still end.
+        sync: a generation's candidates are bred only after the previous survivor selection, and
+            proposals are taken in the order in which they were asked for.
+        contended_retries, infrastructure_retries: further attempts for one evaluation.
+    """
+
+    seed: int = 0
+    mu: int = 8
+    lambda_: int = 8
+    founder_replicates: int = 2
+    racing_share: float = 0.15
+    max_evaluations: int | None = None
+    max_generations: int | None = None
+    max_hours: float | None = None
+    sync: bool = False
+    contended_retries: int = 2
+    infrastructure_retries: int = 2
+
+    def __post_init__(self) -> None:
+        least = {"seed": 0, "mu": 1, "lambda_": 1, "founder_replicates": 1}
+        least |= {"contended_retries": 0, "infrastructure_retries": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise RunError(f"{name} must be at least {bound}, got {getattr(self, name)}")
+        if not 0 <= self.racing_share <= 0.2:
+            raise RunError(f"racing_share must lie in 0..0.2, got {self.racing_share}")
+        for name in ("max_evaluations", "max_generations", "max_hours"):
+            limit = getattr(self, name)
+            if limit is not None and not limit > 0:
+                raise RunError(f"{name} must be above 0, got {limit}; leave it out for no limit")
+
+
+def evaluations_left(config: SearchConfig, state: State) -> float:
+    """Return how many more evaluations may be asked for; reruns are always allowed."""
+    if _births_left(config, state) <= 0:
+        return 0
+    limit = math.inf if config.max_evaluations is None else config.max_evaluations
+    return limit - state.counted - len(state.unsettled)
+
+
+def places_left(config: SearchConfig, state: State) -> float:
+    """Return how many more candidates may be bred now."""
+    unborn = len(state.unborn)
+    places = min(
+        evaluations_left(config, state) - len(state.unscreened),
+        _births_left(config, state) - unborn,
+    )
+    if config.sync:
+        generation = config.lambda_ - state.births - unborn
+        places = min(places, generation if state.selections else 0)
+    return places
+
+
+def may_race(config: SearchConfig, state: State) -> bool:
+    """Return whether one more evaluation of a contender stays within the racing share."""
+    total = state.counted + len(state.unsettled)
+    return state.raced + 1 <= config.racing_share * (total + 1)
+
+
+def _births_left(config: SearchConfig, state: State) -> float:
+    if config.max_generations is None:
+        return math.inf
+    generations = config.max_generations - max(state.selections - 1, 0)
+    return generations * config.lambda_ - state.births

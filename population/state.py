@@ -1,0 +1,318 @@
+"""The state of a search as a fold over the records of its lineage.
+
+The running loop and a resumed run build it in the same way, record by record: what is not in a
+record is not state.
+"""
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from statistics import fmean
+
+from population.errors import LineageError
+from population.individual import (
+    EvaluationId,
+    Failed,
+    Individual,
+    IndividualId,
+    ProposalId,
+    Purpose,
+    Request,
+    Result,
+    Scored,
+    Stage,
+)
+from population.ports import (
+    Abandoned,
+    Ended,
+    Founded,
+    History,
+    Proposed,
+    Record,
+    Selected,
+    Standing,
+    Started,
+)
+from population.statistics import Estimate, Noise, estimates, pooled_noise
+from population.task import Direction
+
+RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
+"""Purposes whose evaluations rank individuals and count against a run's limit."""
+
+JobKey = tuple[IndividualId, int, str, Purpose]
+
+
+@dataclass(slots=True)
+class Job:
+    """One evaluation over all its attempts.
+
+    Attributes:
+        request: the latest attempt. running: whether it is in flight; if not, it is owed.
+        contended, infrastructure: attempts that ended so.
+        spare: the latest contended result, used when no clean one can be had.
+    """
+
+    request: Request
+    running: bool = True
+    contended: int = 0
+    infrastructure: int = 0
+    spare: Result | None = None
+
+
+def is_infrastructure(result: Result) -> bool:
+    """Tell whether our side failed, so that nothing is known about the candidate."""
+    outcome = result.outcome
+    return isinstance(outcome, Failed) and outcome.stage is Stage.INFRASTRUCTURE
+
+
+class State:
+    """Everything that a search knows; changed by `apply` alone.
+
+    An evaluation (a job) is settled by its first clean result. A contended one is run again up
+    to `contended_retries` times and then taken as it is; an infrastructure failure up to
+    `infrastructure_retries` times and then given up. Only results of one comparability key rank
+    together: the most frequent one of the run, the earliest among equals.
+
+    Attributes:
+        counted: settled evaluations of purpose screen and race, crashes included; reruns of
+            contended trials and infrastructure failures are not among them.
+        raced: evaluations of purpose race, unsettled ones included.
+        births: settled newcomers since the last survivor selection; founders are none.
+        unborn: newcomers without any settled evaluation.
+        exam_reads: evaluations that were started on the exam shard.
+    """
+
+    def __init__(
+        self, direction: Direction, contended_retries: int = 2, infrastructure_retries: int = 2
+    ) -> None:
+        self.direction = direction
+        self.contended_retries = contended_retries
+        self.infrastructure_retries = infrastructure_retries
+        self.individuals: dict[IndividualId, Individual] = {}
+        self.founders: list[IndividualId] = []
+        self.fingerprints: dict[str, IndividualId] = {}
+        self.in_flight: dict[EvaluationId, Request] = {}
+        self.unsettled: dict[JobKey, Job] = {}
+        self.results: dict[IndividualId, list[Result]] = defaultdict(list)
+        self.readings: dict[tuple[str, str], list[float]] = defaultdict(list)
+        self.unscreened: dict[IndividualId, None] = {}
+        self.unborn: set[IndividualId] = set()
+        self.survivors: tuple[IndividualId, ...] = ()
+        self.selections = 0
+        self.births = 0
+        self.counted = 0
+        self.raced = 0
+        self.settled_since_selection = 0
+        self.exam_reads = 0
+        self._jobs: Counter[IndividualId] = Counter()
+        self._keys: Counter[str] = Counter()
+        self._last_proposal = 0
+        self._last_evaluation = 0
+        self._history: History | None = None
+        self._ranks: tuple[dict[IndividualId, Estimate], Noise | None] | None = None
+
+    def apply(self, record: Record) -> None:
+        """Take one record into account.
+
+        Raises:
+            LineageError: an evaluation ends that never started: the records are not of one run
+                or not in order.
+        """
+        self._history = None
+        match record:
+            case Founded(individual):
+                self._enter(individual)
+            case Proposed(proposal_id, _, individual):
+                self._last_proposal = max(self._last_proposal, proposal_id)
+                if individual is not None:
+                    self._enter(individual)
+            case Started(request):
+                self._start(request)
+            case Ended(result):
+                self._end(result)
+            case Abandoned(request_id):
+                self._abandon(self._take(request_id))
+            case Selected(_, _, members):
+                self.survivors = tuple(member for member, _, _ in members)
+                self.selections += 1
+                self.births = 0
+                self.settled_since_selection = 0
+
+    def _enter(self, individual: Individual) -> None:
+        self.individuals[individual.id] = individual
+        self.fingerprints.setdefault(individual.fingerprint, individual.id)
+        self.unscreened[individual.id] = None
+        if individual.operator == "founder":
+            self.founders.append(individual.id)
+        else:
+            self.unborn.add(individual.id)
+
+    def _start(self, request: Request) -> None:
+        self.in_flight[request.id] = request
+        self._last_evaluation = max(self._last_evaluation, request.id)
+        self.exam_reads += request.purpose is Purpose.EXAM
+        if request.purpose not in RANKING:
+            return
+        job = self.unsettled.get(_key(request))
+        if job is not None:
+            job.request, job.running = request, True
+            return
+        self.unsettled[_key(request)] = Job(request)
+        self.unscreened.pop(request.individual, None)
+        self._jobs[request.individual] += 1
+        self.raced += request.purpose is Purpose.RACE
+
+    def _end(self, result: Result) -> None:
+        request = self._take(result.request)
+        reference_s = result.measured("reference_s")
+        if reference_s is not None:
+            self.readings[result.host, result.device].append(reference_s)
+        if request.purpose not in RANKING:
+            return
+        job = self.unsettled[_key(request)]
+        job.running = False
+        if is_infrastructure(result):
+            job.infrastructure += 1
+            if job.infrastructure > self.infrastructure_retries:
+                self._settle(request, job.spare or result)
+        elif result.contended:
+            job.contended += 1
+            job.spare = result
+            if job.contended > self.contended_retries:
+                self._settle(request, result)
+        else:
+            self._settle(request, result)
+
+    def _abandon(self, request: Request) -> None:
+        if request.purpose in RANKING:
+            self.unsettled[_key(request)].running = False
+
+    def _settle(self, request: Request, result: Result) -> None:
+        del self.unsettled[_key(request)]
+        self.results[request.individual].append(result)
+        self.settled_since_selection += 1
+        self.counted += not is_infrastructure(result)
+        if request.individual in self.unborn:
+            self.unborn.remove(request.individual)
+            self.births += 1
+        if _value(result) is not None:
+            self._keys[result.comparability.key] += 1
+        self._ranks = None
+
+    def _take(self, request_id: EvaluationId) -> Request:
+        try:
+            return self.in_flight.pop(request_id)
+        except KeyError:
+            raise LineageError(
+                f"evaluation {request_id} ends without having started: the lineage is damaged "
+                "or holds records of another run; restore it or begin a new run"
+            ) from None
+
+    @property
+    def next_individual(self) -> IndividualId:
+        """The id of the next individual."""
+        return IndividualId(max(self.individuals, default=0) + 1)
+
+    @property
+    def next_proposal(self) -> ProposalId:
+        """The id of the next proposal, as far as proposals are recorded."""
+        return ProposalId(self._last_proposal + 1)
+
+    @property
+    def next_evaluation(self) -> EvaluationId:
+        """The id of the next request."""
+        return EvaluationId(self._last_evaluation + 1)
+
+    @property
+    def anything_scored(self) -> bool:
+        """Whether any individual has a score that ranks."""
+        return bool(self._keys)
+
+    def evaluations_of(self, individual: IndividualId) -> int:
+        """How many evaluations it was given, in flight and failed ones included."""
+        return self._jobs[individual]
+
+    def owed(self) -> Request | None:
+        """Return the first evaluation that has to be asked for again, None if there is none."""
+        for job in self.unsettled.values():
+            if not job.running:
+                attempt = job.request.attempt + 1
+                return replace(job.request, id=self.next_evaluation, attempt=attempt)
+        return None
+
+    def failures(self) -> Iterator[tuple[Individual, Failed]]:
+        """Yield every settled failure with its individual."""
+        for individual, results in self.results.items():
+            for result in results:
+                if isinstance(result.outcome, Failed):
+                    yield self.individuals[individual], result.outcome
+
+    def noise(self) -> Noise | None:
+        """Return the noise of one evaluation, None while too few genomes were repeated."""
+        return self._ranked()[1]
+
+    def history(self) -> History:
+        """Return an immutable snapshot of all that operators and selections may know.
+
+        `sigma` is 0.0 while the noise is unknown; standard errors are infinite then.
+        """
+        if self._history is None:
+            ranks, noise = self._ranked()
+            running = Counter(job.request.individual for job in self.unsettled.values())
+            self._history = History(
+                standings={
+                    individual.id: self._standing(individual, ranks, running[individual.id])
+                    for individual in self.individuals.values()
+                },
+                survivors=self.survivors,
+                fingerprints=dict(self.fingerprints),
+                sigma=noise.sigma if noise else 0.0,
+            )
+        return self._history
+
+    def _standing(
+        self, individual: Individual, ranks: dict[IndividualId, Estimate], running: int
+    ) -> Standing:
+        results = self.results.get(individual.id, [])
+        rank = ranks.get(individual.id)
+        return Standing(
+            individual=individual,
+            fitness=rank.mean if rank else None,
+            standard_error=rank.standard_error if rank else math.inf,
+            evaluations=len(self._ranking_values(results)),
+            failures=sum(_value(result) is None for result in results),
+            in_flight=running,
+        )
+
+    def _ranked(self) -> tuple[dict[IndividualId, Estimate], Noise | None]:
+        if self._ranks is None:
+            values = {who: self._ranking_values(results) for who, results in self.results.items()}
+            values = {who: own for who, own in values.items() if own}
+            noise = pooled_noise(values.values())
+            means = [self.direction.fitness(fmean(own)) for own in values.values()]
+            counts = [len(own) for own in values.values()]
+            ranks = zip(values, estimates(means, counts, noise), strict=True)
+            self._ranks = dict(ranks), noise
+        return self._ranks
+
+    def _ranking_values(self, results: Iterable[Result]) -> list[float]:
+        """Return the values among `results` that may be ranked against each other."""
+        if not self._keys:
+            return []
+        key = max(self._keys, key=self._keys.__getitem__)
+        return [
+            value
+            for result in results
+            if (value := _value(result)) is not None and result.comparability.key == key
+        ]
+
+
+def _key(request: Request) -> JobKey:
+    return request.individual, request.seed, request.shard, request.purpose
+
+
+def _value(result: Result) -> float | None:
+    """Return a score that is a number; one that is not counts as a failure."""
+    outcome = result.outcome
+    return outcome.value if isinstance(outcome, Scored) and math.isfinite(outcome.value) else None

@@ -1,0 +1,231 @@
+"""Noise, shrinkage, contention and claims: pure functions over numbers."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from statistics import fmean, median, quantiles, variance
+
+from population.task import Direction
+
+CONTENDED_RATIO = 1.10
+"""A reference workload slower than its norm by more than this marks the device as contended."""
+NORM_READINGS = 4
+"""Readings of one device that are needed before it has a norm."""
+MIN_DEGREES_OF_FREEDOM = 2
+CLIP_GROUPS = 5
+CLIP_RATIO = 16.0
+SIGMA_FLOOR = 1e-9
+SPREAD_FLOOR = 0.1
+
+
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """Standard deviation of one evaluation of an unchanged genome, and what it rests on."""
+
+    sigma: float
+    degrees_of_freedom: int
+
+
+def pooled_noise(groups: Iterable[Sequence[float]]) -> Noise | None:
+    """Estimate the noise of one evaluation from genomes that were evaluated more than once.
+
+    Within-genome variances are pooled by their degrees of freedom. From five genomes on, a
+    variance beyond 16 times the typical one is cut to that: a poor program may repeat far worse
+    than the good ones that the estimate is for. Replicates that agree to the last digit get a
+    floor of 1e-9 of the largest value.
+
+    Args:
+        groups: the values of each genome; groups of one are passed over.
+
+    Returns:
+        The noise, or None with fewer than two degrees of freedom.
+
+    Source: pooled variance, Box, Hunter and Hunter, Statistics for Experimenters (1978), ch. 6;
+        median of chi-square, Wilson and Hilferty, PNAS 17 (1931).
+    """
+    repeated = [group for group in groups if len(group) > 1]
+    freedoms = [len(group) - 1 for group in repeated]
+    if sum(freedoms) < MIN_DEGREES_OF_FREEDOM:
+        return None
+    variances = [variance(group) for group in repeated]
+    if len(variances) >= CLIP_GROUPS:
+        medians = ((1 - 2 / (9 * dof)) ** 3 for dof in freedoms)
+        typical = median(v / m for v, m in zip(variances, medians, strict=True))
+        if typical > 0:
+            variances = [min(v, CLIP_RATIO * typical) for v in variances]
+    squares = sum(v * dof for v, dof in zip(variances, freedoms, strict=True))
+    floor = SIGMA_FLOOR * max(abs(value) for group in repeated for value in group)
+    return Noise(max(math.sqrt(squares / sum(freedoms)), floor), sum(freedoms))
+
+
+@dataclass(frozen=True, slots=True)
+class Prior:
+    """Where true fitnesses lie, as a normal distribution; `variance` is that of its mean."""
+
+    mean: float
+    spread: float
+    variance: float
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A mean with its standard error, in the units of what was measured."""
+
+    mean: float
+    standard_error: float
+
+
+def fit_prior(means: Sequence[float], counts: Sequence[int], sigma: float) -> Prior:
+    """Fit the prior of a normal-normal model to the mean fitnesses of all scored individuals.
+
+    Disasters do not inform it: what lies below the first quartile by more than three
+    interquartile ranges is left out, else one of them would make every lead look real. The
+    spread is at least a tenth of sigma, so that equal evidence always keeps its order.
+
+    Args:
+        means: of each individual, as fitness: larger is better. At least one.
+        counts: evaluations behind each mean, 1 or more.
+        sigma: noise of one evaluation, above 0.
+
+    Source: DerSimonian and Laird, Controlled Clinical Trials 7 (1986), method of moments;
+        Tukey, Exploratory Data Analysis (1977), outer fences.
+    """
+    fence = _lower_fence(means)
+    kept = [(x, n) for x, n in zip(means, counts, strict=True) if x >= fence]
+    weights = [n / sigma**2 for _, n in kept]
+    total = sum(weights)
+    centre = sum(w * x for w, (x, _) in zip(weights, kept, strict=True)) / total
+    heterogeneity = sum(w * (x - centre) ** 2 for w, (x, _) in zip(weights, kept, strict=True))
+    scale = total - sum(w * w for w in weights) / total
+    excess = (heterogeneity - (len(kept) - 1)) / scale if len(kept) > 1 else 0.0
+    spread = math.sqrt(max(excess, (SPREAD_FLOOR * sigma) ** 2))
+    weights = [1 / (spread**2 + sigma**2 / n) for _, n in kept]
+    mean = sum(w * x for w, (x, _) in zip(weights, kept, strict=True)) / sum(weights)
+    return Prior(mean, spread, 1 / sum(weights))
+
+
+def _lower_fence(values: Sequence[float]) -> float:
+    if len(values) < 4:
+        return min(values)
+    first, _, third = quantiles(values, n=4, method="inclusive")
+    return first - 3 * (third - first)
+
+
+def shrink(mean: float, count: int, sigma: float, prior: Prior) -> Estimate:
+    """Return the posterior of one individual: its mean, drawn towards the prior's.
+
+    The less evidence, the nearer to the prior; so one lucky evaluation does not outrank five
+    good ones. The standard error includes that of the prior's mean.
+
+    Source: Morris, Parametric Empirical Bayes Inference, JASA 78 (1983), section 1.
+    """
+    own = sigma**2 / count
+    trust = prior.spread**2 / (prior.spread**2 + own)
+    error = math.sqrt(trust * own + (1 - trust) ** 2 * prior.variance)
+    return Estimate(prior.mean + trust * (mean - prior.mean), error)
+
+
+def estimates(means: Sequence[float], counts: Sequence[int], noise: Noise | None) -> list[Estimate]:
+    """Return each individual's shrunken mean fitness with its standard error.
+
+    While the noise is unknown nothing can be shrunk: means come back as they are with an
+    infinite standard error, so that everything counts as within noise of the best.
+    """
+    if noise is None:
+        return [Estimate(mean, math.inf) for mean in means]
+    if noise.sigma == 0.0 or not means:
+        return [Estimate(mean, 0.0) for mean in means]
+    prior = fit_prior(means, counts, noise.sigma)
+    return [shrink(m, n, noise.sigma, prior) for m, n in zip(means, counts, strict=True)]
+
+
+def is_contended(reference_s: float, readings: Sequence[float]) -> bool:
+    """Tell a slow machine from a slow program.
+
+    Args:
+        reference_s: seconds that the fixed reference workload took around this trial.
+        readings: the same from earlier trials on the same host and device.
+
+    Returns:
+        True when it took more than 1.10 times the median of at least four readings.
+    """
+    return len(readings) >= NORM_READINGS and reference_s > CONTENDED_RATIO * median(readings)
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A paired comparison, in units of the metric.
+
+    Attributes:
+        difference: champion minus founder. half_width: of its confidence interval.
+        better: the whole interval lies on the fitter side of zero.
+    """
+
+    difference: float
+    half_width: float
+    pairs: int
+    confidence: float
+    better: bool
+
+
+def paired_difference(
+    champion: Sequence[float],
+    founder: Sequence[float],
+    direction: Direction,
+    confidence: float = 0.95,
+) -> Claim:
+    """Compare two programs that were evaluated on the same seeds, pair by pair.
+
+    Args:
+        champion: values in metric units.
+        founder: values of the same seeds, in the same order.
+        direction: which side of zero is fitter.
+        confidence: of the two-sided t interval.
+
+    Returns:
+        The claim; with a single pair its half width is infinite and nothing is claimed.
+
+    Raises:
+        ValueError: the lists differ in length or are empty.
+    """
+    if len(champion) != len(founder) or not champion:
+        raise ValueError(
+            f"expected pairs of values, got {len(champion)} of the champion "
+            f"and {len(founder)} of the founder"
+        )
+    differences = [c - f for c, f in zip(champion, founder, strict=True)]
+    pairs, mean, half_width = len(differences), fmean(differences), math.inf
+    if pairs > 1:
+        error = math.sqrt(variance(differences) / pairs)
+        half_width = t_quantile((1 + confidence) / 2, pairs - 1) * error
+    return Claim(mean, half_width, pairs, confidence, direction.fitness(mean) > half_width)
+
+
+def t_quantile(probability: float, dof: int) -> float:
+    """Return the quantile of Student's t at `probability` in [0.5, 1) by bisection.
+
+    Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.3 and 26.7.4,
+        the distribution in closed form for whole degrees of freedom.
+    """
+    if not 0.5 <= probability < 1 or dof < 1:
+        raise ValueError(f"expected 0.5 <= probability < 1 and dof >= 1, got {probability}, {dof}")
+    low, high = 0.0, math.pi / 2
+    for _ in range(200):
+        angle = (low + high) / 2
+        if (1 + _central_mass(angle, dof)) / 2 < probability:
+            low = angle
+        else:
+            high = angle
+    return math.tan(low) * math.sqrt(dof)
+
+
+def _central_mass(angle: float, dof: int) -> float:
+    """Return P(|T| <= t) where `angle` is atan(t / sqrt(dof))."""
+    odd = dof % 2
+    term = math.cos(angle) if odd else 1.0
+    total = 0.0 if dof == 1 else term
+    for k in range(2 + odd, dof - 1, 2):
+        term *= (k - 1) / k * math.cos(angle) ** 2
+        total += term
+    total *= math.sin(angle)
+    return 2 / math.pi * (angle + total) if odd else total

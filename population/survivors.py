@@ -1,0 +1,73 @@
+"""Survivor selection: who stays, and who of them is evaluated again."""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+from population.individual import IndividualId
+from population.parents import fitness_order
+from population.ports import Standing
+
+
+def choose_survivors(
+    standings: Mapping[IndividualId, Standing], mu: int
+) -> tuple[IndividualId, ...]:
+    """Choose the fittest by shrunken mean, with room for more than one structure.
+
+    While scored individuals of other structures exist, one structure holds at most half of the
+    places, rounded up; places that only it could fill then stay empty.
+
+    Args:
+        standings: of all individuals, by id.
+        mu: places, at least 1.
+
+    Returns:
+        Ids, best first; empty only while nothing is scored.
+    """
+    scored = [standing for standing in standings.values() if standing.fitness is not None]
+    scored.sort(key=fitness_order, reverse=True)
+    structures = {standing.individual.structure for standing in scored}
+    cap = mu if len(structures) < 2 else (mu + 1) // 2
+    held: Counter[str] = Counter()
+    survivors: list[IndividualId] = []
+    for standing in scored:
+        structure = standing.individual.structure
+        if len(survivors) < mu and held[structure] < cap:
+            held[structure] += 1
+            survivors.append(standing.individual.id)
+    return tuple(survivors)
+
+
+def choose_contender(
+    standings: Mapping[IndividualId, Standing], survivors: Sequence[IndividualId]
+) -> IndividualId | None:
+    """Choose who earns the next evaluation on a fresh seed.
+
+    Contenders are the best survivor and those within one standard error of the difference from
+    it; of these the least evaluated is chosen, the fitter one where they are even. It allocates
+    effort and claims nothing.
+
+    Returns:
+        An id, or None where the best has no rival within noise.
+
+    Source: racing, Maron and Moore, Hoeffding Races, NIPS 6 (1994), without its error bound.
+    """
+    scored = [standings[one] for one in survivors if standings[one].fitness is not None]
+    if not scored:
+        return None
+    best = max(scored, key=fitness_order)
+    contenders = [standing for standing in scored if _within_noise(standing, best)]
+    if len(contenders) < 2:
+        return None
+    return max(contenders, key=lambda one: (-_effort(one), fitness_order(one))).individual.id
+
+
+def _within_noise(standing: Standing, best: Standing) -> bool:
+    if standing.fitness is None or best.fitness is None:
+        return False
+    error = math.hypot(standing.standard_error, best.standard_error)
+    return best.fitness - standing.fitness <= error
+
+
+def _effort(standing: Standing) -> int:
+    return standing.evaluations + standing.failures + standing.in_flight

@@ -1,0 +1,216 @@
+"""The views of a published lineage, in the order in which they are created.
+
+They read the tables of `population/schema.py` and a relation `text(kind, key, body)`. Their
+columns are a promise to whoever queries a run: `docs/lineage.md` describes them.
+"""
+
+_EVALUATIONS = """
+    SELECT e.id AS evaluation, e.individual, e.purpose, e.shard, e.seed, e.attempt,
+        CASE WHEN r.value IS NOT NULL THEN 'scored'
+             WHEN r.evaluation IS NOT NULL THEN 'failed'
+             WHEN a.evaluation IS NOT NULL THEN 'abandoned'
+             ELSE 'running' END AS status,
+        r.value, r.stage, r.reason, r.detail, r.contended, r.comparability,
+        r.host, r.device, r.started_at, r.ended_at, e.seq AS started_seq, r.seq AS ended_seq
+    FROM evaluation e
+    LEFT JOIN result r ON r.evaluation = e.id
+    LEFT JOIN abandoned a ON a.evaluation = e.id
+"""
+
+_COUNTED = """
+    WITH ranking AS (
+        SELECT * FROM evaluations
+        WHERE status = 'scored' AND purpose IN ('screen', 'race')
+            AND shard = (SELECT selection_shard FROM run)
+    ), usual AS (
+        SELECT comparability FROM ranking
+        GROUP BY comparability ORDER BY count(*) DESC, min(ended_seq) LIMIT 1
+    )
+    SELECT individual, evaluation, value, ended_at, ended_seq
+    FROM ranking WHERE comparability = (SELECT comparability FROM usual)
+    QUALIFY NOT contended OR bool_and(contended) OVER (PARTITION BY individual)
+"""
+
+_MEANS = """
+    SELECT individual, avg(value) AS mean, count(*) AS evaluations
+    FROM counted GROUP BY individual
+"""
+
+_GAINS = """
+    SELECT p.individual, p.parent, (SELECT fitness_sign FROM run) * (own.mean - old.mean) AS gain
+    FROM parent p
+    JOIN means own ON own.individual = p.individual
+    JOIN means old ON old.individual = p.parent
+    WHERE p.ordinal = 1
+"""
+
+_LEADERBOARD = """
+    WITH latest AS (
+        SELECT seq, sigma FROM selection ORDER BY seq DESC LIMIT 1
+    ), ranked AS (
+        SELECT individual, max_by(shrunken_mean, seq) AS shrunken_mean,
+            max_by(standard_error, seq) AS standard_error, max(seq) AS seq
+        FROM survivor GROUP BY individual
+    ), births AS (
+        SELECT seq, row_number() OVER (ORDER BY seq) AS generation FROM selection
+    ), fate AS (
+        SELECT individual, min(ended_seq) AS first_seq,
+            count(*) FILTER (status = 'failed' AND stage <> 'infrastructure') AS failures
+        FROM evaluations GROUP BY individual
+    ), parents AS (
+        SELECT individual, list(parent ORDER BY ordinal) AS parents FROM parent GROUP BY individual
+    ), standing AS (
+        SELECT i.id AS individual, i.name, i.operator, coalesce(b.generation, 0) AS generation,
+            m.mean, coalesce(r.shrunken_mean, m.mean) AS shrunken_mean,
+            coalesce(nullif(r.standard_error, 'inf'), nullif(latest.sigma, 0) / sqrt(m.evaluations))
+                AS standard_error,
+            m.evaluations, fate.failures,
+            latest.seq IS NULL OR r.seq = latest.seq OR fate.first_seq > latest.seq AS alive,
+            coalesce(p.parents, []) AS parents, born.recorded_at AS born_at
+        FROM individual i
+        JOIN record born ON born.seq = i.seq
+        JOIN means m ON m.individual = i.id
+        JOIN fate ON fate.individual = i.id
+        LEFT JOIN latest ON true
+        LEFT JOIN ranked r ON r.individual = i.id
+        LEFT JOIN parents p ON p.individual = i.id
+        ASOF LEFT JOIN births b ON i.seq > b.seq
+    )
+    SELECT row_number() OVER (
+            ORDER BY (SELECT fitness_sign FROM run) * shrunken_mean DESC, individual
+        ) AS rank, *
+    FROM standing ORDER BY rank
+"""
+
+_ANCESTRY = """
+    WITH RECURSIVE line(individual, ancestor, depth) AS (
+        SELECT individual, parent, 1 FROM parent
+        UNION
+        SELECT line.individual, parent.parent, line.depth + 1
+        FROM line JOIN parent ON parent.individual = line.ancestor
+    )
+    SELECT individual, ancestor, min(depth) AS depth FROM line GROUP BY individual, ancestor
+"""
+
+_LINE_OF_DESCENT = """
+    WITH RECURSIVE line(individual, depth, ancestor) AS (
+        SELECT id, 0, id FROM individual
+        UNION ALL
+        SELECT line.individual, line.depth + 1, parent.parent
+        FROM line JOIN parent ON parent.individual = line.ancestor AND parent.ordinal = 1
+    )
+    SELECT line.individual, line.depth, line.ancestor, i.operator, i.name, means.mean, gains.gain
+    FROM line
+    JOIN individual i ON i.id = line.ancestor
+    LEFT JOIN means ON means.individual = line.ancestor
+    LEFT JOIN gains ON gains.individual = line.ancestor
+"""
+
+_PROGRESS = """
+    WITH ended AS (
+        SELECT evaluation, row_number() OVER (ORDER BY seq) AS n FROM result
+    ), best AS (
+        SELECT *, max((SELECT fitness_sign FROM run) * value) OVER (ORDER BY ended_seq) AS fitness
+        FROM counted
+    )
+    SELECT n, ended_at, individual, value,
+        (SELECT fitness_sign FROM run) * fitness AS best_so_far
+    FROM best JOIN ended USING (evaluation) ORDER BY n
+"""
+
+_OPERATORS = """
+    WITH cost AS (
+        SELECT proposal, sum(cost_usd) AS cost_usd FROM attempt GROUP BY proposal
+    ), fate AS (
+        SELECT individual, bool_or(status = 'scored') AS scored FROM evaluations
+        WHERE status IN ('scored', 'failed') GROUP BY individual
+    )
+    SELECT p.operator, count(*) AS proposals,
+        count(*) FILTER (p.individual IS NULL) AS refused,
+        count(fate.individual) AS evaluated,
+        count(*) FILTER (NOT fate.scored) AS failed,
+        count(*) FILTER (gains.gain > 0) AS improved,
+        avg(gains.gain) AS mean_gain,
+        coalesce(sum(cost.cost_usd), 0) AS cost_usd
+    FROM proposal p
+    LEFT JOIN fate ON fate.individual = p.individual
+    LEFT JOIN gains ON gains.individual = p.individual
+    LEFT JOIN cost ON cost.proposal = p.id
+    GROUP BY p.operator ORDER BY p.operator
+"""
+
+_CHANGES = """
+    SELECT change.diff_sha256, min_by(change.category, change.seq) AS category,
+        min_by(change.hypothesis, change.seq) AS hypothesis,
+        count(DISTINCT carrier.individual) AS carriers, avg(gains.gain) AS mean_gain
+    FROM change
+    LEFT JOIN carrier ON carrier.change = change.id
+    LEFT JOIN gains ON gains.individual = carrier.individual
+    GROUP BY change.diff_sha256
+"""
+
+_FAILURES = """
+    SELECT reason, count(*) AS n, max_by(detail, seq) AS example
+    FROM result WHERE reason IS NOT NULL GROUP BY reason ORDER BY n DESC, reason
+"""
+
+_SOURCES = """
+    SELECT i.id AS individual, text.body AS source
+    FROM individual i JOIN text ON text.kind = 'source' AND text.key = i.source_sha256
+"""
+
+_LOGS = """
+    SELECT e.id AS evaluation, e.individual, text.body AS log
+    FROM evaluation e JOIN text ON text.kind = 'log' AND text.key = CAST(e.id AS VARCHAR)
+"""
+
+_PROMPTS = """
+    SELECT a.proposal, a.ordinal, p.operator, p.individual, a.what, a.outcome,
+        prompt.body AS prompt, answer.body AS answer
+    FROM attempt a
+    JOIN proposal p ON p.id = a.proposal
+    LEFT JOIN text prompt ON prompt.kind = 'prompt' AND prompt.key = a.proposal || '.' || a.ordinal
+    LEFT JOIN text answer ON answer.kind = 'answer' AND answer.key = a.proposal || '.' || a.ordinal
+    WHERE prompt.body IS NOT NULL OR answer.body IS NOT NULL
+"""
+
+_DIFFS = """
+    SELECT c.individual, c.ordinal, change.category, change.hypothesis, change.diff_sha256,
+        text.body AS diff
+    FROM carrier c
+    JOIN change ON change.id = c.change
+    JOIN text ON text.kind = 'diff' AND text.key = change.diff_sha256
+"""
+
+_PROGRAMS = """
+    SELECT p.sha256, r.recorded_at AS first_seen_at,
+        (SELECT count(*) FROM individual i WHERE i.program_sha256 = p.sha256) AS children,
+        text.body AS program
+    FROM program p
+    JOIN record r ON r.seq = p.seq
+    JOIN text ON text.kind = 'program' AND text.key = p.sha256
+"""
+
+THIN_VIEWS: dict[str, str] = {
+    "evaluations": _EVALUATIONS,
+    "counted": _COUNTED,
+    "means": _MEANS,
+    "gains": _GAINS,
+    "leaderboard": _LEADERBOARD,
+    "ancestry": _ANCESTRY,
+    "line_of_descent": _LINE_OF_DESCENT,
+    "progress": _PROGRESS,
+    "operators": _OPERATORS,
+    "changes": _CHANGES,
+    "failures": _FAILURES,
+}
+"""Need the tables alone."""
+
+TEXT_VIEWS: dict[str, str] = {
+    "sources": _SOURCES,
+    "logs": _LOGS,
+    "prompts": _PROMPTS,
+    "diffs": _DIFFS,
+    "programs": _PROGRAMS,
+}
+"""Need the segments beside the database too."""

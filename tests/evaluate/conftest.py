@@ -1,0 +1,109 @@
+"""A small text task that every evaluate test trains on: real data, real processes, few steps."""
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import prepare
+from evaluate.spec import TrialSpec
+from evaluate.trial import run_trial
+from population.individual import (
+    EvaluationId,
+    Genome,
+    IndividualId,
+    Purpose,
+    Request,
+    Result,
+)
+from population.task import Budget, BudgetKind, EvaluatorKind, Limits
+
+WORDS = "the quick brown fox jumps over a lazy dog while seven small birds sing in green trees"
+
+MODEL = """
+import torch
+from torch import nn
+import torch.nn.functional as F
+
+class Model(nn.Module):
+    def __init__(self, vocab, width=16):
+        super().__init__()
+        self.embedding = nn.Embedding(vocab, width)
+        self.head = nn.Linear(width, vocab)
+
+    def forward(self, tokens):
+        return self.head(self.embedding(tokens))
+"""
+
+TRAIN = """
+import prepare
+run = prepare.start()
+model = Model(run.vocab_size)
+optimizer = torch.optim.AdamW(model.parameters(), lr=1e-2)
+run.register(model)
+for x, y in run.batches(4):
+    loss = F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+    loss.backward()
+    optimizer.step()
+    optimizer.zero_grad()
+    run.report(loss)
+run.deliver(model)
+"""
+
+
+def program(model: str = MODEL, train: str = TRAIN, **edits: str) -> str:
+    """Return a small train.py. Each edit puts text before the line that holds its key's words."""
+    source = model + train
+    places = {
+        "first": "import torch\n",
+        "before_clock": "for x, y in run.batches(4):\n",
+        "in_loop": "    loss = F.cross_entropy",
+        "at_bell": "run.deliver(model)",
+    }
+    for name, text in edits.items():
+        place = places[name]
+        assert source.count(place) == 1, f"{place!r} is not unique"
+        source = source.replace(place, text + place)
+    return source
+
+
+@pytest.fixture(scope="session")
+def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared byte-level data of invented sentences, as `prepare.py` lays it out."""
+    folder = tmp_path_factory.mktemp("text")
+    generator = random.Random(5)
+    words = WORDS.split()
+    for number in range(40):
+        sentences = (" ".join(generator.choices(words, k=9)) + ".\n" for _ in range(800))
+        (folder / f"{number}.txt").write_text("\n".join(sentences))
+    return prepare.prepare(str(folder), tmp_path_factory.mktemp("cache"), progress=False)
+
+
+Trial = Callable[..., Result]
+TWENTY_STEPS = Budget(BudgetKind.STEPS, 20)
+DEFAULT_LIMITS = Limits()
+
+
+@pytest.fixture(scope="session")
+def trial(text_data: Path) -> Trial:
+    """Return a function that trains and scores one source: `trial(source, steps=20, ...)`."""
+    evaluator = Path(prepare.__file__).read_text()
+
+    def run(
+        source: str,
+        budget: Budget = TWENTY_STEPS,
+        limits: Limits = DEFAULT_LIMITS,
+        seed: int = 1,
+        shard: str = "selection",
+    ) -> Result:
+        request = Request(
+            EvaluationId(1), IndividualId(1), Genome(source), seed, shard, Purpose.TRY
+        )
+        spec = TrialSpec(
+            request, "train.py", EvaluatorKind.MODEL, "prepare.py", evaluator, (),
+            str(text_data), "", "cpu", 1, 1, budget, limits,
+        )  # fmt: skip
+        return run_trial(spec)
+
+    return run

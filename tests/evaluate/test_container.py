@@ -1,0 +1,136 @@
+"""A hand-in is data from a stranger: it is a valid container or it is refused."""
+
+import copy
+import json
+import math
+import random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from evaluate.container import HandInError, parse
+from evaluate.graph import Model
+
+from .handin import document, memory, tokens
+from .test_score import Attention
+
+MODEL = Attention().eval()
+VALID = json.loads(document(MODEL))
+
+
+def refused(edited: object) -> str:
+    with pytest.raises(HandInError) as error:
+        parse(json.dumps(edited).encode(), max_tensor_bytes=1 << 24)
+    return str(error.value)
+
+
+def edited(**changes: object) -> dict[str, object]:
+    return {**copy.deepcopy(VALID), **changes}
+
+
+def test_a_valid_container_is_read_back() -> None:
+    container = parse(json.dumps(VALID).encode(), max_tensor_bytes=1 << 24)
+    assert set(container.tensors) >= {"embedding.weight", "head.weight"}
+    assert all(entry.offset % 64 == 0 for entry in container.tensors.values())
+
+
+def node(op: str, *args: object) -> dict[str, object]:
+    return {"name": "extra", "op": op, "args": list(args), "kwargs": {}, "line": "train.py:7"}
+
+
+@pytest.mark.parametrize(
+    "op",
+    [
+        "aten.rand.default", "aten.as_strided.default", "aten.set_.source_Storage",
+        "aten.from_file.default", "aten.resize_.default", "prim.device.default", "os.system",
+        "operator.attrgetter", "higher_order.while_loop", "aten.add.__class__.x", "torch.load",
+        "builtins.eval", "aten.bernoulli_.float", "aten.record_stream.default", "",
+    ],
+)  # fmt: skip
+def test_operators_outside_the_list_are_refused_by_name_and_line(op: str) -> None:
+    graph = copy.deepcopy(VALID["graph"])
+    graph["nodes"].insert(0, node(op))
+    message = refused(edited(graph=graph))
+    assert "not among the operators" in message and "train.py:7" in message
+
+
+def test_a_reference_to_what_is_not_computed_yet_is_refused() -> None:
+    graph = copy.deepcopy(VALID["graph"])
+    graph["nodes"].insert(0, node("aten.neg.default", {"node": "later"}))
+    assert "used before" in refused(edited(graph=graph))
+
+
+@pytest.mark.parametrize("shape", [[-1], [2**41], [1.5], ["8"], [[8]], [2**30, 2**30], [True]])
+def test_an_impossible_shape_is_refused(shape: list[object]) -> None:
+    refused(edited(tensors=[{"name": "a", "dtype": "float32", "shape": shape}]))
+
+
+def test_deep_nesting_is_refused_and_does_not_exhaust_the_stack() -> None:
+    deep: object = 1
+    for _ in range(200):
+        deep = [deep]
+    graph = copy.deepcopy(VALID["graph"])
+    graph["nodes"].insert(0, node("aten.neg.default", deep))
+    assert "nested" in refused(edited(graph=graph))
+    with pytest.raises(HandInError):
+        parse(b"[" * 100_000, max_tensor_bytes=1)
+
+
+def test_an_operator_that_fails_is_refused_with_its_line() -> None:
+    graph = copy.deepcopy(VALID["graph"])
+    graph["nodes"].insert(0, node("aten.neg.default", "x" and {"text": "none"}))
+    container = parse(json.dumps(edited(graph=graph)).encode(), max_tensor_bytes=1 << 24)
+    with pytest.raises(HandInError, match=r"train.py:7.*failed"):
+        Model(container, memory(container, MODEL), "cpu")(tokens())
+
+
+def mutate(value: object, random_: random.Random) -> object:
+    """Return a copy of a JSON value with one place changed."""
+    if isinstance(value, dict) and value and random_.random() < 0.9:
+        key = random_.choice(sorted(value))
+        if random_.random() < 0.05:
+            return {k: v for k, v in value.items() if k != key}
+        return {**value, key: mutate(value[key], random_)}
+    if isinstance(value, list) and value and random_.random() < 0.9:
+        index = random_.randrange(len(value))
+        if random_.random() < 0.1:
+            return value[:index] + value[index + 1 :]
+        return [*value[:index], mutate(value[index], random_), *value[index + 1 :]]
+    return random_.choice(
+        [None, True, -1, 0, 3, 2**62, 2**70, 1e300, "", "tokens", {"node": "x"}, {"text": "none"},
+         [], [[]], {}, {"dtype": "float64"}, {"float": "nan"}, {"graph": {}}]
+    )  # fmt: skip
+
+
+@settings(max_examples=300, deadline=None)
+@given(st.integers(0, 2**32), st.integers(1, 4))
+def test_a_mutated_container_is_refused_or_runs_as_what_it_contains(seed: int, count: int) -> None:
+    random_ = random.Random(seed)
+    value: object = VALID
+    for _ in range(count):
+        value = mutate(value, random_)
+    try:
+        container = parse(json.dumps(value).encode(), max_tensor_bytes=1 << 24)
+        data = memory(container, MODEL) if _fits(container) else bytes(container.size)
+        Model(container, data, "cpu")(tokens())
+    except HandInError:
+        pass
+
+
+def _fits(container: object) -> bool:
+    own = {n: tuple(p.shape) for n, p in MODEL.named_parameters()}
+    return all(
+        own.get(e.name) == e.shape and e.dtype == "float32" for e in container.tensors.values()
+    )  # type: ignore[attr-defined]
+
+
+@settings(max_examples=200, deadline=None)
+@given(st.binary(max_size=200))
+def test_arbitrary_bytes_are_refused(data: bytes) -> None:
+    with pytest.raises(HandInError):
+        parse(data, max_tensor_bytes=1 << 20)
+
+
+def test_bare_nan_is_refused() -> None:
+    assert "NaN" in refused(edited(version=math.nan))

@@ -1,0 +1,32 @@
+"""A core belongs to one candidate at a time, across processes."""
+
+import subprocess
+import sys
+
+import pytest
+
+from evaluate import cores
+
+
+def test_two_leases_at_once_hold_different_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+    if len(cores.available()) < 2:
+        pytest.skip("this machine has one core")
+    with cores.lease(1) as first, cores.lease(1) as second:
+        assert set(first).isdisjoint(second)
+
+
+def test_without_a_free_core_one_is_shared_after_a_while(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cores, "PATIENCE_S", 0.2)
+    with cores.lease(len(cores.available())), cores.lease(1) as shared:
+        assert len(shared) == 1
+
+
+def test_a_lease_ends_with_its_holder_however_it_dies(monkeypatch: pytest.MonkeyPatch) -> None:
+    code = (
+        "import os, signal\nfrom evaluate import cores\n"
+        "with cores.lease(len(cores.available())):\n    os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=False, timeout=30)
+    monkeypatch.setattr(cores, "PATIENCE_S", 0.0)
+    with cores.lease(1) as held:
+        assert len(held) == 1

@@ -1,0 +1,110 @@
+"""Ray trains every candidate; what is lost with a worker comes back as such."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+import prepare
+from evaluate.pool import RayPool
+from population.errors import PoolError
+from population.individual import (
+    EvaluationId,
+    Failed,
+    Genome,
+    IndividualId,
+    Purpose,
+    Request,
+    Result,
+    Scored,
+    Stage,
+)
+from population.task import Budget, BudgetKind, Direction, EvaluatorKind, Task
+
+from .conftest import program
+
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.filterwarnings(
+        "ignore::ResourceWarning", "ignore::DeprecationWarning", "ignore::FutureWarning"
+    ),
+]  # Ray leaves sockets of its own open
+
+
+def task(root: Path) -> Task:
+    here = Path(prepare.__file__)
+    return Task(
+        "test", root, "train.py", "val_bpb", Direction.MINIMIZE, EvaluatorKind.MODEL, here,
+        here, (), Budget(BudgetKind.STEPS, 20),
+    )  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def pool(text_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayPool]:
+    pool = RayPool(
+        task(tmp_path_factory.mktemp("task")), text_data, device="cpu", slots=2, address=None
+    )
+    yield pool
+    pool.close()
+
+
+def request(number: int, source: str) -> Request:
+    return Request(
+        EvaluationId(number), IndividualId(number), Genome(source), 1, "selection", Purpose.SCREEN
+    )
+
+
+def collect(pool: RayPool, count: int) -> dict[int, Result]:
+    results: dict[int, Result] = {}
+    deadline = time.monotonic() + 100
+    while len(results) < count and time.monotonic() < deadline:
+        results |= {int(r.request): r for r in pool.wait(1.0)}
+    return results
+
+
+def test_every_request_comes_back_once_failures_included(pool: RayPool) -> None:
+    assert pool.slots == 2
+    for number in range(4):
+        pool.submit(request(number, program() if number != 2 else program(in_loop="    1 / 0\n")))
+    results = collect(pool, 4)
+    assert set(results) == {0, 1, 2, 3}
+    assert isinstance(results[2].outcome, Failed) and results[2].outcome.reason == "crash"
+    assert len({results[n].outcome for n in (0, 1, 3)}) == 1
+    assert pool.wait(0.0) == []
+
+
+def test_a_worker_that_is_killed_comes_back_as_lost_and_leaves_nothing(pool: RayPool) -> None:
+    pool.submit(request(10, program(before_clock="import time; time.sleep(45)\n")))
+    deadline = time.monotonic() + 60
+    workers: list[psutil.Process] = []
+    while not workers and time.monotonic() < deadline:
+        workers = [p for p in psutil.Process().children(recursive=True) if "_evaluate" in _title(p)]
+        time.sleep(0.1)
+    time.sleep(2.0)
+    descendants = [c for w in workers for c in w.children(recursive=True)]
+    for worker in workers:
+        os.kill(worker.pid, signal.SIGKILL)
+    outcome = collect(pool, 1)[10].outcome
+    assert isinstance(outcome, Failed) and outcome.stage is Stage.INFRASTRUCTURE, outcome
+    _, alive = psutil.wait_procs(descendants, timeout=20)
+    assert descendants and alive == []
+    pool.submit(request(11, program()))
+    assert isinstance(collect(pool, 1)[11].outcome, Scored)
+
+
+def _title(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.Error:
+        return ""
+
+
+def test_an_address_that_does_not_answer_is_an_error_with_a_remedy(
+    text_data: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(PoolError, match=r"does not answer.*--address"):
+        RayPool(task(tmp_path), text_data, device="cpu", slots=1, address="127.0.0.1:1")

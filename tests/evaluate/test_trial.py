@@ -1,0 +1,250 @@
+"""What a candidate earns: a score that repeats, or a failure that says why."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from population.individual import Failed, Scored, Stage
+from population.task import Budget, BudgetKind, Limits
+
+from .conftest import MODEL, TRAIN, Trial, program
+
+
+def test_an_honest_program_scores_and_its_training_is_measured(trial: Trial) -> None:
+    result = trial(program())
+    assert isinstance(result.outcome, Scored), result
+    assert 1.0 < result.outcome.value < 8.0
+    assert result.measured("steps") == 20
+    assert result.measured("tokens") == 20 * 4 * 128
+    assert len(result.curve) == 20
+    assert result.comparability.torch
+
+
+def test_the_same_seed_under_a_budget_in_steps_gives_the_same_score(trial: Trial) -> None:
+    first, second, other = (trial(program(), seed=seed).outcome for seed in (3, 3, 4))
+    assert first == second
+    assert first != other
+
+
+def test_more_training_scores_better_and_each_shard_has_its_own_score(trial: Trial) -> None:
+    values = {}
+    for steps, shard in ((5, "selection"), (200, "selection"), (200, "exam")):
+        outcome = trial(program(), Budget(BudgetKind.STEPS, steps), shard=shard).outcome
+        assert isinstance(outcome, Scored)
+        values[steps, shard] = outcome.value
+    assert values[200, "selection"] < values[5, "selection"] - 0.5
+    assert values[200, "selection"] != values[200, "exam"]
+
+
+def test_a_budget_in_seconds_ends_by_itself_inside_the_budget(trial: Trial) -> None:
+    result = trial(program(), Budget(BudgetKind.SECONDS, 2.0, room_s=0.5))
+    assert isinstance(result.outcome, Scored), result
+    used = (result.measured("train_s") or 0) + (result.measured("billed_s") or 0)
+    assert 1.0 < used <= 2.0
+
+
+def test_a_budget_in_tokens_is_counted_in_tokens(trial: Trial) -> None:
+    result = trial(program(), Budget(BudgetKind.TOKENS, 10_000))
+    assert result.measured("steps") == 20  # the first multiple of 4 x 128 that reaches 10,000
+
+
+def test_what_a_candidate_prints_is_a_log_and_never_a_score(trial: Trial) -> None:
+    honest = trial(program()).outcome
+    result = trial(program(at_bell="print('val_bpb: 0.001')\nprint('{\"value\": 0.001}')\n"))
+    assert result.outcome == honest
+    assert "val_bpb: 0.001" in result.log
+
+
+FAILURES = {
+    "a crash before the clock": (program(before_clock="1 / 0\n"), Stage.STARTUP, "crash"),
+    "a crash in training": (program(in_loop="    1 / 0\n"), Stage.TRAINING, "crash"),
+    "a program that does not parse": ("def broken(:\n", Stage.STARTUP, "syntax"),
+    "a program that hands in nothing": (
+        program().replace("run.deliver(model)", ""), Stage.HANDIN, "no_handin",
+    ),
+    "a program that does nothing": ("", Stage.STARTUP, "no_handin"),
+    "a delivery without registration": (
+        program().replace("run.register(model)", ""), Stage.HANDIN, "refused",
+    ),
+    "weights that are not finite": (
+        program(at_bell="model.head.weight.data.fill_(float('nan'))\n"),
+        Stage.SCORING, "not_finite",
+    ),
+    "a forward that branches on values": (
+        program(model=MODEL.replace("        return", "        if tokens.sum() > 5: pass\n        return")),
+        Stage.HANDIN, "refused",
+    ),
+    "random operators in the forward": (
+        program(model=MODEL.replace("embedding(tokens))", "embedding(tokens) * torch.rand(1))")),
+        Stage.HANDIN, "refused",
+    ),
+    "a peek at the next token": (
+        program(model=MODEL.replace("tokens))", "torch.roll(tokens, -1, 1)))")),
+        Stage.SCORING, "not_causal",
+    ),
+    "a mean over the other rows": (
+        program(model=MODEL.replace("(self.embedding(tokens))", "(self.embedding(tokens) + self.embedding(tokens).mean(0, keepdim=True))")),
+        Stage.SCORING, "rows_depend",
+    ),
+    "logits of another vocabulary": (
+        program(model=MODEL.replace("nn.Linear(width, vocab)", "nn.Linear(width, vocab + 1)")),
+        Stage.SCORING, "wrong_shape",
+    ),
+    "a batch that is no batch": (
+        program().replace("run.batches(4)", "run.batches(0)"), Stage.STARTUP, "protocol",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", FAILURES)
+def test_a_bad_candidate_is_a_failure_with_stage_and_reason(name: str, trial: Trial) -> None:
+    source, stage, reason = FAILURES[name]
+    outcome = trial(source).outcome
+    assert isinstance(outcome, Failed), outcome
+    assert (outcome.stage, outcome.reason) == (stage, reason), outcome
+    assert len(outcome.detail) > 10
+
+
+def test_a_refusal_names_the_line(trial: Trial) -> None:
+    source = program(
+        model=MODEL.replace("embedding(tokens))", "embedding(tokens) * torch.rand(1))")
+    )
+    outcome = trial(source).outcome
+    line = 1 + source[: source.index("torch.rand(1)")].count("\n")
+    assert isinstance(outcome, Failed)
+    assert f"train.py:{line}" in outcome.detail
+    assert "aten.rand" in outcome.detail
+
+
+SLOW = Budget(BudgetKind.SECONDS, 1.5, room_s=0.5)
+
+LIMITS = {
+    "start-up": (program(before_clock="import time; time.sleep(60)\n"), Limits(startup_s=2), "startup_limit"),
+    "a hang in training": (program(in_loop="    import time; time.sleep(60)\n"), Limits(), "hang"),
+    "a hand-in after the budget": (program(at_bell="import time; time.sleep(1)\n"), Limits(), "late"),
+    "a hand-in that never comes": (program(at_bell="import time; time.sleep(60)\n"), Limits(), "late"),
+    "memory": (
+        program(before_clock="hoard = [torch.ones(1 << 24) for _ in range(64)]\n"),
+        Limits(memory_bytes=1 << 30), "out_of_memory",
+    ),
+    "the log": (
+        program(before_clock="while True: print('x' * 10_000)\n"), Limits(log_bytes=1 << 20), "log_limit",
+    ),
+    "file size": (
+        program(before_clock="open('big', 'wb').write(bytes(8 << 20))\n"),
+        Limits(file_bytes=1 << 20), "crash",
+    ),
+    "processes": (
+        program(before_clock="import os, time\nfor _ in range(500):\n    if os.fork() == 0: time.sleep(60)\n"),
+        Limits(processes=16), "crash",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", LIMITS)
+def test_every_limit_ends_in_a_failure_that_says_which(name: str, trial: Trial) -> None:
+    source, limits, reason = LIMITS[name]
+    outcome = trial(source, SLOW, limits).outcome
+    assert isinstance(outcome, Failed), outcome
+    assert outcome.reason == reason, outcome
+
+
+def test_nothing_of_a_candidate_outlives_it(trial: Trial) -> None:
+    mark = f"daemon-{os.getpid()}-{time.monotonic_ns()}"
+    daemon = f"""
+import os, time
+if os.fork() == 0:
+    os.setsid()
+    if os.fork() == 0:
+        os.execvp("python3", ["python3", "-c", "import time; time.sleep(300)  # {mark}"])
+    os._exit(0)
+time.sleep(0.3)
+"""
+    result = trial(program(before_clock=daemon))
+    assert isinstance(result.outcome, Scored), result
+    alive = [p.pid for p in psutil.process_iter() if mark in " ".join(_cmdline(p))]
+    for pid in alive:
+        os.kill(pid, signal.SIGKILL)
+    assert alive == []
+
+
+def _cmdline(process: psutil.Process) -> list[str]:
+    try:
+        return process.cmdline()
+    except psutil.Error:
+        return []
+
+
+needs_jail = pytest.mark.skipif(
+    not Path("/proc/self/ns/net").exists(), reason="namespaces and Landlock exist on Linux only"
+)
+
+
+def denied(action: str) -> str:
+    """Return statements that print `held` when `action` is refused."""
+    return f"try:\n    {action}\n    print('got', 'through')\nexcept OSError:\n    print('he' + 'ld')\n"
+
+
+@needs_jail
+@pytest.mark.parametrize(
+    "action",
+    [
+        "open({shard!r}, 'rb').read()",
+        "__import__('os').listdir({data!r})",
+        "open('/etc/passwd').read()",
+        "__import__('os').listdir('/proc/1')",
+        "__import__('os').listdir(__import__('os').path.expanduser('/root'))",
+        "open('/tmp/outside', 'w')",
+        "open('/dev/shm/outside', 'w')",
+        "open('prepare.py', 'a')",
+        "__import__('socket').create_connection(('127.0.0.1', 22), 1)",
+        "__import__('socket').socket(2, 2).sendto(b'x', ('127.0.0.1', 9))",
+        "__import__('os').sched_setaffinity(0, range(64))",
+        "__import__('os').kill({pid}, 0)",
+    ],
+)
+def test_the_world_of_a_candidate_ends_at_its_directory(
+    action: str, trial: Trial, text_data: Path
+) -> None:
+    action = action.format(
+        shard=str(text_data / "selection" / "tokens.npy"), data=str(text_data), pid=os.getpid()
+    )
+    result = trial(program(before_clock=denied(action)))
+    assert "held" in result.log and "got through" not in result.log, result.log
+    assert isinstance(result.outcome, Scored)
+
+
+def test_no_variable_of_the_harness_reaches_a_candidate(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", "secret-key")
+    result = trial(program(first="import os\nprint(sorted(os.environ))\n"))
+    assert "ANTHROPIC" not in result.log and "secret-key" not in result.log
+    assert "EVOLVE_SOCKET" in result.log
+
+
+def test_training_on_after_the_bell_hands_in_nothing(trial: Trial) -> None:
+    source = program(at_bell="import time; time.sleep(0.8)\n")
+    outcome = trial(source, Budget(BudgetKind.SECONDS, 2.0, room_s=0.5)).outcome
+    assert isinstance(outcome, Failed) and outcome.reason == "late", outcome
+
+
+def test_start_up_beyond_what_is_free_is_billed(trial: Trial) -> None:
+    budget = Budget(BudgetKind.SECONDS, 3.0, room_s=0.5)
+    slow = trial(program(before_clock="import time; time.sleep(1.5)\n"), budget)
+    assert isinstance(slow.outcome, Scored), slow
+    assert (slow.measured("billed_s") or 0) > 1.0
+    assert (slow.measured("train_s") or 9) < 2.0
+
+
+def test_averaged_tensors_may_be_handed_in(trial: Trial) -> None:
+    zeros = trial(program(train=TRAIN.replace(
+        "run.deliver(model)",
+        "run.deliver(model, {n: torch.zeros_like(p) for n, p in model.named_parameters()})",
+    )))  # fmt: skip
+    assert isinstance(zeros.outcome, Scored)
+    assert zeros.outcome.value == pytest.approx(8.0, abs=1e-5)  # uniform over 256 bytes

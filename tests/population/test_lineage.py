@@ -1,0 +1,320 @@
+import os
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from journal import IDENTITY, family, founded, trial
+
+from population.errors import LineageError, RunError
+from population.individual import (
+    Change,
+    Comparability,
+    EvaluationId,
+    Failed,
+    Genome,
+    Individual,
+    IndividualId,
+    Measurement,
+    ProposalId,
+    Purpose,
+    Request,
+    Result,
+    Scored,
+    Stage,
+)
+from population.lineage import DuckLineage, open_published, stored_identity
+from population.ports import (
+    Abandoned,
+    Attempt,
+    Ended,
+    Founded,
+    Proposal,
+    Proposed,
+    Record,
+    Selected,
+    Started,
+)
+from population.replay import CHUNK
+
+WORKER = Path(__file__).with_name("record_forever.py")
+ROOT = Path(__file__).resolve().parents[2]
+
+words = st.text(max_size=12)
+numbers = st.floats(allow_nan=False)
+whole = st.integers(0, 2**31)
+constants = st.dictionaries(
+    words, st.one_of(st.booleans(), st.integers(), numbers, words), max_size=4
+)
+several: Callable[..., Any] = lambda one: st.lists(one, max_size=3).map(tuple)  # noqa: E731
+genomes = st.builds(Genome, words)
+changes = several(st.builds(Change, words, words, words))
+attempts = st.builds(
+    Attempt, words, words, numbers, numbers, whole, whole, whole, prompt=words, answer=words
+)
+individuals = st.builds(
+    Individual,
+    id=st.just(IndividualId(0)),
+    genome=genomes,
+    parents=several(whole),
+    operator=words,
+    name=words,
+    structure=words,
+    fingerprint=words,
+    constants=constants,
+    changes=changes,
+    proposal=whole,
+    program_sha256=words,
+)
+proposals = st.builds(
+    Proposal,
+    operator=words,
+    parents=several(whole),
+    genome=st.none() | genomes,
+    structure=words,
+    fingerprint=words,
+    constants=constants,
+    changes=changes,
+    refusal=words,
+    attempts=several(attempts),
+)
+requests = st.builds(
+    Request,
+    id=st.just(EvaluationId(0)),
+    individual=whole,
+    genome=genomes,
+    seed=whole,
+    shard=words,
+    purpose=st.sampled_from(Purpose),
+    attempt=st.integers(1, 9),
+)
+results = st.builds(
+    Result,
+    request=st.just(EvaluationId(0)),
+    outcome=st.builds(Scored, numbers)
+    | st.builds(Failed, st.sampled_from(Stage), reason=words, detail=words),
+    comparability=st.builds(Comparability, words, words, words, whole, words, words),
+    measurements=several(st.builds(Measurement, words, numbers, words)),
+    log=words,
+    curve=several(st.tuples(numbers, numbers)),
+    contended=st.booleans(),
+    host=words,
+    device=words,
+    sandbox=several(words),
+    started_at=numbers,
+    ended_at=numbers,
+)
+records = st.one_of(
+    st.builds(Founded, individuals),
+    st.builds(Proposed, st.just(ProposalId(0)), proposals, st.none() | individuals),
+    st.builds(Started, requests),
+    st.builds(Ended, results),
+    st.just(Abandoned(EvaluationId(0))),
+    st.builds(Selected, whole, numbers, several(st.tuples(whole, numbers, numbers))),
+)
+
+
+def numbered(number: int, record: Record) -> Record:
+    """Give a record ids that no other record of the run has."""
+    match record:
+        case Founded(one):
+            return Founded(replace(one, id=IndividualId(number)))
+        case Proposed(_, proposal, child):
+            child = child and replace(child, id=IndividualId(number))
+            return Proposed(ProposalId(number), proposal, child)
+        case Started(request):
+            return Started(replace(request, id=EvaluationId(number)))
+        case Ended(result):
+            return Ended(replace(result, request=EvaluationId(number)))
+        case Abandoned():
+            return Abandoned(EvaluationId(number))
+    return record
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(records, max_size=8))
+def test_replay_yields_the_very_records_in_their_order(drawn: list[Record]) -> None:
+    made = [numbered(number, record) for number, record in enumerate(drawn, 1)]
+    with tempfile.TemporaryDirectory() as name:
+        with DuckLineage.open(Path(name), IDENTITY) as lineage:
+            for record in made:
+                lineage.record(record)
+            assert list(lineage.replay()) == made
+        with DuckLineage.open(Path(name), IDENTITY) as lineage:
+            assert list(lineage.replay()) == made
+
+
+def test_the_order_of_constants_survives(tmp_path: Path) -> None:
+    unsorted = {"z": 1, "a": 2.0, "m": True}
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        lineage.record(Founded(replace(founded(1).individual, constants=unsorted)))
+        (record,) = lineage.replay()
+    assert isinstance(record, Founded)
+    assert [*map(repr, record.individual.constants.items())] == [*map(repr, unsorted.items())]
+
+
+def test_records_that_name_earlier_texts_are_replayed_across_chunks(tmp_path: Path) -> None:
+    made: list[Record] = [founded(1)]
+    genome = founded(1).individual.genome
+    request = Request(EvaluationId(1), IndividualId(1), genome, 3, "selection", Purpose.RACE)
+    made += [Started(replace(request, id=EvaluationId(n))) for n in range(CHUNK + 50)]
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        for record in made:
+            lineage.record(record)
+        assert list(lineage.replay()) == made
+
+
+def test_text_that_is_no_unicode_is_stored_with_question_marks(tmp_path: Path) -> None:
+    *_, ended = trial(1, 1, 2.0)
+    assert isinstance(ended, Ended)
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        lineage.record(Ended(replace(ended.result, log="a\udcffb")))
+        (stored,) = lineage.replay()
+    assert isinstance(stored, Ended)
+    assert stored.result.log == "a?b"
+
+
+def test_a_record_that_is_refused_leaves_nothing_and_the_next_goes_on(tmp_path: Path) -> None:
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        lineage.record(founded(1))
+        with pytest.raises(LineageError, match="holds already"):
+            lineage.record(founded(1, "again"))
+        lineage.record(founded(2))
+        assert list(lineage.replay()) == [founded(1), founded(2)]
+        assert lineage.seq == 2
+
+
+def test_a_version_of_program_md_is_kept_once_and_is_no_record(tmp_path: Path) -> None:
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        lineage.record(founded(1))
+        first = lineage.keep_program("be bold\n")
+        assert lineage.keep_program("be bold\n") == first
+        lineage.record(founded(2))
+        assert lineage.seq == 3
+        assert list(lineage.replay()) == [founded(1), founded(2)]
+        lineage.publish()
+        with open_published(tmp_path) as reader:
+            versions = reader.execute("SELECT sha256, program FROM programs").fetchall()
+    assert versions == [(first, "be bold\n")]
+
+
+def test_a_run_keeps_the_identity_that_it_began_with(tmp_path: Path) -> None:
+    with DuckLineage.open(tmp_path / "run", IDENTITY):
+        pass
+    later = replace(IDENTITY, seed=8, created_at=9.0, configuration="{}", program_sha256="q" * 64)
+    with DuckLineage.open(tmp_path / "run", later) as lineage:
+        assert lineage.identity() == IDENTITY
+    assert stored_identity(tmp_path / "run") == IDENTITY
+
+
+@pytest.mark.parametrize("name", ["task", "evaluator_sha256", "data_sha256", "metric"])
+def test_a_run_of_something_else_is_not_continued(tmp_path: Path, name: str) -> None:
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        lineage.record(founded(1))
+    with pytest.raises(RunError, match=f"{name} {getattr(IDENTITY, name)}, not another"):
+        DuckLineage.open(tmp_path, replace(IDENTITY, **{name: "another"}))
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        assert list(lineage.replay()) == [founded(1)]
+
+
+def test_a_folder_without_a_run_has_no_identity(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="holds no run"):
+        stored_identity(tmp_path)
+
+
+def test_a_file_that_is_no_database_is_an_error_that_names_it(tmp_path: Path) -> None:
+    (tmp_path / "state.duckdb").write_bytes(b"not a database" * 1000)
+    with pytest.raises(LineageError, match=r"state\.duckdb"):
+        DuckLineage.open(tmp_path, IDENTITY)
+
+
+def test_a_run_of_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        lineage._connection.execute("INSERT INTO migration VALUES (999, 0)")
+    with pytest.raises(LineageError, match="schema 999"):
+        DuckLineage.open(tmp_path, IDENTITY)
+
+
+def worker(folder: Path, *, file_bytes: int | None = None) -> subprocess.Popen[str]:
+    """Start a process that records founders for ever and prints each number once it is stored."""
+
+    def limit() -> None:
+        if file_bytes is not None:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
+
+    return subprocess.Popen(
+        [sys.executable, str(WORKER), str(folder)],
+        stdout=subprocess.PIPE,
+        text=True,
+        env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{WORKER.parent}"},
+        preexec_fn=limit,  # noqa: PLW1509 -- no threads run here
+    )
+
+
+def lines(process: subprocess.Popen[str]) -> Iterator[str]:
+    assert process.stdout is not None
+    return (line.strip() for line in process.stdout)
+
+
+def test_a_run_that_another_process_holds_names_the_holder(tmp_path: Path) -> None:
+    process = worker(tmp_path)
+    try:
+        next(lines(process))
+        with pytest.raises(LineageError, match=rf"held by process {process.pid}\b"):
+            DuckLineage.open(tmp_path, IDENTITY)
+        with pytest.raises(LineageError, match=rf"held by process {process.pid}\b"):
+            stored_identity(tmp_path)
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def test_no_acknowledged_record_is_lost_when_the_driver_is_killed(tmp_path: Path) -> None:
+    acknowledged = 0
+    dice = random.Random(5)
+    for _ in range(5):
+        process = worker(tmp_path)
+        reading = lines(process)
+        acknowledged = int(next(reading))
+        for _ in range(dice.randrange(200)):
+            acknowledged = int(next(reading))
+        process.kill()
+        acknowledged = max([acknowledged, *map(int, process.communicate()[0].split())])
+        assert stored_identity(tmp_path) == IDENTITY
+        with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+            stored = list(lineage.replay())
+            assert stored == [founded(n) for n in range(1, len(stored) + 1)]
+            assert acknowledged <= len(stored) <= acknowledged + 1
+        with open_published(tmp_path) as reader:
+            ((seen, bodies),) = reader.execute(
+                "SELECT (SELECT count(*) FROM individual), (SELECT count(source) FROM sources)"
+            ).fetchall()
+        assert 0 <= seen == bodies <= len(stored)
+    assert not list(tmp_path.glob("*.tmp*"))
+
+
+def test_a_full_disk_is_an_error_and_what_was_acknowledged_is_kept(tmp_path: Path) -> None:
+    process = worker(tmp_path, file_bytes=600_000)
+    said, _ = process.communicate(timeout=60)
+    *acknowledged, last = said.split("\n", said.count("\n") - 1)
+    assert last.startswith("LineageError: ")
+    assert "free space" in last
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        stored = list(lineage.replay())
+    assert len(acknowledged) > 3
+    assert stored[: len(acknowledged)] == [founded(n) for n in range(1, len(acknowledged) + 1)]
+
+
+def test_a_whole_family_is_replayed(tmp_path: Path) -> None:
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        for record in family():
+            lineage.record(record)
+        assert list(lineage.replay()) == list(family())

@@ -1,0 +1,472 @@
+import itertools
+import threading
+import time
+from collections import Counter
+
+import pytest
+from fakes import FakeEvaluation, MemoryLineage, Nudge, folded, never, program, search, value_of
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from population.errors import EvolveError, PoolError, RunError, TaskError
+from population.individual import Failed, Genome, Purpose, Scored, Stage
+from population.ports import Abandoned, Ended, Founded, Proposal, Proposed, Selected, Started
+from population.search import SearchConfig
+from population.task import Direction
+
+SMALL = SearchConfig(mu=4, lambda_=4, max_evaluations=16, sync=True)
+WORSE_MACHINE = Failed(Stage.INFRASTRUCTURE, "lost", "the node went away")
+
+
+def kinds(records, kind):
+    return [record for record in records if isinstance(record, kind)]
+
+
+def requests(records):
+    return [record.request for record in kinds(records, Started)]
+
+
+def ended_jobs(records):
+    """The evaluations that have come back, each as (individual, seed, purpose)."""
+    asked = {request.id: request for request in requests(records)}
+    ended = (asked[record.result.request] for record in kinds(records, Ended))
+    return [(request.individual, request.seed, request.purpose) for request in ended]
+
+
+def run(config=SMALL, evaluation=None, should_stop=never, records=(), **world):
+    lineage = MemoryLineage(list(records))
+    evaluation = evaluation or FakeEvaluation()
+    state = search(config, lineage, evaluation, **world).run(should_stop)
+    return state, lineage.records, evaluation
+
+
+class Broken:
+    name, arity = "broken", 1
+
+    def propose(self, parents, history, rng):
+        raise ZeroDivisionError("division by zero")
+
+
+class Unpaid(Broken):
+    def propose(self, parents, history, rng):
+        raise EvolveError("the spending cap of 5 USD is reached; raise --max-cost")
+
+
+class Same(Broken):
+    """Offers a child of one text again and again, now and then a new one."""
+
+    def __init__(self):
+        self.numbers = itertools.count()
+
+    def propose(self, parents, history, rng):
+        source = program(1.0 if next(self.numbers) % 5 else 1.0 + rng.uniform())
+        return Proposal("same", (parents[0].id,), Genome(source), fingerprint=source)
+
+
+class Choosy(Nudge):
+    """Refuses two times in five; each second call is slow, so that proposals overtake others."""
+
+    def propose(self, parents, history, rng):
+        self.before()
+        if rng.uniform() < 0.4:
+            return Proposal(self.name, (parents[0].id,), None, refusal="not today")
+        return super().propose(parents, history, rng)
+
+
+def uneven():
+    calls = itertools.count()
+    return lambda: time.sleep(0.004 * (next(calls) % 2))
+
+
+class Doomed(Broken):
+    def propose(self, parents, history, rng):
+        source = f"STRUCTURE = a\nimport nothing_{rng.integers(1 << 40)}"
+        return Proposal("doomed", (parents[0].id,), Genome(source), fingerprint=source)
+
+
+def test_a_run_makes_exactly_as_many_evaluations_as_it_was_given():
+    for limit, slots, sync in itertools.product((1, 3, 4, 17, 30), (1, 3), (False, True)):
+        config = SearchConfig(mu=4, lambda_=4, max_evaluations=limit, sync=sync)
+        state, records, _ = run(config, FakeEvaluation(slots))
+        assert state.counted == limit
+        assert len(kinds(records, Ended)) == limit
+
+
+def test_a_search_finds_better_programs_than_its_founders_and_keeps_them():
+    state, records, _ = run(SearchConfig(max_evaluations=120), FakeEvaluation(2))
+    best = kinds(records, Selected)[-1].members[0]
+    assert best[0] == state.survivors[0]
+    assert best[1] < 1.8
+
+
+def test_a_larger_metric_wins_where_the_task_maximizes():
+    config = SearchConfig(max_evaluations=120)
+    _, records, _ = run(config, FakeEvaluation(2), direction=Direction.MAXIMIZE)
+    members = kinds(records, Selected)[-1].members
+    assert members[0][1] > 2.3
+    assert [value for _, value, _ in members] == sorted((m[1] for m in members), reverse=True)
+
+
+def test_founders_come_first_and_are_each_evaluated_on_distinct_seeds():
+    config = SearchConfig(founder_replicates=3, max_evaluations=12)
+    _, records, _ = run(config)
+    assert len(kinds(records[:2], Founded)) == 2
+    first = requests(records)[:6]
+    assert Counter(request.individual for request in first) == {1: 3, 2: 3}
+    assert [request.individual for request in first[:2]] == [1, 2]
+    assert len({request.seed for request in first}) == 6
+    assert {request.shard for request in requests(records)} == {"selection"}
+
+
+def test_founders_that_are_equal_are_founded_once():
+    _, records, _ = run(sources=[program(2.0), program(2.0), program(3.0)])
+    assert [record.individual.id for record in kinds(records, Founded)] == [1, 2]
+
+
+def test_equal_seeds_give_equal_records_whichever_proposal_is_ready_first():
+    config = SearchConfig(seed=5, mu=4, lambda_=8, max_evaluations=40, sync=True)
+    other = SearchConfig(seed=6, mu=4, lambda_=8, max_evaluations=40, sync=True)
+    records = run(config, variation=Choosy())[1]
+    assert records == run(config, variation=Choosy(before=uneven()))[1]
+    assert records != run(other, variation=Choosy())[1]
+
+
+def test_after_a_cut_at_any_record_nothing_finished_is_evaluated_twice():
+    _, whole, _ = run()
+    for length in range(len(whole) + 1):
+        before = whole[:length]
+        state, records, evaluation = run(records=before)
+        assert records[:length] == before
+        assert state.counted == 16
+        assert max(Counter(ended_jobs(records)).values()) == 1
+        submitted = [(r.individual, r.seed, r.purpose) for r in evaluation.submitted]
+        assert not set(submitted) & set(ended_jobs(before))
+
+
+@settings(max_examples=20, deadline=None)
+@given(st.lists(st.floats(0, 1), min_size=4, max_size=4))
+def test_a_run_that_is_cut_again_and_again_still_ends_exactly(cuts):
+    config = SearchConfig(mu=4, lambda_=4, max_evaluations=20)
+    records = []
+    for share in cuts:
+        _, records, _ = run(config, FakeEvaluation(3), records=records)
+        records = records[: round(share * len(records))]
+    state, records, _ = run(config, FakeEvaluation(3), records=records)
+    assert state.counted == 20
+    assert max(Counter(ended_jobs(records)).values()) == 1
+    assert len({request.id for request in requests(records)}) == len(requests(records))
+
+
+def test_what_was_in_flight_is_recorded_as_abandoned_and_asked_for_anew():
+    _, whole, _ = run()
+    cut = next(i for i, record in enumerate(whole) if isinstance(record, Started)) + 1
+    _, records, evaluation = run(records=whole[:cut])
+    lost = whole[cut - 1].request
+    assert records[cut] == Abandoned(lost.id)
+    again = evaluation.submitted[0]
+    assert (again.individual, again.seed, again.purpose) == (
+        lost.individual,
+        lost.seed,
+        lost.purpose,
+    )
+    assert (again.id, again.attempt) == (lost.id + 1, 2)
+
+
+def test_a_finished_run_that_is_started_again_does_nothing():
+    _, records, _ = run()
+    _, again, evaluation = run(records=records)
+    assert again == records
+    assert evaluation.submitted == []
+
+
+def test_a_larger_limit_lets_a_finished_run_go_on():
+    _, records, _ = run()
+    more = SearchConfig(mu=4, lambda_=4, max_evaluations=24, sync=True)
+    state, _, evaluation = run(more, records=records)
+    assert (state.counted, len(evaluation.submitted)) == (24, 8)
+
+
+def test_a_stop_request_leaves_evaluations_unended_for_the_next_run():
+    evaluation = FakeEvaluation(3)
+    seen = []
+    state, records, _ = run(
+        evaluation=evaluation,
+        should_stop=lambda: len(seen) > 30,
+        observer=lambda record, state: seen.append(record),
+    )
+    assert evaluation.running
+    assert len(state.in_flight) == len(evaluation.running)
+    resumed, more, _ = run(records=records)
+    assert kinds(more, Abandoned)
+    assert resumed.counted == 16
+
+
+def test_what_has_ended_when_a_stop_is_asked_for_is_still_recorded():
+    stops = []
+    _, records, _ = run(
+        evaluation=FakeEvaluation(4),
+        should_stop=lambda: bool(stops),
+        observer=lambda record, state: len(state.in_flight) == 4 and stops.append(len(stops)),
+    )
+    assert len(kinds(records, Started)) == 4
+    assert len(kinds(records, Ended)) == 2
+
+
+def test_a_stop_amid_the_founders_leaves_the_first_selection_to_the_next_run():
+    ended = []
+    _, records, _ = run(
+        should_stop=lambda: bool(ended),
+        observer=lambda record, state: isinstance(record, Ended) and ended.append(record),
+    )
+    assert not kinds(records, Selected)
+    _, more, _ = run(records=records)
+    assert kinds(more, Selected)[0].members[0][0] in (1, 2)
+
+
+@pytest.mark.parametrize("sync", [False, True])
+def test_no_more_is_bred_than_the_generations_hold(sync):
+    config = SearchConfig(mu=4, lambda_=4, max_generations=3, racing_share=0.0, sync=sync)
+    _, records, _ = run(config, FakeEvaluation(3))
+    first = next(i for i, record in enumerate(records) if isinstance(record, Selected))
+    early = sum(isinstance(record, Ended) for record in records[:first]) - 4
+    born = [r for r in kinds(records, Proposed) if r.individual is not None]
+    assert len(born) == 12 + early
+
+
+def test_no_more_is_proposed_than_can_be_trained():
+    config = SearchConfig(mu=4, lambda_=4, max_evaluations=10, racing_share=0.0)
+    _, whole, _ = run(config)
+    last = max(i for i, record in enumerate(whole) if isinstance(record, Proposed))
+    for length in (last, last + 1, last + 2, len(whole)):
+        _, records, _ = run(config, FakeEvaluation(2), records=whole[:length])
+        assert len(kinds(records, Proposed)) == 6
+        assert all(record.individual for record in kinds(records, Proposed))
+
+
+def test_generations_are_survivor_selections_after_each_lambda_births():
+    config = SearchConfig(mu=4, lambda_=5, max_generations=3, racing_share=0.0, sync=True)
+    _, records, _ = run(config)
+    selections = kinds(records, Selected)
+    assert [selected.generation for selected in selections] == [0, 1, 2, 3]
+    positions = [records.index(selected) for selected in selections]
+    for start, end in itertools.pairwise(positions):
+        assert len(kinds(records[start:end], Ended)) == 5
+
+
+def test_a_strict_generation_is_bred_from_the_previous_selection_alone():
+    config = SearchConfig(mu=4, lambda_=4, max_generations=4, sync=True)
+    _, records, _ = run(config, FakeEvaluation(3))
+    survivors = ()
+    for record in records:
+        if isinstance(record, Selected):
+            survivors = {member for member, _, _ in record.members}
+        elif isinstance(record, Proposed):
+            assert set(record.proposal.parents) <= survivors
+
+
+def test_without_strictness_a_slot_is_filled_while_a_generation_still_trains():
+    config = SearchConfig(mu=4, lambda_=4, max_evaluations=40)
+    starts = []
+
+    def observe(record, state):
+        if isinstance(record, Selected) and record.generation:
+            starts.append(len(state.in_flight))
+
+    run(config, FakeEvaluation(3), observer=observe)
+    assert max(starts) > 0
+
+
+def test_proposals_are_asked_for_before_slots_are_free():
+    called = []
+    evaluation = FakeEvaluation(2)
+    polls = itertools.count()
+
+    def next_one_is_prepared():
+        assert next(polls) < 50_000, "no proposal was prepared while all slots trained"
+        time.sleep(0)
+        bred = {r.individual for r in evaluation.submitted} - {1, 2}
+        founding = len(evaluation.submitted) < 5
+        return founding or len(called) >= min(len(bred) + 1, 12)
+
+    evaluation.may_end = next_one_is_prepared
+    config = SearchConfig(max_evaluations=16, racing_share=0.0)
+    state, _, _ = run(config, evaluation, variation=Nudge(before=lambda: called.append(1)))
+    assert state.counted == 16
+
+
+def test_a_slow_operator_does_not_hold_up_the_others():
+    ten_are_done = threading.Event()
+    calls = itertools.count()
+
+    def third_is_slow():
+        if next(calls) == 2:
+            assert ten_are_done.wait(60)
+
+    def observe(record, state):
+        if state.counted >= 14:
+            ten_are_done.set()
+
+    config = SearchConfig(max_evaluations=20)
+    state, _, _ = run(
+        config, FakeEvaluation(2), variation=Nudge(before=third_is_slow), observer=observe
+    )
+    assert ten_are_done.is_set()
+    assert state.counted == 20
+
+
+def test_never_more_evaluations_run_than_there_are_slots():
+    _, _, evaluation = run(SearchConfig(max_evaluations=40), FakeEvaluation(3))
+    assert evaluation.most_running == 3
+
+
+def test_a_candidate_that_fails_is_a_birth_and_the_run_goes_on():
+    state, records, _ = run(variation=Doomed())
+    assert state.counted == 16
+    assert set(state.survivors) == {1, 2}
+    assert sum(isinstance(r.result.outcome, Failed) for r in kinds(records, Ended)) >= 8
+
+
+def test_programs_that_are_equal_are_never_trained_twice():
+    config = SearchConfig(max_evaluations=16, racing_share=0.0)
+    _, records, evaluation = run(config, FakeEvaluation(2), variation=Same())
+    bred = [r.genome.source for r in evaluation.submitted if r.individual > 2]
+    assert len(bred) == len(set(bred))
+    refusals = [r for r in kinds(records, Proposed) if r.individual is None]
+    assert any("it equals individual" in r.proposal.refusal for r in refusals)
+    assert all(r.proposal.genome is None for r in refusals)
+
+
+def test_an_operator_that_fails_is_recorded_as_refused_and_the_run_ends_with_the_reason():
+    lineage = MemoryLineage()
+    with pytest.raises(RunError, match=r"200 proposals in a row .* ZeroDivisionError"):
+        search(SMALL, lineage, FakeEvaluation(), Broken()).run(never)
+    refused = kinds(lineage.records, Proposed)
+    assert len(refused) >= 200
+    assert len(kinds(lineage.records, Started)) == len(kinds(lineage.records, Ended))
+    assert kinds(lineage.records, Selected)
+
+
+def test_a_fresh_start_is_given_after_a_run_of_refusals():
+    lineage = MemoryLineage()
+    with pytest.raises(RunError):
+        search(SMALL, lineage, FakeEvaluation(), Broken()).run(never)
+    state, _, _ = run(records=lineage.records)
+    assert state.counted == 16
+
+
+def test_an_operator_that_names_a_remedy_is_heard():
+    with pytest.raises(EvolveError, match="spending cap"):
+        run(variation=Unpaid())
+
+
+def test_a_crossover_without_enough_parents_is_refused_and_not_forced():
+    with pytest.raises(RunError, match="it needs 2 scored parents and there are 1"):
+        run(variation=Nudge(arity=2), sources=[program(2.0)])
+
+
+def test_a_crossover_is_told_of_as_many_parents_as_it_wants():
+    _, records, _ = run(variation=Nudge(arity=2))
+    assert all(len(r.proposal.parents) == 2 for r in kinds(records, Proposed))
+
+
+def test_when_every_founder_fails_the_error_names_each_reason_and_where_to_look():
+    with pytest.raises(TaskError) as error:
+        run(sources=["nothing", "nil"])
+    for part in ("program-1: training crash", "program-2: training crash", "evolve show"):
+        assert part in str(error.value)
+
+
+def test_a_mended_founder_saves_a_run_whose_founders_all_failed():
+    lineage = MemoryLineage()
+    with pytest.raises(TaskError):
+        search(SMALL, lineage, FakeEvaluation(), sources=["nothing"]).run(never)
+    state, _, _ = run(records=lineage.records, sources=["nothing", program(2.0)])
+    assert state.counted == 16
+    assert state.survivors
+
+
+def test_one_founder_that_works_is_enough():
+    state, _, _ = run(sources=["nothing", program(2.0)])
+    assert state.counted == 16
+
+
+def test_contenders_earn_replicates_on_fresh_seeds_within_their_share():
+    config = SearchConfig(mu=4, lambda_=4, max_evaluations=60, racing_share=0.2)
+    _, records, _ = run(config, FakeEvaluation(2))
+    races = [r for r in requests(records) if r.purpose is Purpose.RACE]
+    assert 0 < len(races) <= 12
+    seeds = [(r.individual, r.seed) for r in requests(records)]
+    assert len(seeds) == len(set(seeds))
+    for number, record in enumerate(requests(records), start=1):
+        raced = sum(r.purpose is Purpose.RACE for r in requests(records)[:number])
+        assert raced <= 0.2 * number, record
+
+
+def test_a_contended_evaluation_is_marked_and_run_again_on_the_same_seed():
+    slow = {9}
+    evaluation = FakeEvaluation(
+        outcome=lambda r: Scored(99.0) if r.id in slow else value_of(r),
+        reference_s=lambda r: 1.5 if r.id in slow else 1.0,
+    )
+    state, records, _ = run(evaluation=evaluation)
+    marked = [r.result.request for r in kinds(records, Ended) if r.result.contended]
+    assert marked == [9]
+    first, second = (r for r in requests(records) if r.id in (9, 10))
+    assert (first.individual, first.seed) == (second.individual, second.seed)
+    assert second.attempt == 2
+    assert state.counted == 16
+    assert len(kinds(records, Ended)) == 17
+    assert all(s.fitness is None or s.fitness > -90 for s in state.history().standings.values())
+
+
+def test_a_lost_node_costs_an_attempt_and_no_evaluation():
+    evaluation = FakeEvaluation(2, lambda r: WORSE_MACHINE if r.id % 4 == 0 else value_of(r))
+    state, records, _ = run(evaluation=evaluation)
+    assert state.counted == 16
+    assert len(kinds(records, Ended)) > 16
+
+
+def test_infrastructure_that_fails_all_the_time_ends_the_run_with_its_reason():
+    healthy = itertools.count()
+    evaluation = FakeEvaluation(
+        outcome=lambda r: value_of(r) if next(healthy) < 6 else WORSE_MACHINE
+    )
+    with pytest.raises(PoolError, match="the node went away"):
+        run(evaluation=evaluation)
+
+
+def test_the_observer_sees_each_new_record_with_the_state_that_holds_it():
+    seen = []
+    _, records, _ = run(observer=lambda record, state: seen.append((record, state.counted)))
+    assert [record for record, _ in seen] == records
+    assert seen[-1][1] == 16
+
+
+def test_the_final_state_is_the_fold_of_the_lineage():
+    state, records, _ = run(SearchConfig(max_evaluations=30), FakeEvaluation(2))
+    assert folded(records).history() == state.history()
+
+
+def test_hours_end_a_run_after_what_is_in_flight():
+    config = SearchConfig(max_hours=1e-9)
+    state, records, _ = run(config)
+    assert len(kinds(records, Started)) == len(kinds(records, Ended))
+    assert not state.in_flight
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("mu", 0),
+        ("lambda_", 0),
+        ("seed", -1),
+        ("founder_replicates", 0),
+        ("racing_share", 0.3),
+        ("max_evaluations", 0),
+        ("max_hours", -1.0),
+        ("contended_retries", -1),
+    ],
+)
+def test_settings_out_of_range_are_refused_by_name(field, value):
+    with pytest.raises(RunError, match=field):
+        SearchConfig(**{field: value})

@@ -1,0 +1,171 @@
+import math
+from dataclasses import replace
+
+import pytest
+from fakes import MACHINE, failed, folded, founders, individual, program, request, scored
+
+from population.errors import LineageError
+from population.individual import Failed, Purpose, Stage
+from population.ports import Abandoned, Ended, Founded, Proposal, Proposed, Selected, Started
+from population.state import State
+from population.task import Direction
+
+ONE, TWO = founders(program(2.0, "a"), program(1.0, "b"))
+FOUNDED = [Founded(ONE), Founded(TWO)]
+
+
+def evaluated(number, who, value, **changes):
+    asked = replace(request(number, who, seed=number))
+    return [Started(asked), Ended(replace(scored(number, value), **changes))]
+
+
+def test_the_state_is_a_function_of_the_records():
+    records = [*FOUNDED, *evaluated(1, ONE, 2.0), *evaluated(2, TWO, 1.0), Started(request(3, ONE))]
+    live = State(Direction.MINIMIZE)
+    for record in records:
+        live.apply(record)
+        live.history()
+    assert live.history() == folded(records).history()
+    assert live.next_individual == 3
+    assert live.next_evaluation == 4
+
+
+def test_a_smaller_metric_is_fitter_only_where_the_task_says_so():
+    records = [*FOUNDED, *evaluated(1, ONE, 2.0), *evaluated(2, TWO, 1.0)]
+    smaller = folded(records).history().standings
+    assert smaller[2].fitness > smaller[1].fitness
+    larger = State(Direction.MAXIMIZE)
+    for record in records:
+        larger.apply(record)
+    assert larger.history().standings[1].fitness > larger.history().standings[2].fitness
+
+
+def test_noise_comes_from_replicates_and_is_zero_to_operators_while_unknown():
+    state = folded([*FOUNDED, *evaluated(1, ONE, 2.0), *evaluated(2, ONE, 2.2)])
+    assert state.noise() is None
+    assert state.history().sigma == 0.0
+    assert state.history().standings[1].standard_error == math.inf
+    for record in [*evaluated(3, TWO, 1.0), *evaluated(4, TWO, 1.2)]:
+        state.apply(record)
+    assert state.history().sigma == pytest.approx(math.sqrt(0.02))
+    assert state.history().standings[1].evaluations == 2
+
+
+def test_a_contended_evaluation_is_owed_again_and_only_the_clean_result_counts():
+    state = folded([*FOUNDED, *evaluated(1, ONE, 9.0, contended=True)])
+    assert state.counted == 0
+    assert not state.anything_scored
+    again = state.owed()
+    assert (again.id, again.seed, again.attempt) == (2, 1, 2)
+    state.apply(Started(again))
+    assert state.owed() is None
+    state.apply(Ended(scored(2, 2.0)))
+    assert state.counted == 1
+    assert state.history().standings[1].fitness == pytest.approx(-2.0)
+
+
+def test_a_machine_that_stays_contended_is_believed_in_the_end():
+    state = folded([*FOUNDED, *evaluated(1, ONE, 9.0, contended=True)], contended_retries=1)
+    state.apply(Started(state.owed()))
+    state.apply(Ended(replace(scored(2, 8.0), contended=True)))
+    assert state.owed() is None
+    assert state.counted == 1
+    assert state.history().standings[1].fitness == pytest.approx(-8.0)
+
+
+def test_an_infrastructure_failure_is_tried_again_a_bounded_number_of_times_and_never_counts():
+    state = folded([*FOUNDED, Started(request(1, ONE))], infrastructure_retries=2)
+    for number in (1, 2, 3):
+        state.apply(Ended(failed(number, Stage.INFRASTRUCTURE)))
+        if number < 3:
+            state.apply(Started(state.owed()))
+    assert state.owed() is None
+    assert state.counted == 0
+    assert [f.reason for _, f in state.failures()] == ["crash"]
+
+
+def test_a_contended_score_is_kept_where_the_rerun_is_lost_for_good():
+    state = folded([*FOUNDED, *evaluated(1, ONE, 2.5, contended=True)], infrastructure_retries=0)
+    state.apply(Started(state.owed()))
+    state.apply(Ended(failed(2, Stage.INFRASTRUCTURE)))
+    assert state.counted == 1
+    assert state.history().standings[1].fitness == pytest.approx(-2.5)
+
+
+def test_an_abandoned_evaluation_is_asked_for_anew_with_the_same_seed():
+    asked = request(1, ONE, seed=77)
+    state = folded([*FOUNDED, Started(asked), Abandoned(asked.id)])
+    assert state.owed() == replace(asked, id=2, attempt=2)
+
+
+def test_an_abandoned_exam_is_not_asked_for_anew():
+    asked = request(1, ONE, purpose=Purpose.EXAM)
+    state = folded([*FOUNDED, Started(asked), Abandoned(asked.id)])
+    assert state.owed() is None
+    assert state.exam_reads == 1
+
+
+def test_an_exam_ranks_nobody():
+    asked = request(1, ONE, purpose=Purpose.EXAM)
+    state = folded([*FOUNDED, Started(asked), Ended(scored(1, 0.1))])
+    assert state.counted == 0
+    assert state.history().standings[1].fitness is None
+
+
+def test_a_birth_is_the_first_outcome_of_a_newcomer_failures_included():
+    child = individual(3, "broken", operator="nudge")
+    state = folded([*FOUNDED, *evaluated(1, ONE, 2.0)])
+    assert state.births == 0
+    state.apply(Proposed(1, Proposal("nudge", (ONE.id,), child.genome), child))
+    assert state.unborn == {3}
+    state.apply(Started(request(2, child)))
+    state.apply(Ended(failed(2)))
+    assert (state.births, state.unborn, state.counted) == (1, set(), 2)
+    assert state.history().standings[3].failures == 1
+    state.apply(Selected(0, 0.1, ((ONE.id, 2.0, 0.1),)))
+    assert (state.births, state.survivors, state.selections) == (0, (1,), 1)
+
+
+def test_a_refused_proposal_uses_up_its_number_and_nothing_else():
+    state = folded([*FOUNDED, Proposed(4, Proposal("nudge", (), None, refusal="no"), None)])
+    assert state.next_proposal == 5
+    assert state.next_individual == 3
+
+
+def test_scores_of_another_machine_do_not_rank_among_those_of_the_most_used_one():
+    other = replace(MACHINE, device="faster")
+    state = folded(
+        [
+            *FOUNDED,
+            *evaluated(1, TWO, 0.1, comparability=other),
+            *evaluated(2, ONE, 2.0),
+            *evaluated(3, ONE, 2.1),
+        ]
+    )
+    assert state.history().standings[2].fitness is None
+    assert state.history().standings[1].evaluations == 2
+
+
+def test_a_score_that_is_not_a_number_is_a_failure():
+    state = folded([*FOUNDED, *evaluated(1, ONE, math.nan)])
+    assert not state.anything_scored
+    assert state.history().standings[1].failures == 1
+
+
+def test_a_snapshot_does_not_change_when_the_search_goes_on():
+    state = folded([*FOUNDED, *evaluated(1, ONE, 2.0)])
+    before = state.history()
+    state.apply(Founded(individual(3, program(5.0))))
+    assert set(before.standings) == {1, 2}
+    assert set(state.history().standings) == {1, 2, 3}
+    assert program(5.0) not in before.fingerprints
+
+
+def test_an_end_without_a_start_is_refused():
+    with pytest.raises(LineageError, match="evaluation 9 ends without having started"):
+        folded([*FOUNDED, Ended(scored(9, 1.0))])
+
+
+def test_failures_name_the_individual():
+    state = folded([*FOUNDED, Started(request(1, TWO)), Ended(failed(1))])
+    assert list(state.failures()) == [(TWO, Failed(Stage.TRAINING, "crash", "it raised"))]

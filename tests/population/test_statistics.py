@@ -1,0 +1,171 @@
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from population.statistics import (
+    Noise,
+    Prior,
+    estimates,
+    fit_prior,
+    is_contended,
+    paired_difference,
+    pooled_noise,
+    shrink,
+    t_quantile,
+)
+from population.task import Direction
+
+FITNESS = st.floats(-100, 100)
+COUNTS = st.integers(1, 20)
+SIGMA = st.floats(0.001, 10)
+SCORES = st.lists(st.tuples(FITNESS, COUNTS), min_size=1, max_size=20)
+
+
+def test_noise_is_unknown_before_two_degrees_of_freedom():
+    assert pooled_noise([]) is None
+    assert pooled_noise([[1.0], [2.0], [3.0, 3.1]]) is None
+
+
+def test_noise_pools_the_variance_within_genomes_and_ignores_that_between_them():
+    noise = pooled_noise([[1.0, 3.0], [100.0, 102.0, 104.0], [7.0]])
+    assert noise is not None
+    assert noise.degrees_of_freedom == 3
+    assert noise.sigma == pytest.approx(math.sqrt((2.0 + 8.0) / 3))
+
+
+def test_one_erratic_program_does_not_drown_the_noise_of_the_others():
+    rng = np.random.default_rng(1)
+    calm = [list(rng.normal(0, 0.01, 3)) for _ in range(8)]
+    noise = pooled_noise([*calm, [0.0, 50.0]])
+    assert noise is not None
+    assert noise.sigma < 0.03
+
+
+def test_a_majority_of_exact_repeats_does_not_hide_the_noise_of_the_rest():
+    noise = pooled_noise([[1.0, 1.0]] * 5 + [[1.0, 3.0]])
+    assert noise is not None
+    assert noise.sigma == pytest.approx(math.sqrt(2.0 / 6))
+
+
+def test_replicates_that_agree_to_the_last_digit_leave_a_noise_above_zero():
+    noise = pooled_noise([[2.5, 2.5, 2.5]])
+    assert noise is not None
+    assert 0 < noise.sigma < 1e-8
+
+
+def test_without_known_noise_means_stay_and_everything_is_uncertain():
+    (estimate,) = estimates([1.5], [3], None)
+    assert estimate.mean == 1.5
+    assert estimate.standard_error == math.inf
+
+
+@given(SCORES, SIGMA)
+def test_a_shrunken_mean_lies_between_the_own_mean_and_the_priors(scores, sigma):
+    means, counts = zip(*scores, strict=True)
+    prior = fit_prior(means, counts, sigma)
+    for mean, count in scores:
+        shrunken = shrink(mean, count, sigma, prior).mean
+        slack = 1e-9 * (abs(mean) + abs(prior.mean) + 1)
+        assert min(mean, prior.mean) - slack <= shrunken <= max(mean, prior.mean) + slack
+
+
+@given(FITNESS, COUNTS, SIGMA, FITNESS, st.floats(0.01, 10))
+def test_more_evaluations_shrink_less_and_are_surer(mean, count, sigma, centre, spread):
+    prior = Prior(centre, spread, 0.0)
+    few, more = (shrink(mean, n, sigma, prior) for n in (count, count + 1))
+    assert abs(more.mean - mean) <= abs(few.mean - mean) + 1e-9
+    assert more.standard_error <= few.standard_error + 1e-12
+
+
+@given(st.lists(FITNESS, min_size=2, max_size=20), COUNTS, SIGMA)
+def test_equal_evidence_keeps_its_order(means, count, sigma):
+    shrunken = estimates(means, [count] * len(means), Noise(sigma, 5))
+    order = np.argsort(means, kind="stable")
+    values = [shrunken[i].mean for i in order]
+    assert all(a <= b + 1e-9 for a, b in itertools.pairwise(values))
+
+
+def test_a_lucky_single_evaluation_does_not_outrank_many_good_ones():
+    crowd = [0.0, 0.5, -0.5, 0.2, -0.2, 0.1, -0.1]
+    shrunken = estimates([*crowd, 1.2, 1.1], [1] * 7 + [1, 10], Noise(1.0, 10))
+    assert shrunken[-1].mean > shrunken[-2].mean
+
+
+def test_where_all_look_alike_each_is_as_uncertain_as_their_common_mean():
+    for estimate in estimates([0.1, -0.1, 0.2, -0.2], [1] * 4, Noise(1.0, 10)):
+        assert 0.45 < estimate.standard_error < 0.55
+
+
+def test_a_disaster_does_not_make_every_lead_look_real():
+    counts = [1] * 9
+    calm = [0.0, 0.3, -0.3, 0.6, -0.6, 0.9, -0.9, 0.1]
+    without = estimates(calm, counts[:8], Noise(1.0, 10))
+    beside = estimates([*calm, -1000.0], counts, Noise(1.0, 10))
+    assert beside[5].mean == pytest.approx(without[5].mean, abs=0.05)
+
+
+def test_a_machine_is_contended_only_beyond_a_tenth_above_the_norm_of_four_readings():
+    assert not is_contended(9.0, [1.0, 1.0, 1.0])
+    assert not is_contended(1.09, [1.0, 1.0, 1.0, 1.0])
+    assert is_contended(1.11, [1.0, 1.0, 1.0, 1.0])
+    assert not is_contended(1.11, [1.0, 1.0, 1.1, 1.2, 1.1])
+
+
+@pytest.mark.parametrize(
+    ("probability", "dof", "expected"),
+    [
+        (0.975, 1, 12.706),
+        (0.975, 2, 4.303),
+        (0.975, 3, 3.182),
+        (0.975, 4, 2.776),
+        (0.95, 5, 2.015),
+        (0.995, 6, 3.707),
+        (0.975, 9, 2.262),
+        (0.995, 10, 3.169),
+        (0.9, 29, 1.311),
+        (0.975, 120, 1.980),
+    ],
+)
+def test_quantiles_of_students_t_equal_the_printed_tables(probability, dof, expected):
+    assert t_quantile(probability, dof) == pytest.approx(expected, abs=0.0006)
+
+
+@pytest.mark.parametrize(("probability", "dof"), [(0.4, 3), (1.0, 3), (0.9, 0)])
+def test_quantiles_outside_their_range_are_refused(probability, dof):
+    with pytest.raises(ValueError, match="expected"):
+        t_quantile(probability, dof)
+
+
+def test_a_claim_is_made_only_when_the_whole_interval_is_on_the_fitter_side():
+    champion, founder = [2.0, 2.1, 1.9], [2.5, 2.61, 2.39]
+    claim = paired_difference(champion, founder, Direction.MINIMIZE)
+    assert claim.difference == pytest.approx(-0.5)
+    assert claim.half_width == pytest.approx(4.303 * 0.01 / math.sqrt(3), rel=1e-3)
+    assert claim.better
+    assert not paired_difference(champion, founder, Direction.MAXIMIZE).better
+    assert paired_difference(founder, champion, Direction.MAXIMIZE).better
+    assert not paired_difference([2.0, 3.0], [2.5, 2.6], Direction.MINIMIZE).better
+
+
+def test_a_single_pair_claims_nothing():
+    claim = paired_difference([1.0], [9.0], Direction.MINIMIZE)
+    assert claim.half_width == math.inf
+    assert not claim.better
+
+
+def test_values_that_are_no_pairs_are_refused():
+    with pytest.raises(ValueError, match="1 of the champion and 2 of the founder"):
+        paired_difference([1.0], [1.0, 2.0], Direction.MINIMIZE)
+
+
+def test_the_interval_covers_the_truth_as_often_as_it_says():
+    rng = np.random.default_rng(3)
+    covered = 0
+    for _ in range(1000):
+        claim = paired_difference(list(rng.normal(1, 1, 3)), [0.0] * 3, Direction.MAXIMIZE)
+        covered += abs(claim.difference - 1) <= claim.half_width
+    assert 930 <= covered <= 970

@@ -1,0 +1,64 @@
+from collections import Counter
+
+from fakes import standing
+from hypothesis import given
+from hypothesis import strategies as st
+
+from population.survivors import choose_contender, choose_survivors
+
+ROWS = st.lists(
+    st.tuples(st.one_of(st.none(), st.floats(-10, 10)), st.sampled_from("abc")),
+    min_size=1,
+    max_size=30,
+)
+
+
+def population(*rows):
+    standings = (standing(i, *row) for i, row in enumerate(rows, start=1))
+    return {s.individual.id: s for s in standings}
+
+
+@given(ROWS, st.integers(1, 10))
+def test_the_best_scored_individual_always_survives_and_comes_first(rows, mu):
+    standings = population(*rows)
+    survivors = choose_survivors(standings, mu)
+    fitness = [s.fitness for s in standings.values() if s.fitness is not None]
+    kept = [standings[one].fitness for one in survivors]
+    assert len(survivors) <= mu
+    assert kept == sorted(kept, reverse=True)
+    assert kept[:1] == sorted(fitness, reverse=True)[:1]
+
+
+@given(ROWS, st.integers(1, 10))
+def test_one_structure_holds_at_most_half_of_the_places_beside_others(rows, mu):
+    standings = population(*rows)
+    structures = {s.individual.structure for s in standings.values() if s.fitness is not None}
+    held = Counter(standings[one].individual.structure for one in choose_survivors(standings, mu))
+    if len(structures) > 1:
+        assert max(held.values()) <= (mu + 1) // 2
+
+
+def test_a_lone_structure_may_fill_every_place():
+    assert len(choose_survivors(population(*[(float(i), "a") for i in range(9)]), 8)) == 8
+
+
+def test_the_unscored_never_survive():
+    assert choose_survivors(population((None, "a"), (1.0, "b")), 8) == (2,)
+
+
+def test_the_least_evaluated_within_noise_of_the_best_is_raced():
+    standings = population((1.0, "a", 0.1), (0.95, "a", 0.1), (0.2, "a", 0.1))
+    assert choose_contender(standings, (1, 2, 3)) == 1
+    often = {**standings, 1: _seen(standings[1], 4)}
+    assert choose_contender(often, (1, 2, 3)) == 2
+
+
+def test_a_clear_leader_is_not_raced():
+    assert choose_contender(population((1.0, "a", 0.1), (0.2, "a", 0.1)), (1, 2)) is None
+    assert choose_contender({}, ()) is None
+
+
+def _seen(one, evaluations):
+    return type(one)(
+        one.individual, one.fitness, one.standard_error, evaluations, one.failures, one.in_flight
+    )
