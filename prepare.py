@@ -872,7 +872,7 @@ def _line_of(error: BaseException) -> str:
     return f"{name}:{line}" if line else "an unknown line"
 
 
-MINIMAL_PROGRAM = '''"""The smallest honest candidate: the start-up that it needs is free of charge."""
+MINIMAL_PROGRAM = '''"""The smallest honest candidate: the start-up that it needs is free."""
 import torch
 import prepare
 

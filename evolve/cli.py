@@ -1,15 +1,23 @@
 """The commands. Each imports what it needs when it runs, so that `evolve --help` is quick."""
 
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import click
 
+from evolve.options import (
+    FILE,
+    address_option,
+    cache_option,
+    examples,
+    json_option,
+    run_options,
+    runs_option,
+    task_option,
+    task_options,
+)
 from population.errors import EvolveError
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 EXIT_CODES = """\b
 Exit codes: 0 done; 1 a negative result, such as nothing scored;
@@ -45,60 +53,17 @@ def main() -> None:
 def cli() -> None:
     """Evolve training programs under a fixed budget, with scores that candidates cannot fake.
 
-    \b
-    A newcomer needs five commands:
-      evolve run      start or continue a search
-      evolve status   how far it is, and its best so far
-      evolve show     what one program is, why, and how it did
-      evolve export   the best program with the evidence for it
-      evolve doctor   what works on this machine and what does not
+    A newcomer needs five commands: run, status, show, export and doctor.
     """
 
 
-def runs_option(command: Command) -> Command:
-    """Add `--runs`."""
-    return click.option(
-        "--runs",
-        type=click.Path(path_type=Path, file_okay=False),
-        default=Path("runs"),
-        envvar="EVOLVE_RUNS",
-        help="Folder of all runs (default: runs; variable EVOLVE_RUNS).",
-    )(command)
-
-
-def run_option(command: Command) -> Command:
-    """Add `--run` and `--runs` to a command that reads a run."""
-    option = click.option("--run", "name", metavar="NAME", help="Which run (default: the newest).")
-    return option(runs_option(command))
-
-
-def task_options(command: Command) -> Command:
-    """Add what names a task, its budget and its data."""
-    for option in (
-        click.option(
-            "--cache",
-            type=click.Path(path_type=Path, file_okay=False),
-            envvar="EVOLVE_CACHE",
-            help="Folder of prepared data (variable EVOLVE_CACHE; default: ~/.cache/evolve-train).",
-        ),
-        click.option("--data", metavar="SRC", help="Data source, in place of the task's."),
-        click.option(
-            "--budget", metavar="AMOUNT", help="Training budget: 10s, 200steps or 1e6tokens."
-        ),
-        click.option(
-            "--task",
-            type=click.Path(path_type=Path, file_okay=False),
-            help="Task folder (default: the current one, else the built-in task).",
-        ),
-    ):
-        command = option(command)
-    return command
-
-
-json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
-
-
-@cli.command()
+@cli.command(
+    epilog=examples(
+        "evolve run --evaluations 40",
+        "evolve run --run NAME --hours 8",
+        "evolve run --task tests/tasks/polynomial --budget 200steps --seed 1",
+    )
+)
 @click.option("--run", "name", metavar="NAME", help="Continue this run, or name a new one.")
 @runs_option
 @task_options
@@ -114,7 +79,7 @@ json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for pr
     "--lambda", "lambda_", type=click.IntRange(1), help="Births a generation (default: 8)."
 )
 @click.option("--sync", is_flag=True, default=None, help="Strict generations; slots may wait.")
-@click.option("--address", metavar="ADDR", help="Ray cluster to train on (default: this machine).")
+@address_option
 @click.option("--plain", is_flag=True, help="One line per event instead of a live display.")
 @click.option(
     "--export/--no-export", default=False, help="Hold the exam and export when the run ends."
@@ -125,65 +90,39 @@ def run(**given: Any) -> int:
 
     Without a stop condition it goes on until it is interrupted. Data is prepared when it is
     missing. What is recorded survives any stop: `evolve run --run NAME` goes on from there.
-
-    \b
-    Examples:
-      evolve run --evaluations 40
-      evolve run --run NAME --hours 8
-      evolve run --task examples/mine --budget 200steps --seed 1
     """
     from evolve.config import configure
 
-    config = configure(given)
+    config = configure(given)  # a wrong option is told before Ray and torch are loaded
     from evolve.running import run as start
 
     return start(config)
 
 
-@cli.command(name="try")
-@click.argument("file", type=click.Path(path_type=Path, dir_okay=False))
+@cli.command(name="try", epilog=examples("evolve try seeds/transformer.py --repeat 3"))
+@click.argument("file", type=FILE)
 @task_options
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
 @click.option("--shard", default=None, help="Validation shard (default: the selection shard).")
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Train so often, seeds rising.")
 @json_option
-def try_(  # noqa: PLR0913 - one argument for each option
-    file: Path,
-    task: Path | None,
-    budget: str | None,
-    data: str | None,
-    cache: Path | None,
-    seed: int,
-    shard: str | None,
-    repeat: int,
-    as_json: bool,
-) -> int:
-    """Train and score one FILE as the search would.
-
-    \b
-    Example:
-      evolve try seeds/transformer.py --repeat 3
-    """
-    from evolve.composition import cache_folder
+def try_(file: Path, repeat: int, as_json: bool, **given: Any) -> int:
+    """Train and score one FILE as the search would."""
+    from evolve.composition import cache_folder, prepared
     from evolve.taskfile import find_task, load_task
-    from evolve.trying import try_file
+    from evolve.trying import Trial, read_genome, try_program
 
-    found = load_task(task or find_task(), budget, data)
-    return try_file(
-        file, found, cache_folder(cache), seed, shard or found.shards[0], repeat, as_json
-    )
+    task = load_task(given["task"] or find_task(), given["budget"], given["data"])
+    genome = read_genome(file, task)
+    trial = Trial(task, genome, prepared(task, cache_folder(given["cache"])), given["shard"])
+    return try_program(trial, range(given["seed"], given["seed"] + repeat), as_json)
 
 
-@cli.command()
-@run_option
+@cli.command(epilog=examples("evolve status"))
+@run_options
 @json_option
 def status(name: str | None, runs: Path, as_json: bool) -> None:
-    """How far a run is: counts, best so far with its interval, operators, failures.
-
-    \b
-    Example:
-      evolve status
-    """
+    """How far a run is: counts, best so far with its interval, operators, failures."""
     from evolve import printing
     from evolve.reading import Reading, find_run
 
@@ -192,17 +131,12 @@ def status(name: str | None, runs: Path, as_json: bool) -> None:
     _print(found if as_json else printing.status(found))
 
 
-@cli.command()
-@run_option
+@cli.command(epilog=examples("evolve top -n 5"))
+@run_options
 @click.option("--limit", "-n", type=click.IntRange(1), default=20, help="So many rows.")
 @json_option
 def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
-    """The leaderboard: shrunken mean, 95% interval, evaluations, origin, age.
-
-    \b
-    Example:
-      evolve top -n 5
-    """
+    """The leaderboard: shrunken mean, 95% interval, evaluations, origin, age."""
     from evolve import printing
     from evolve.reading import Reading, find_run
 
@@ -211,19 +145,13 @@ def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
     _print(rows.objects() if as_json else printing.leaderboard(rows))
 
 
-@cli.command()
+@cli.command(epilog=examples("evolve show 17", "evolve show --source > best.py"))
 @click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
-@run_option
+@run_options
 @click.option("--source", is_flag=True, help="Its source text and nothing else.")
 @json_option
 def show(individual: int | None, name: str | None, runs: Path, source: bool, as_json: bool) -> None:
-    """One individual (default: the best): hypothesis, diff, scores, curve, log tail.
-
-    \b
-    Examples:
-      evolve show 17
-      evolve show --source > best.py
-    """
+    """One individual (default: the best): hypothesis, diff, scores, curve, log tail."""
     from evolve import printing
     from evolve.reading import Reading, find_run
     from evolve.text import clean
@@ -237,17 +165,12 @@ def show(individual: int | None, name: str | None, runs: Path, source: bool, as_
     _print(found if as_json else printing.individual(found))
 
 
-@cli.command()
+@cli.command(epilog=examples("evolve lineage 17"))
 @click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
-@run_option
+@run_options
 @json_option
 def lineage(individual: int | None, name: str | None, runs: Path, as_json: bool) -> None:
-    """The line of descent of one individual (default: the best), each step with its gain.
-
-    \b
-    Example:
-      evolve lineage 17
-    """
+    """The line of descent of one individual (default: the best), each step with its gain."""
     from evolve import printing
     from evolve.reading import Reading, find_run
 
@@ -256,9 +179,15 @@ def lineage(individual: int | None, name: str | None, runs: Path, as_json: bool)
     _print(steps if as_json else printing.descent(steps))
 
 
-@cli.command()
+@cli.command(
+    epilog=examples(
+        'evolve query "FROM leaderboard LIMIT 5"',
+        'evolve query "SELECT ancestor FROM ancestry WHERE individual = 17"',
+        'evolve query "FROM evaluations" --format parquet -o evaluations.parquet',
+    )
+)
 @click.argument("sql")
-@run_option
+@run_options
 @click.option(
     "--format",
     "form",
@@ -266,16 +195,9 @@ def lineage(individual: int | None, name: str | None, runs: Path, as_json: bool)
     default="table",
     help="How the answer is written.",
 )
-@click.option("--output", "-o", type=click.Path(path_type=Path, dir_okay=False), help="To a file.")
+@click.option("--output", "-o", type=FILE, help="To a file.")
 def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None) -> None:
-    """Ask a run's lineage in SQL, while it runs or after; docs/lineage.md lists the views.
-
-    \b
-    Examples:
-      evolve query "FROM leaderboard LIMIT 5"
-      evolve query "SELECT ancestor FROM ancestry WHERE individual = 17"
-      evolve query "FROM evaluations" --format parquet -o evaluations.parquet
-    """
+    """Ask a run's lineage in SQL, while it runs or after; docs/lineage.md lists the views."""
     from evolve.answers import write_answer
     from evolve.reading import Reading, find_run
 
@@ -285,8 +207,14 @@ def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None
         write_answer(reading, sql, form, output)
 
 
-@cli.command()
-@run_option
+@cli.command(
+    epilog=examples(
+        "evolve export",
+        "evolve export --format tsv -o results.tsv",
+        "evolve export --format git -o ~/my-repository",
+    )
+)
+@run_options
 @click.option(
     "--format",
     "form",
@@ -306,25 +234,14 @@ def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None
     type=click.Path(path_type=Path),
     help="Folder (for tsv: a file). Default: best/ or git/ in the run's folder, for tsv stdout.",
 )
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="EVOLVE_CACHE",
-    help="Folder of prepared data.",
-)
-def export(  # noqa: PLR0913 - one argument for each option
+@cache_option
+def export(
     name: str | None, runs: Path, form: str, pairs: int, output: Path | None, cache: Path | None
 ) -> int:
     """The best program of a run that has ended, with the evidence for it.
 
     The exam trains it and the best founder in pairs, on fresh seeds, and scores both on a shard
     that nothing was selected by. Only that difference is claimed.
-
-    \b
-    Examples:
-      evolve export
-      evolve export --format tsv -o results.tsv
-      evolve export --format git -o ~/my-repository
     """
     from evolve.leaving import export_file, export_git, export_tsv
     from evolve.reading import find_run
@@ -337,30 +254,16 @@ def export(  # noqa: PLR0913 - one argument for each option
     return export_file(folder, output or folder / "best", pairs, cache)
 
 
-@cli.command()
-@click.option(
-    "--task",
-    type=click.Path(path_type=Path, file_okay=False),
-    help="Task folder (default: the current one, else the built-in task).",
-)
-@click.option(
-    "--cache",
-    type=click.Path(path_type=Path, file_okay=False),
-    envvar="EVOLVE_CACHE",
-    help="Folder of prepared data.",
-)
+@cli.command(epilog=examples("evolve doctor"))
+@task_option
+@cache_option
 @runs_option
-@click.option("--address", metavar="ADDR", help="Ray cluster to look at (default: this machine).")
+@address_option
 @json_option
 def doctor(
     task: Path | None, cache: Path | None, runs: Path, address: str | None, as_json: bool
 ) -> int:
-    """What works on this machine, what does not, and what to do about it.
-
-    \b
-    Example:
-      evolve doctor
-    """
+    """What works on this machine, what does not, and what to do about it."""
     from dataclasses import asdict
 
     from evolve.composition import cache_folder

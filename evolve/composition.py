@@ -9,13 +9,20 @@ from evaluate.cores import available
 from evaluate.evaluator import load
 from evaluate.pool import RayPool
 from evolve.config import RunConfig
+from mutate import genome
+from mutate.checks import Checks
+from mutate.constants import ConstantsMutation
+from mutate.portfolio import Portfolio
+from mutate.recombination import Recombination
 from population.errors import DataError, TaskError
 from population.identity import RunIdentity
-from population.individual import Genome, Individual
+from population.individual import Genome, Individual, IndividualId
 from population.limits import SearchConfig
 from population.task import EvaluatorKind, Task
 
 DEVICE = "cpu"
+MODEL_CALLS = ("register", "batches", "deliver")
+"""What a program of a model task must call somewhere: without it nothing is handed in."""
 
 
 def cache_folder(given: Path | None) -> Path:
@@ -70,6 +77,34 @@ def identity(config: RunConfig, task: Task, data: Path | None) -> RunIdentity:
         configuration=config.to_json(),
         selection_shard=task.shards[0],
     )
+
+
+def founders(task: Task) -> list[Individual]:
+    """Return the seeds as individuals; the search gives them their ids.
+
+    A seed that does not parse or never delivers is a founder too: its failure is a result.
+    """
+    program = _sha256(task.program)
+    return [
+        Individual(
+            id=IndividualId(number),
+            genome=Genome(source),
+            name=seed.stem,
+            structure=genome.structure(source),
+            fingerprint=genome.fingerprint(source),
+            constants=genome.values(source),
+            program_sha256=program,
+        )
+        for number, seed in enumerate(task.seeds, 1)
+        for source in [seed.read_text(encoding="utf-8")]
+    ]
+
+
+def portfolio(task: Task) -> Portfolio:
+    """Return the operators that need no key, with the checks of this task."""
+    calls = MODEL_CALLS if task.kind is EvaluatorKind.MODEL else ()
+    checks = Checks(task.artifact, task.limits.source_bytes, calls)
+    return Portfolio(ConstantsMutation(checks), Recombination(checks))
 
 
 def search_config(config: RunConfig) -> SearchConfig:

@@ -4,42 +4,61 @@ from contextlib import closing
 from pathlib import Path
 
 from evolve.composition import cache_folder, identity, pool, prepared
-from evolve.config import configure
-from evolve.evidence import EVIDENCE, Exporter, verdict
+from evolve.config import RunConfig, configure
+from evolve.evidence import (
+    EVIDENCE,
+    Finalists,
+    export,
+    hold_exam,
+    published_finalists,
+    verdict,
+)
 from evolve.export import git_branch, results_tsv
 from evolve.reading import Reading
+from evolve.taskfile import load_task
 from population.errors import RunError
 from population.lineage import DuckLineage
 from population.state import State
+from population.task import Task
 
 
 def export_file(folder: Path, output: Path, pairs: int, cache: Path | None) -> int:
-    """Hold the exam, unless `pairs` is 0, and write the best program with its evidence.
+    """Write the best program with its evidence, after an exam unless `pairs` is 0.
+
+    Without an exam it works while the run goes on, too.
 
     Returns:
         0, or 1 where an exam was held and claims nothing.
 
     Raises:
-        EvolveError: the run is held by its driver, has scored nothing, or cannot be continued.
+        EvolveError: the run has scored nothing, or is held by its driver while an exam is asked.
     """
-    config = configure({"runs": folder.parent, "name": folder.name, "cache": cache})
-    task = config.load_task()
-    data = prepared(task, cache_folder(config.cache))
-    with DuckLineage.open(folder, identity(config, task, data)) as lineage:
-        state = State(task.direction)
-        for record in lineage.replay():
-            state.apply(record)
-        exporter = Exporter(folder.name, task, lineage)
-        if pairs == 0:
-            evidence = exporter.export(state, output, None, 0)
-        else:
-            print(f"exam of the best program, {pairs} pairs of trainings ...", flush=True)
-            with closing(pool(config, task, data)) as trainers:
-                evidence = exporter.export(state, output, trainers, pairs)
+    finalists = None
+    if pairs:
+        config = configure({"runs": folder.parent, "name": folder.name, "cache": cache})
+        task = config.load_task()
+        finalists = _examined(config, task, pairs)
+    with Reading(folder) as reading:
+        if finalists is None:
+            stored = reading.configuration()
+            task = load_task(Path(stored["task"]), stored["budget"], stored["data"])
+            finalists = published_finalists(reading)
+        evidence = export(reading, task, finalists, output)
     print(verdict(evidence))
     print(f"{output / task.artifact}\n{output / EVIDENCE}")
     print(f"reproduce with: {evidence['reproduce']}")
     return 1 if pairs and not (evidence["claim"] or {}).get("better") else 0
+
+
+def _examined(config: RunConfig, task: Task, pairs: int) -> Finalists:
+    data = prepared(task, cache_folder(config.cache))
+    with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
+        state = State(task.direction)
+        for record in lineage.replay():
+            state.apply(record)
+        print(f"exam of the best program, {pairs} pairs of trainings ...", flush=True)
+        with closing(pool(config, task, data)) as trainers:
+            return hold_exam(state, lineage, trainers, task, pairs)
 
 
 def export_tsv(folder: Path, output: Path | None) -> int:

@@ -101,7 +101,7 @@ class Watch:
             generation=state.selections,
             individuals=len(state.individuals),
             counted=state.counted,
-            failed=sum(1 for _ in state.failures()),
+            failed=len(state.failures),
             refused=self.snapshot.refused if refused is None else refused,
             sigma=noise.sigma if noise else None,
             running=tuple(_running(*entry, state) for entry in self._in_flight.values()),

@@ -1,5 +1,6 @@
 """Reads a run's published lineage: what `status`, `top`, `show`, `lineage` and `query` answer."""
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -84,6 +85,11 @@ class Reading:
     def run(self) -> dict[str, Any]:
         """Return the run's identity: task, metric, direction, hashes, seed."""
         return self.query("SELECT * FROM run").objects()[0]
+
+    def configuration(self) -> dict[str, Any]:
+        """Return what the run was born with: task folder, data, budget and the search's options."""
+        found: dict[str, Any] = json.loads(self.run()["configuration"])
+        return found
 
     def top(self, limit: int) -> Rows:
         """Return the best individuals: `leaderboard`, without the rarely needed columns."""
@@ -189,7 +195,7 @@ class Reading:
         live = read_live(self.folder / "live.json")
         best = self.top(1).objects()
         run = self.run()
-        published_at = float(self.query("SELECT at FROM published").rows[0][0])
+        published_at = float(self.query("SELECT published.at FROM published").rows[0][0])
         return {
             "run": self.folder.name,
             "folder": str(self.folder),

@@ -22,7 +22,7 @@ from evolve.composition import (
 )
 from evolve.config import RunConfig, write_text
 from evolve.console import Display, best_line, display
-from evolve.evidence import Exporter, verdict
+from evolve.evidence import export, hold_exam, verdict
 from evolve.live import Watch, leader, write_live
 from evolve.printing import leaderboard
 from evolve.reading import Reading
@@ -177,8 +177,9 @@ def _export(
     config: RunConfig, task: Task, lineage: DuckLineage, trainers: RayPool, state: State
 ) -> None:
     print(f"\nexam of the best program, {config.pairs} pairs of trainings ...", flush=True)
-    exporter = Exporter(config.name, task, lineage)
-    print(verdict(exporter.export(state, config.folder / "best", trainers, config.pairs)))
+    finalists = hold_exam(state, lineage, trainers, task, config.pairs)
+    with Reading(config.folder) as reading:
+        print(verdict(export(reading, task, finalists, config.folder / "best")))
 
 
 def _announce(config: RunConfig, task: Task, data: Path | None, slots: int) -> None:
@@ -192,7 +193,8 @@ def _announce(config: RunConfig, task: Task, data: Path | None, slots: int) -> N
     print(f"machine  {DEVICE}, {slots} at once, budget {format_budget(task.budget)} each")
     print(f"data     {data or 'none'}")
     print(f"until    {' or '.join(stop) or 'interrupted'}; Ctrl-C ends it cleanly")
-    print("operators without a key: constants, recombination")
+    names = ", ".join(operator.name for operator in portfolio(task).operators)
+    print(f"breeds   by {names}, which need no key")
     if missing:
         names = ", ".join(layer.name for layer in missing)
         print(f"sandbox  not on this machine: {names}; `evolve doctor` explains")

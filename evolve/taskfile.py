@@ -68,7 +68,8 @@ def load_task(folder: Path, budget: str | None = None, data: str | None = None) 
     source = top.table("data")
     kind = EvaluatorKind(evaluator.choice("kind", tuple(EvaluatorKind)))
     fed = kind is EvaluatorKind.MODEL and source.has("source")
-    named = data or (source.text("source") if fed else None)
+    usual = source.text("source") if fed else ""
+    named = data or usual
     task = Task(
         name=top.text("name"),
         root=folder,

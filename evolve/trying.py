@@ -3,13 +3,14 @@
 import json
 import platform
 import statistics
-from dataclasses import asdict
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
-from evolve.composition import DEVICE, data_sha256, local_slots, prepared
+from evolve.composition import DEVICE, data_sha256, local_slots
 from evolve.text import clean, duration, number, one_line
 from population.errors import TaskError
 from population.individual import (
@@ -42,60 +43,65 @@ def read_genome(file: Path, task: Task) -> Genome:
     return genome
 
 
-def train_once(task: Task, genome: Genome, data: Path | None, seed: int, shard: str) -> Result:
-    """Train and score a genome on this machine.
+@dataclass(frozen=True, slots=True)
+class Trial:
+    """What is trained and how it is scored. `shard` None stands for the selection shard."""
+
+    task: Task
+    genome: Genome
+    data: Path | None
+    shard: str | None = None
+
+    def run(self, seed: int) -> Result:
+        """Train and score once on this machine.
+
+        Raises:
+            TaskError: the task has no such shard.
+            EvolveError: this machine is at fault.
+        """
+        shard = self.shard or self.task.shards[0]
+        if shard not in self.task.shards:
+            raise TaskError(f"--shard must be one of {', '.join(self.task.shards)}; got {shard}")
+        spec = trial_spec(
+            self.task,
+            Request(EvaluationId(1), IndividualId(0), self.genome, seed, shard, Purpose.TRY),
+            data=self.data,
+            data_sha256=data_sha256(self.task, self.data),
+            device=DEVICE,
+            slots=local_slots(self.task),
+        )
+        return run_trial(spec)
+
+
+def try_program(trial: Trial, seeds: Sequence[int], as_json: bool) -> int:
+    """Train once for each seed, print what came, return the exit code of the command.
 
     Raises:
-        EvolveError: this machine is at fault.
+        EvolveError: as `Trial.run`.
     """
-    request = Request(EvaluationId(1), IndividualId(0), genome, seed, shard, Purpose.TRY)
-    spec = trial_spec(
-        task,
-        request,
-        data=data,
-        data_sha256=data_sha256(task, data),
-        device=DEVICE,
-        slots=local_slots(task),
-    )
-    return run_trial(spec)
-
-
-def try_file(  # noqa: PLR0913 - one argument for each option of the command
-    file: Path, task: Task, cache: Path, seed: int, shard: str, repeat: int, as_json: bool
-) -> int:
-    """Train a file `repeat` times on consecutive seeds, print what came, return the exit code.
-
-    Raises:
-        EvolveError: the task, its data or this machine cannot be used.
-    """
-    if shard not in task.shards:
-        raise TaskError(f"--shard must be one of {', '.join(task.shards)}; got {shard}")
-    genome = read_genome(file, task)
-    data = prepared(task, cache)
     found = []
-    for one in range(seed, seed + repeat):
-        result = train_once(task, genome, data, one, shard)
-        found.append(as_object(result, task, one, shard))
+    for seed in seeds:
+        found.append(as_object(trial.run(seed), trial, seed))
         if not as_json:
             print(as_text(found[-1]), flush=True)
     values = [row["value"] for row in found if row["value"] is not None]
     if as_json:
-        print(json.dumps(found if repeat > 1 else found[0], indent=2))
+        print(json.dumps(found if len(seeds) > 1 else found[0], indent=2))
     elif len(values) > 1:
         spread = statistics.stdev(values)
         print(f"{len(values)} scores: mean {statistics.fmean(values):.4f}, sd {spread:.4f}")
     return 0 if values else 1
 
 
-def as_object(result: Result, task: Task, seed: int, shard: str) -> dict[str, Any]:
+def as_object(result: Result, trial: Trial, seed: int) -> dict[str, Any]:
     """Return a result as `--json` prints it; `value` is None after a failure."""
     outcome = result.outcome
     return {
-        "metric": task.metric,
+        "metric": trial.task.metric,
         "value": outcome.value if isinstance(outcome, Scored) else None,
         "failure": None if isinstance(outcome, Scored) else asdict(outcome),
         "seed": seed,
-        "shard": shard,
+        "shard": trial.shard or trial.task.shards[0],
         "measurements": {m.name: m.value for m in result.measurements},
         "comparability": asdict(result.comparability) | {"key": result.comparability.key},
         "sandbox": list(result.sandbox),

@@ -8,6 +8,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from population.database import Connection, DatabaseError, connect, refusals, transaction
+from population.errors import RunError
 from population.identity import (
     STATE,
     RunIdentity,
@@ -60,9 +61,15 @@ class DuckLineage:
             The lineage, held against other processes until it is closed.
 
         Raises:
-            RunError: the folder holds a run of another task, evaluator or data.
+            RunError: the folder holds a run of another task, evaluator or data, or cannot hold
+                one.
             LineageError: another process holds it, the disk refuses, or a newer version wrote it.
         """
+        if "?" in str(folder.resolve()):
+            raise RunError(
+                f"{folder} cannot hold a run: DuckDB takes the question mark in its path for the "
+                f"start of an option. Choose a folder without one."
+            )
         with refusals(folder):
             folder.mkdir(parents=True, exist_ok=True)
         connection = connect(folder / STATE)

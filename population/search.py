@@ -138,8 +138,8 @@ class Search:
         if state.anything_scored or state.unsettled or self._founder_to_screen() is not None:
             return
         reasons = "; ".join(
-            f"{individual.name or individual.id}: {failed.stage} {failed.reason}, {failed.detail}"
-            for individual, failed in state.failures()
+            f"{state.individuals[who].name or who}: {failed.stage} {failed.reason}, {failed.detail}"
+            for who, failed in state.failures
         )
         raise TaskError(
             f"no founder earned a score, so there is nothing to breed from ({reasons or 'none'}). "
@@ -229,9 +229,10 @@ class Search:
                 self._proposals.wait(timeout_s, in_order=self.config.sync)
                 return
             timeout_s = min(timeout_s, WAIT_BESIDE_PROPOSALS_S)
-        for result in self.evaluation.wait(timeout_s):
+        results = self.evaluation.wait(timeout_s)
+        for result in results:
             self._record(Ended(self._marked(result)))
-            self._check_infrastructure(result)
+        self._check_infrastructure(results)
 
     def _marked(self, result: Result) -> Result:
         """Return the result, marked if its machine was slower than that machine's norm."""
@@ -240,15 +241,14 @@ class Search:
         slow = reference_s is not None and is_contended(reference_s, readings)
         return replace(result, contended=True) if slow else result
 
-    def _check_infrastructure(self, result: Result) -> None:
-        if not is_infrastructure(result):
-            self._infrastructure_failures = 0
-            return
-        self._infrastructure_failures += 1
+    def _check_infrastructure(self, results: Sequence[Result]) -> None:
+        for result in results:
+            failed = is_infrastructure(result)
+            self._infrastructure_failures = self._infrastructure_failures + 1 if failed else 0
         if self._infrastructure_failures >= INFRASTRUCTURE_FAILURES_IN_A_ROW:
             raise PoolError(
                 f"{self._infrastructure_failures} evaluations in a row failed for reasons that "
-                f"are not the candidates', the last: {result.outcome}. All results are kept: "
+                f"are not the candidates', the last: {results[-1].outcome}. All results are kept: "
                 "`evolve doctor` checks this machine, `evolve run` goes on afterwards"
             )
 

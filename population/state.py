@@ -6,7 +6,6 @@ record is not state.
 
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from statistics import fmean
 
@@ -80,6 +79,7 @@ class State:
         raced: evaluations of purpose race, unsettled ones included.
         births: settled newcomers since the last survivor selection; founders are none.
         unborn: newcomers without any settled evaluation.
+        failures: every settled failure with the id of its individual.
         exam_reads: evaluations that were started on the exam shard.
     """
 
@@ -94,7 +94,7 @@ class State:
         self.fingerprints: dict[str, IndividualId] = {}
         self.in_flight: dict[EvaluationId, Request] = {}
         self.unsettled: dict[JobKey, Job] = {}
-        self.results: dict[IndividualId, list[Result]] = defaultdict(list)
+        self.failures: list[tuple[IndividualId, Failed]] = []
         self.readings: dict[tuple[str, str], list[float]] = defaultdict(list)
         self.unscreened: dict[IndividualId, None] = {}
         self.unborn: set[IndividualId] = set()
@@ -107,6 +107,8 @@ class State:
         self.exam_reads = 0
         self._jobs: Counter[IndividualId] = Counter()
         self._keys: Counter[str] = Counter()
+        self._values: dict[str, dict[IndividualId, list[float]]] = {}
+        self._failed: Counter[IndividualId] = Counter()
         self._last_proposal = 0
         self._last_evaluation = 0
         self._history: History | None = None
@@ -190,15 +192,25 @@ class State:
 
     def _settle(self, request: Request, result: Result) -> None:
         del self.unsettled[_key(request)]
-        self.results[request.individual].append(result)
         self.settled_since_selection += 1
         self.counted += not is_infrastructure(result)
         if request.individual in self.unborn:
             self.unborn.remove(request.individual)
             self.births += 1
-        if _value(result) is not None:
-            self._keys[result.comparability.key] += 1
+        self._remember(request.individual, result)
         self._ranks = None
+
+    def _remember(self, individual: IndividualId, result: Result) -> None:
+        outcome = result.outcome
+        if isinstance(outcome, Scored) and math.isfinite(outcome.value):
+            key = result.comparability.key
+            self._keys[key] += 1
+            self._values.setdefault(key, {}).setdefault(individual, []).append(outcome.value)
+            return
+        if isinstance(outcome, Scored):
+            outcome = Failed(Stage.SCORING, "not_finite", f"its score is {outcome.value}")
+        self._failed[individual] += 1
+        self.failures.append((individual, outcome))
 
     def _take(self, request_id: EvaluationId) -> Request:
         try:
@@ -241,13 +253,6 @@ class State:
                 return replace(job.request, id=self.next_evaluation, attempt=attempt)
         return None
 
-    def failures(self) -> Iterator[tuple[Individual, Failed]]:
-        """Yield every settled failure with its individual."""
-        for individual, results in self.results.items():
-            for result in results:
-                if isinstance(result.outcome, Failed):
-                    yield self.individuals[individual], result.outcome
-
     def noise(self) -> Noise | None:
         """Return the noise of one evaluation, None while too few genomes were repeated."""
         return self._ranked()[1]
@@ -258,37 +263,34 @@ class State:
         `sigma` is 0.0 while the noise is unknown; standard errors are infinite then.
         """
         if self._history is None:
-            ranks, noise = self._ranked()
-            running = Counter(job.request.individual for job in self.unsettled.values())
+            noise = self.noise()
             self._history = History(
-                standings={
-                    individual.id: self._standing(individual, ranks, running[individual.id])
-                    for individual in self.individuals.values()
-                },
+                standings=self._standings(),
                 survivors=self.survivors,
                 fingerprints=dict(self.fingerprints),
                 sigma=noise.sigma if noise else 0.0,
             )
         return self._history
 
-    def _standing(
-        self, individual: Individual, ranks: dict[IndividualId, Estimate], running: int
-    ) -> Standing:
-        results = self.results.get(individual.id, [])
-        rank = ranks.get(individual.id)
-        return Standing(
-            individual=individual,
-            fitness=rank.mean if rank else None,
-            standard_error=rank.standard_error if rank else math.inf,
-            evaluations=len(self._ranking_values(results)),
-            failures=sum(_value(result) is None for result in results),
-            in_flight=running,
-        )
+    def _standings(self) -> dict[IndividualId, Standing]:
+        ranks, values = self._ranked()[0], self._ranking_values()
+        running = Counter(job.request.individual for job in self.unsettled.values())
+        unknown = Estimate(math.nan, math.inf)
+        return {
+            one: Standing(
+                individual=individual,
+                fitness=ranks[one].mean if one in ranks else None,
+                standard_error=ranks.get(one, unknown).standard_error,
+                evaluations=len(values.get(one, ())),
+                failures=self._failed[one],
+                in_flight=running[one],
+            )
+            for one, individual in self.individuals.items()
+        }
 
     def _ranked(self) -> tuple[dict[IndividualId, Estimate], Noise | None]:
         if self._ranks is None:
-            values = {who: self._ranking_values(results) for who, results in self.results.items()}
-            values = {who: own for who, own in values.items() if own}
+            values = self._ranking_values()
             noise = pooled_noise(values.values())
             means = [self.direction.fitness(fmean(own)) for own in values.values()]
             counts = [len(own) for own in values.values()]
@@ -296,23 +298,12 @@ class State:
             self._ranks = dict(ranks), noise
         return self._ranks
 
-    def _ranking_values(self, results: Iterable[Result]) -> list[float]:
-        """Return the values among `results` that may be ranked against each other."""
+    def _ranking_values(self) -> dict[IndividualId, list[float]]:
+        """Return the values that may be ranked against each other, by individual."""
         if not self._keys:
-            return []
-        key = max(self._keys, key=self._keys.__getitem__)
-        return [
-            value
-            for result in results
-            if (value := _value(result)) is not None and result.comparability.key == key
-        ]
+            return {}
+        return self._values[max(self._keys, key=self._keys.__getitem__)]
 
 
 def _key(request: Request) -> JobKey:
     return request.individual, request.seed, request.shard, request.purpose
-
-
-def _value(result: Result) -> float | None:
-    """Return a score that is a number; one that is not counts as a failure."""
-    outcome = result.outcome
-    return outcome.value if isinstance(outcome, Scored) and math.isfinite(outcome.value) else None

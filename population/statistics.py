@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from statistics import fmean, median, quantiles, variance
+from statistics import fmean, median, quantiles
 
 from population.task import Direction
 
@@ -47,7 +47,7 @@ def pooled_noise(groups: Iterable[Sequence[float]]) -> Noise | None:
     freedoms = [len(group) - 1 for group in repeated]
     if sum(freedoms) < MIN_DEGREES_OF_FREEDOM:
         return None
-    variances = [variance(group) for group in repeated]
+    variances = [_variance(group) for group in repeated]
     if len(variances) >= CLIP_GROUPS:
         medians = ((1 - 2 / (9 * dof)) ** 3 for dof in freedoms)
         typical = median(v / m for v, m in zip(variances, medians, strict=True))
@@ -56,6 +56,12 @@ def pooled_noise(groups: Iterable[Sequence[float]]) -> Noise | None:
     squares = sum(v * dof for v, dof in zip(variances, freedoms, strict=True))
     floor = SIGMA_FLOOR * max(abs(value) for group in repeated for value in group)
     return Noise(max(math.sqrt(squares / sum(freedoms)), floor), sum(freedoms))
+
+
+def _variance(values: Sequence[float]) -> float:
+    """Return the sample variance, in floats: the library's exact one costs 20 times as much."""
+    mean = fmean(values)
+    return sum((value - mean) ** 2 for value in values) / (len(values) - 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -196,7 +202,7 @@ def paired_difference(
     differences = [c - f for c, f in zip(champion, founder, strict=True)]
     pairs, mean, half_width = len(differences), fmean(differences), math.inf
     if pairs > 1:
-        error = math.sqrt(variance(differences) / pairs)
+        error = math.sqrt(_variance(differences) / pairs)
         half_width = t_quantile((1 + confidence) / 2, pairs - 1) * error
     return Claim(mean, half_width, pairs, confidence, direction.fitness(mean) > half_width)
 

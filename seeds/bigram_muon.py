@@ -14,16 +14,16 @@ from torch import nn
 
 import prepare
 
-DEPTH = 2  # 1..4
+DEPTH = 1  # 1..4
 WIDTH = 64  # one of 32, 48, 64, 96, 128
 HEADS = 2  # one of 1, 2, 4, 8
-EXPANSION = 4  # 1..4; hidden units of the feed-forward per unit of width
+EXPANSION = 2  # 1..4; hidden units of the feed-forward per unit of width
 ROPE_BASE = 1000.0  # log 50..100000
 BIGRAM_ROWS = 4096  # one of 1024, 2048, 4096, 8192, 16384
-BATCH_SIZE = 8  # one of 4, 8, 16, 32, 64
-EMBEDDING_LR = 0.02  # log 0.001..0.2
+BATCH_SIZE = 8  # one of 2, 4, 8, 16, 32
+EMBEDDING_LR = 0.1  # log 0.002..0.5
 MATRIX_LR = 0.02  # log 0.002..0.2
-HEAD_LR = 0.005  # log 0.0005..0.05
+HEAD_LR = 0.02  # log 0.0005..0.1; and whatever is no matrix
 WEIGHT_DECAY = 0.1  # 0..1
 BETA1 = 0.9  # 0.7..0.97
 BETA2 = 0.95  # 0.8..0.999
@@ -136,7 +136,10 @@ class Muon(torch.optim.Optimizer):
             for p in group["params"]:
                 if p.grad is None:
                     continue
-                momentum = self.state[p].setdefault("momentum", torch.zeros_like(p))
+                state = self.state[p]
+                if not state:
+                    state["momentum"] = torch.zeros_like(p)
+                momentum = state["momentum"]
                 momentum.lerp_(p.grad, 1.0 - MOMENTUM)
                 update = orthogonalize(p.grad.lerp(momentum, MOMENTUM))
                 p.mul_(1.0 - group["lr"] * WEIGHT_DECAY)

@@ -17,11 +17,11 @@ import prepare
 DEPTH = 2  # 1..4
 WIDTH = 64  # one of 32, 48, 64, 96, 128
 KERNEL = 8  # 2..32; positions that a filter sees
-EXPANSION = 4  # 1..4; hidden units of the feed-forward per unit of width
-BATCH_SIZE = 8  # one of 4, 8, 16, 32, 64
-EMBEDDING_LR = 0.02  # log 0.001..0.2
-MATRIX_LR = 0.005  # log 0.0005..0.05
-HEAD_LR = 0.005  # log 0.0005..0.05
+EXPANSION = 2  # 1..4; hidden units of the feed-forward per unit of width
+BATCH_SIZE = 4  # one of 2, 4, 8, 16, 32
+EMBEDDING_LR = 0.02  # log 0.002..0.5
+MATRIX_LR = 0.005  # log 0.0005..0.1
+HEAD_LR = 0.005  # log 0.0005..0.1
 WEIGHT_DECAY = 0.1  # 0..1
 BETA1 = 0.9  # 0.7..0.97
 BETA2 = 0.95  # 0.8..0.999

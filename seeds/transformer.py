@@ -14,15 +14,15 @@ from torch import nn
 
 import prepare
 
-DEPTH = 2  # 1..4
+DEPTH = 1  # 1..4
 WIDTH = 64  # one of 32, 48, 64, 96, 128
 HEADS = 2  # one of 1, 2, 4, 8
 EXPANSION = 4  # 1..4; hidden units of the feed-forward per unit of width
 ROPE_BASE = 1000.0  # log 50..100000
-BATCH_SIZE = 16  # one of 4, 8, 16, 32, 64
-EMBEDDING_LR = 0.02  # log 0.001..0.2
-MATRIX_LR = 0.005  # log 0.0005..0.05
-HEAD_LR = 0.005  # log 0.0005..0.05
+BATCH_SIZE = 8  # one of 2, 4, 8, 16, 32
+EMBEDDING_LR = 0.05  # log 0.002..0.5
+MATRIX_LR = 0.01  # log 0.0005..0.1
+HEAD_LR = 0.01  # log 0.0005..0.1
 WEIGHT_DECAY = 0.1  # 0..1
 BETA1 = 0.9  # 0.7..0.97
 BETA2 = 0.95  # 0.8..0.999

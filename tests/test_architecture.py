@@ -23,7 +23,7 @@ HOMES = {
     "anthropic": {"mutate/claude.py"},
     "optuna": {"mutate/constants.py", "evaluate/pruning.py"},
     "ray": {"evaluate/pool.py"},
-    "duckdb": {"population/lineage.py", "prepare.py"},  # prepare.py reads Parquet documents
+    "duckdb": {"population/database.py", "prepare.py"},  # prepare.py reads documents in Parquet
     "torch": {"prepare.py", "seeds/", "evaluate/", "evolve/doctor.py"},
     "rich": {"evolve/"},
     "click": {"evolve/"},

@@ -22,7 +22,7 @@ from population.individual import (
     Scored,
     Stage,
 )
-from population.ports import History, Proposal, Record, Standing, Variation
+from population.ports import History, Lineage, Proposal, Record, Standing, Variation
 from population.search import Search, SearchConfig
 from population.state import State
 from population.task import Direction
@@ -161,7 +161,7 @@ def never() -> bool:
 
 def search(  # noqa: PLR0913 - a test names what it changes
     config: SearchConfig,
-    lineage: MemoryLineage,
+    lineage: Lineage,
     evaluation: FakeEvaluation,
     variation: Variation | None = None,
     *,

@@ -1,4 +1,4 @@
-"""Records founders until it is killed or the disk is full; publishes after every twentieth."""
+"""Records founders in argv[1], publishing after each argv[2], until killed or out of disk."""
 
 import sys
 from pathlib import Path
@@ -11,11 +11,10 @@ from population.lineage import DuckLineage
 if __name__ == "__main__":
     try:
         with DuckLineage.open(Path(sys.argv[1]), IDENTITY) as lineage:
-            lineage.publish()
             while True:
                 lineage.record(founded(lineage.seq + 1))
                 print(lineage.seq, flush=True)
-                if lineage.seq % 20 == 0:
+                if lineage.seq % int(sys.argv[2]) == 0:
                     lineage.publish()
     except LineageError as error:
         print(f"LineageError: {error}", flush=True)

@@ -5,6 +5,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,6 @@ from population.ports import (
     Selected,
     Started,
 )
-from population.replay import CHUNK
 
 WORKER = Path(__file__).with_name("record_forever.py")
 ROOT = Path(__file__).resolve().parents[2]
@@ -139,8 +139,8 @@ def numbered(number: int, record: Record) -> Record:
     return record
 
 
-@settings(max_examples=40, deadline=None)
-@given(st.lists(records, max_size=8))
+@settings(max_examples=15, deadline=None)
+@given(st.lists(records, max_size=12))
 def test_replay_yields_the_very_records_in_their_order(drawn: list[Record]) -> None:
     made = [numbered(number, record) for number, record in enumerate(drawn, 1)]
     with tempfile.TemporaryDirectory() as name:
@@ -161,11 +161,14 @@ def test_the_order_of_constants_survives(tmp_path: Path) -> None:
     assert [*map(repr, record.individual.constants.items())] == [*map(repr, unsorted.items())]
 
 
-def test_records_that_name_earlier_texts_are_replayed_across_chunks(tmp_path: Path) -> None:
+def test_records_that_name_earlier_texts_are_replayed_across_chunks(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("population.replay.CHUNK", 4)
     made: list[Record] = [founded(1)]
     genome = founded(1).individual.genome
     request = Request(EvaluationId(1), IndividualId(1), genome, 3, "selection", Purpose.RACE)
-    made += [Started(replace(request, id=EvaluationId(n))) for n in range(CHUNK + 50)]
+    made += [Started(replace(request, id=EvaluationId(n))) for n in range(9)]
     with DuckLineage.open(tmp_path, IDENTITY) as lineage:
         for record in made:
             lineage.record(record)
@@ -230,6 +233,11 @@ def test_a_folder_without_a_run_has_no_identity(tmp_path: Path) -> None:
         stored_identity(tmp_path)
 
 
+def test_a_folder_whose_name_the_database_would_misread_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="question mark"):
+        DuckLineage.open(tmp_path / "why?", IDENTITY)
+
+
 def test_a_file_that_is_no_database_is_an_error_that_names_it(tmp_path: Path) -> None:
     (tmp_path / "state.duckdb").write_bytes(b"not a database" * 1000)
     with pytest.raises(LineageError, match=r"state\.duckdb"):
@@ -243,7 +251,9 @@ def test_a_run_of_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
         DuckLineage.open(tmp_path, IDENTITY)
 
 
-def worker(folder: Path, *, file_bytes: int | None = None) -> subprocess.Popen[str]:
+def worker(
+    folder: Path, *, publish_every: int = 20, file_bytes: int | None = None
+) -> subprocess.Popen[str]:
     """Start a process that records founders for ever and prints each number once it is stored."""
 
     def limit() -> None:
@@ -251,7 +261,7 @@ def worker(folder: Path, *, file_bytes: int | None = None) -> subprocess.Popen[s
             resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, file_bytes))
 
     return subprocess.Popen(
-        [sys.executable, str(WORKER), str(folder)],
+        [sys.executable, str(WORKER), str(folder), str(publish_every)],
         stdout=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{WORKER.parent}"},
@@ -302,15 +312,43 @@ def test_no_acknowledged_record_is_lost_when_the_driver_is_killed(tmp_path: Path
 
 
 def test_a_full_disk_is_an_error_and_what_was_acknowledged_is_kept(tmp_path: Path) -> None:
-    process = worker(tmp_path, file_bytes=600_000)
-    said, _ = process.communicate(timeout=60)
-    *acknowledged, last = said.split("\n", said.count("\n") - 1)
-    assert last.startswith("LineageError: ")
-    assert "free space" in last
+    process = worker(tmp_path, publish_every=10**9, file_bytes=100_000)
+    said, error = process.communicate(timeout=60)[0].split("LineageError: ")
+    acknowledged = said.split()
+    assert "free space" in error
+    assert len(acknowledged) > 3
     with DuckLineage.open(tmp_path, IDENTITY) as lineage:
         stored = list(lineage.replay())
-    assert len(acknowledged) > 3
-    assert stored[: len(acknowledged)] == [founded(n) for n in range(1, len(acknowledged) + 1)]
+        assert stored[: len(acknowledged)] == [founded(n) for n in range(1, len(acknowledged) + 1)]
+        lineage.record(founded(len(stored) + 1))
+
+
+@contextmanager
+def full_disk(file_bytes: int) -> Iterator[None]:
+    """Let no file of this process grow past so many bytes."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (file_bytes, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_a_driver_that_waits_for_space_goes_on_where_it_was(tmp_path: Path) -> None:
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        lineage.record(founded(1))
+        lineage.publish()
+        with full_disk(200), pytest.raises(LineageError, match="free space"):
+            lineage.record(founded(2))
+        with full_disk(50_000), pytest.raises(LineageError, match="free space"):
+            lineage.publish()
+        with open_published(tmp_path) as reader:
+            assert reader.execute("SELECT count(*) FROM sources").fetchall() == [(1,)]
+        lineage.record(founded(2))
+        lineage.publish()
+        with open_published(tmp_path) as reader:
+            assert reader.execute("SELECT count(*) FROM sources").fetchall() == [(2,)]
+        assert list(lineage.replay()) == [founded(1), founded(2)]
 
 
 def test_a_whole_family_is_replayed(tmp_path: Path) -> None:

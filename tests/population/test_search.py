@@ -7,9 +7,11 @@ import pytest
 from fakes import FakeEvaluation, MemoryLineage, Nudge, folded, never, program, search, value_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from journal import IDENTITY
 
 from population.errors import EvolveError, PoolError, RunError, TaskError
 from population.individual import Failed, Genome, Purpose, Scored, Stage
+from population.lineage import DuckLineage
 from population.ports import Abandoned, Ended, Founded, Proposal, Proposed, Selected, Started
 from population.search import SearchConfig
 from population.task import Direction
@@ -40,6 +42,9 @@ def run(config=SMALL, evaluation=None, should_stop=never, records=(), **world):
     return state, lineage.records, evaluation
 
 
+CRASH = Failed(Stage.TRAINING, "crash", "it raised")
+
+
 class Broken:
     name, arity = "broken", 1
 
@@ -64,12 +69,13 @@ class Same(Broken):
 
 
 class Choosy(Nudge):
-    """Refuses two times in five; each second call is slow, so that proposals overtake others."""
+    """Refuses two times in five and makes use of the whole history."""
 
     def propose(self, parents, history, rng):
         self.before()
         if rng.uniform() < 0.4:
             return Proposal(self.name, (parents[0].id,), None, refusal="not today")
+        rng.uniform(size=len(history.standings))
         return super().propose(parents, history, rng)
 
 
@@ -226,7 +232,9 @@ def test_a_stop_amid_the_founders_leaves_the_first_selection_to_the_next_run():
 @pytest.mark.parametrize("sync", [False, True])
 def test_no_more_is_bred_than_the_generations_hold(sync):
     config = SearchConfig(mu=4, lambda_=4, max_generations=3, racing_share=0.0, sync=sync)
-    _, records, _ = run(config, FakeEvaluation(3))
+    polls = itertools.count()
+    evaluation = FakeEvaluation(3, may_end=lambda: time.sleep(0.002) or next(polls) % 5 == 4)
+    _, records, _ = run(config, evaluation)
     first = next(i for i, record in enumerate(records) if isinstance(record, Selected))
     early = sum(isinstance(record, Ended) for record in records[:first]) - 4
     born = [r for r in kinds(records, Proposed) if r.individual is not None]
@@ -241,6 +249,29 @@ def test_no_more_is_proposed_than_can_be_trained():
         _, records, _ = run(config, FakeEvaluation(2), records=whole[:length])
         assert len(kinds(records, Proposed)) == 6
         assert all(record.individual for record in kinds(records, Proposed))
+
+
+def test_a_search_goes_on_from_its_database_with_the_state_that_it_had(tmp_path):
+    def outcome(request):
+        if request.id % 11 == 0:
+            return WORSE_MACHINE
+        return CRASH if request.id % 7 == 0 else value_of(request)
+
+    config = SearchConfig(mu=4, lambda_=4, max_evaluations=30)
+    for stop_at in (3, 9, 14, 25, 99):
+        evaluation = FakeEvaluation(3, outcome, lambda r: 1.5 if r.id % 9 == 0 else 1.0)
+        counts = [0]
+        with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+            state = search(
+                config,
+                lineage,
+                evaluation,
+                Choosy(),
+                observer=lambda record, state, counts=counts: counts.append(state.counted),
+            ).run(lambda counts=counts, stop_at=stop_at: counts[-1] >= stop_at)
+            assert folded(lineage.replay()).history() == state.history()
+    assert state.counted == 30
+    assert not state.unsettled
 
 
 def test_generations_are_survivor_selections_after_each_lambda_births():

@@ -81,7 +81,7 @@ def test_an_infrastructure_failure_is_tried_again_a_bounded_number_of_times_and_
             state.apply(Started(state.owed()))
     assert state.owed() is None
     assert state.counted == 0
-    assert [f.reason for _, f in state.failures()] == ["crash"]
+    assert [failure.reason for _, failure in state.failures] == ["crash"]
 
 
 def test_a_contended_score_is_kept_where_the_rerun_is_lost_for_good():
@@ -150,6 +150,7 @@ def test_a_score_that_is_not_a_number_is_a_failure():
     state = folded([*FOUNDED, *evaluated(1, ONE, math.nan)])
     assert not state.anything_scored
     assert state.history().standings[1].failures == 1
+    assert [failure.reason for _, failure in state.failures] == ["not_finite"]
 
 
 def test_a_snapshot_does_not_change_when_the_search_goes_on():
@@ -168,4 +169,4 @@ def test_an_end_without_a_start_is_refused():
 
 def test_failures_name_the_individual():
     state = folded([*FOUNDED, Started(request(1, TWO)), Ended(failed(1))])
-    assert list(state.failures()) == [(TWO, Failed(Stage.TRAINING, "crash", "it raised"))]
+    assert state.failures == [(TWO.id, Failed(Stage.TRAINING, "crash", "it raised"))]

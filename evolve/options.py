@@ -1,0 +1,59 @@
+"""Options that several commands share, and how a command shows its examples."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeVar
+
+import click
+
+Command = TypeVar("Command", bound=Callable[..., Any])
+
+FOLDER = click.Path(path_type=Path, file_okay=False)
+FILE = click.Path(path_type=Path, dir_okay=False)
+
+
+def examples(*lines: str) -> str:
+    """Return examples as the end of a command's help, each on its own line."""
+    title = "Example:" if len(lines) == 1 else "Examples:"
+    return "\n".join(["\b", title, *(f"  {line}" for line in lines)])
+
+
+json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")
+
+runs_option = click.option(
+    "--runs",
+    type=FOLDER,
+    default=Path("runs"),
+    envvar="EVOLVE_RUNS",
+    help="Folder of all runs (default: runs; variable EVOLVE_RUNS).",
+)
+
+cache_option = click.option(
+    "--cache",
+    type=FOLDER,
+    envvar="EVOLVE_CACHE",
+    help="Folder of prepared data (default: ~/.cache/evolve-train; variable EVOLVE_CACHE).",
+)
+
+task_option = click.option(
+    "--task", type=FOLDER, help="Task folder (default: the current one, else the built-in task)."
+)
+
+address_option = click.option(
+    "--address", metavar="ADDR", help="Ray cluster to train on (default: this machine)."
+)
+
+
+def run_options(command: Command) -> Command:
+    """Add `--run` and `--runs` to a command that reads a run."""
+    option = click.option("--run", "name", metavar="NAME", help="Which run (default: the newest).")
+    return option(runs_option(command))
+
+
+def task_options(command: Command) -> Command:
+    """Add what names a task, its budget and its data."""
+    budget = click.option(
+        "--budget", metavar="AMOUNT", help="Training budget: 10s, 200steps or 1e6tokens."
+    )
+    data = click.option("--data", metavar="SRC", help="Data source, in place of the task's.")
+    return task_option(budget(data(cache_option(command))))

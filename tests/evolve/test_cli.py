@@ -1,0 +1,166 @@
+import csv
+import io
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from tests.evolve.conftest import POLYNOMIAL, Evolve
+
+COMMANDS = ["run", "try", "status", "top", "show", "lineage", "query", "export", "doctor"]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself_with_an_example(evolve: Evolve, command: str) -> None:
+    said = evolve(command, "--help")
+    assert said.code == 0
+    assert f"  evolve {command}" in said.out.split("Example")[1]
+
+
+def test_an_unknown_command_or_option_value_is_wrong_use(evolve: Evolve) -> None:
+    assert evolve("brew").code == 2
+    said = evolve("run", "--evaluations", "many")
+    assert said.code == 2
+    assert "--evaluations" in said.err
+
+
+def test_a_user_error_is_one_sentence_and_no_traceback(evolve: Evolve, tmp_path: Path) -> None:
+    said = evolve("run", "--task", tmp_path)
+    assert said.code == 2
+    assert said.err.startswith(f"error: {tmp_path}/task.toml cannot be read")
+    assert "Traceback" not in said.err
+
+
+def test_reading_without_any_run_says_how_to_start_one(evolve: Evolve, tmp_path: Path) -> None:
+    said = evolve("status", "--runs", tmp_path)
+    assert said.code == 2
+    assert "start one with `evolve run`" in said.err
+
+
+def test_reading_an_unknown_run_lists_the_known_ones(evolve: Evolve, runs: Path) -> None:
+    said = evolve("top", "--runs", runs, "--run", "day")
+    assert said.code == 2
+    assert "known: night" in said.err
+
+
+def test_status_tells_counts_best_and_failures(evolve: Evolve, runs: Path) -> None:
+    text = evolve("status", "--runs", runs).out
+    assert "night: not running" in text
+    assert "best 2.2500" in text
+    assert "it raised ValueError" in text
+    found = json.loads(evolve("status", "--runs", runs, "--json").out)
+    assert (found["scored"], found["failed"], found["individuals"]) == (4, 1, 5)
+    assert found["best"]["individual"] == 4
+
+
+def test_top_ranks_by_shrunken_mean(evolve: Evolve, runs: Path) -> None:
+    found = json.loads(evolve("top", "--runs", runs, "--json").out)
+    assert [row["individual"] for row in found] == [4, 3, 2, 1]
+    assert len(evolve("top", "--runs", runs, "-n", 2).out.splitlines()) == 3
+
+
+def test_show_tells_hypothesis_diff_scores_and_log(evolve: Evolve, runs: Path) -> None:
+    text = evolve("show", 3, "--runs", runs).out
+    for part in ("a larger A helps", "+A = 2.5", "2.5", "constants of #1", "step 1"):
+        assert part in text
+
+
+def test_what_a_candidate_printed_cannot_steer_the_terminal(evolve: Evolve, runs: Path) -> None:
+    text = evolve("show", 3, "--runs", runs).out
+    assert "\\x1b[2J" in text
+    assert not set(text) & {"\x1b", "\x07", "\u202e"}
+
+
+def test_show_gives_the_source_of_the_best_by_default(evolve: Evolve, runs: Path) -> None:
+    assert evolve("show", "--source", "--runs", runs).out == "A = 2.25\n"
+
+
+def test_show_names_the_known_ids_when_asked_for_another(evolve: Evolve, runs: Path) -> None:
+    said = evolve("show", 99, "--runs", runs)
+    assert said.code == 2
+    assert "ids go from 1 to 5" in said.err
+
+
+def test_lineage_is_the_way_from_the_founder_with_each_gain(evolve: Evolve, runs: Path) -> None:
+    first, second, third = evolve("lineage", "--runs", runs).out.splitlines()
+    assert first == "#1 founder-1  3.0000"
+    assert second == "└─ #3 constants  2.5000  gain +0.5000"
+    assert third.strip() == "└─ #4 recombination with #2  2.2500  gain +0.2500"
+
+
+def test_query_answers_in_four_formats(evolve: Evolve, runs: Path, tmp_path: Path) -> None:
+    sql = "SELECT individual, name FROM leaderboard ORDER BY rank"
+    assert evolve("query", sql, "--runs", runs).out.splitlines()[0] == "individual  name"
+    rows = list(
+        csv.DictReader(io.StringIO(evolve("query", sql, "--runs", runs, "--format", "csv").out))
+    )
+    objects = json.loads(evolve("query", sql, "--runs", runs, "--format", "json").out)
+    assert [int(row["individual"]) for row in rows] == [row["individual"] for row in objects]
+    file = tmp_path / "it's.parquet"
+    assert evolve("query", f"{sql};", "--runs", runs, "--format", "parquet", "-o", file).code == 0
+    assert duckdb.read_parquet(str(file)).fetchall()[0] == (4, "")
+
+
+def test_a_wrong_statement_is_a_user_error(evolve: Evolve, runs: Path) -> None:
+    said = evolve("query", "SELECT nothing FROM nowhere", "--runs", runs)
+    assert said.code == 2
+    assert "nowhere" in said.err
+
+
+def test_a_query_cannot_change_the_lineage(evolve: Evolve, runs: Path) -> None:
+    assert evolve("query", "DELETE FROM individual", "--runs", runs).code == 2
+
+
+def test_parquet_needs_a_file(evolve: Evolve, runs: Path) -> None:
+    assert evolve("query", "SELECT 1", "--runs", runs, "--format", "parquet").code == 2
+
+
+def test_try_scores_a_file_and_repeats_it(evolve: Evolve) -> None:
+    seed = POLYNOMIAL / "seeds" / "cubic.py"
+    said = evolve("try", seed, "--task", POLYNOMIAL, "--json")
+    found = json.loads(said.out)
+    assert said.code == 0
+    assert found["metric"] == "closeness"
+    assert -0.5 < found["value"] < 0
+
+
+def test_try_of_a_program_that_crashes_names_stage_and_shows_its_output(
+    evolve: Evolve, tmp_path: Path
+) -> None:
+    file = tmp_path / "broken.py"
+    file.write_text("print('so far so good')\nraise ValueError('no \\x1b[2J')\n")
+    said = evolve("try", file, "--task", POLYNOMIAL)
+    assert said.code == 1
+    assert "failed in" in said.out
+    assert "so far so good" in said.out
+    assert "\x1b" not in said.out
+
+
+def test_try_of_a_missing_file_or_unknown_shard_is_a_user_error(
+    evolve: Evolve, tmp_path: Path
+) -> None:
+    assert evolve("try", tmp_path / "none.py", "--task", POLYNOMIAL).code == 2
+    seed = POLYNOMIAL / "seeds" / "cubic.py"
+    said = evolve("try", seed, "--task", POLYNOMIAL, "--shard", "secret")
+    assert said.code == 2
+    assert "selection, confirmation, exam" in said.err
+
+
+def test_a_closed_pipe_ends_a_command_quietly(runs: Path) -> None:
+    command = [
+        sys.executable,
+        "-m",
+        "evolve.cli",
+        "query",
+        "FROM range(300000)",
+        "--runs",
+        str(runs),
+    ]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None and process.stderr is not None
+        process.stdout.read(10)
+        process.stdout.close()
+        assert b"Traceback" not in process.stderr.read()

@@ -1,0 +1,81 @@
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from evolve.config import RunConfig, configure
+from population.errors import RunError, TaskError
+from population.lineage import DuckLineage, RunIdentity
+from population.task import Direction
+from tests.evolve.conftest import POLYNOMIAL
+
+
+def born(config: RunConfig) -> None:
+    """Create the run that a configuration describes."""
+    identity = RunIdentity(
+        "polynomial", "solve.py", "closeness", Direction.MAXIMIZE, "e", "", "p", config.seed, 0.0,
+        config.to_json(),
+    )  # fmt: skip
+    DuckLineage.open(config.folder, identity).close()
+
+
+def test_a_run_configuration_has_at_most_twenty_fields() -> None:
+    assert len(fields(RunConfig)) <= 20
+
+
+def test_a_run_without_a_name_is_called_after_task_date_and_count(tmp_path: Path) -> None:
+    first = configure({"runs": tmp_path, "task": POLYNOMIAL})
+    born(first)
+    second = configure({"runs": tmp_path, "task": POLYNOMIAL})
+    assert first.name.startswith("polynomial-")
+    assert first.name.endswith("-1")
+    assert second.name == first.name.removesuffix("1") + "2"
+
+
+def test_a_run_is_continued_with_what_it_was_born_with(tmp_path: Path) -> None:
+    given = {"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "seed": 7, "budget": "3s", "mu": 4}
+    born(configure(given))
+    again = configure({"runs": tmp_path, "name": "a", "evaluations": 5})
+    assert (again.seed, again.budget, again.mu, again.task) == (7, "3s", 4, POLYNOMIAL)
+    assert again.evaluations == 5
+
+
+@pytest.mark.parametrize(
+    ("key", "value"), [("seed", 8), ("budget", "4s"), ("mu", 5), ("lambda_", 2), ("sync", True)]
+)
+def test_a_run_is_not_continued_under_other_rules(tmp_path: Path, key: str, value: object) -> None:
+    born(configure({"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "seed": 7, "budget": "3s"}))
+    with pytest.raises(RunError, match="was born with"):
+        configure({"runs": tmp_path, "name": "a", key: value})
+
+
+def test_a_budget_written_in_another_way_is_the_same(tmp_path: Path) -> None:
+    born(configure({"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "budget": "3s"}))
+    again = configure({"runs": tmp_path, "name": "a", "budget": "3.0 seconds"})
+    assert again.budget == "3s"
+
+
+@pytest.mark.parametrize("name", ["../a", "a/b", "", ".hidden", "a b"])
+def test_a_run_name_stays_inside_the_runs_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(RunError, match="plain name"):
+        configure({"runs": tmp_path, "name": name, "task": POLYNOMIAL})
+
+
+@pytest.mark.parametrize("key", ["mu", "lambda_", "slots", "evaluations", "hours", "pairs"])
+def test_a_number_that_must_be_positive_is_checked(tmp_path: Path, key: str) -> None:
+    with pytest.raises(RunError, match="must be above 0"):
+        configure({"runs": tmp_path, "task": POLYNOMIAL, key: 0})
+
+
+def test_the_current_folder_is_the_task_where_it_holds_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(POLYNOMIAL)
+    assert configure({"runs": tmp_path}).task == POLYNOMIAL
+    monkeypatch.chdir(tmp_path)
+    assert configure({"runs": tmp_path}).load_task().name == "train-gpt"
+
+
+def test_a_missing_task_folder_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=r"task\.toml cannot be read"):
+        configure({"runs": tmp_path, "task": tmp_path / "nowhere"})

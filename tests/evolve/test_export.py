@@ -1,0 +1,73 @@
+import json
+import subprocess
+from pathlib import Path
+
+from tests.evolve.conftest import Evolve
+
+
+def git(folder: Path, *words: str) -> str:
+    done = subprocess.run(["git", "-C", folder, *words], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def test_results_tsv_has_a_row_for_each_experiment(evolve: Evolve, runs: Path) -> None:
+    header, *rows = evolve("export", "--runs", runs, "--format", "tsv").out.splitlines()
+    assert header == "commit\tcloseness\tmemory_gb\tstatus\tdescription"
+    cells = [row.split("\t") for row in rows]
+    assert [cell[3] for cell in cells] == ["keep", "keep", "keep", "keep", "crash"]
+    assert cells[3][1:3] == ["2.250000", "1.0"]
+    assert cells[3][4] == "#4 recombination of #3, #2"
+
+
+def test_a_git_export_is_a_repository_with_a_commit_for_each_ancestor(
+    evolve: Evolve, runs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "fresh"
+    assert evolve("export", "--runs", runs, "--format", "git", "-o", folder).code == 0
+    subjects = git(folder, "log", "--format=%s", "--reverse").splitlines()
+    assert subjects == ["#1 founder-1", "#3 constants", "#4 recombination"]
+    assert (folder / "solve.py").read_text() == "A = 2.25\n"
+    assert git(folder, "status", "--porcelain") == ""
+
+
+def test_a_git_export_leaves_an_existing_repository_as_it_was(
+    evolve: Evolve, runs: Path, tmp_path: Path
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    git(folder, "init", "--quiet", "-b", "main")
+    (folder / "notes.txt").write_text("unfinished")
+    git(folder, "add", "notes.txt")
+    assert evolve("export", "--runs", runs, "--format", "git", "-o", folder).code == 0
+    assert git(folder, "symbolic-ref", "HEAD") == "refs/heads/main"
+    assert git(folder, "status", "--porcelain") == "A  notes.txt"
+    assert git(folder, "show", "evolve/night:solve.py") == "A = 2.25"
+    said = evolve("export", "--runs", runs, "--format", "git", "-o", folder)
+    assert said.code == 2
+    assert "branch evolve/night exists" in said.err
+
+
+def test_a_git_export_does_not_touch_a_folder_of_other_things(
+    evolve: Evolve, runs: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "letter.txt").write_text("dear")
+    said = evolve("export", "--runs", runs, "--format", "git", "-o", tmp_path / "full")
+    assert said.code == 2
+    assert [file.name for file in (tmp_path / "full").iterdir()] == ["letter.txt"]
+
+
+def test_an_export_without_an_exam_claims_nothing(
+    evolve: Evolve, runs: Path, tmp_path: Path
+) -> None:
+    said = evolve("export", "--runs", runs, "--pairs", 0, "-o", tmp_path / "out")
+    assert said.code == 0
+    assert "nothing is claimed" in said.out
+    evidence = json.loads((tmp_path / "out" / "evidence.json").read_text())
+    assert (tmp_path / "out" / "solve.py").read_text() == "A = 2.25\n"
+    assert evidence["claim"] is None
+    assert evidence["champion"]["individual"] == 4
+    assert evidence["founder"]["individual"] == 2
+    assert [step["individual"] for step in evidence["line_of_descent"]] == [1, 3, 4]
+    assert evidence["comparability"][0]["device"] == "test machine"
+    assert evidence["scores"][-1]["sandbox"] == ["limits"]

@@ -1,0 +1,110 @@
+import re
+import shutil
+from pathlib import Path
+
+import pytest
+
+from evolve.taskfile import REPOSITORY, format_budget, load_task, parse_budget
+from population.errors import TaskError
+from population.task import Budget, BudgetKind, Direction, EvaluatorKind
+from tests.evolve.conftest import POLYNOMIAL
+
+
+@pytest.fixture
+def task_folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(POLYNOMIAL, tmp_path / "task"))
+
+
+def edit(folder: Path, old: str, new: str) -> Path:
+    file = folder / "task.toml"
+    text = file.read_text()
+    assert old in text
+    file.write_text(text.replace(old, new))
+    return folder
+
+
+def test_the_default_task_is_the_repository_itself() -> None:
+    task = load_task(REPOSITORY)
+    assert task.kind is EvaluatorKind.MODEL
+    assert task.direction is Direction.MINIMIZE
+    assert task.evaluator == REPOSITORY / "prepare.py"
+    assert task.limits.memory_bytes == 4 << 30
+
+
+def test_a_task_scored_by_a_command_keeps_its_argument_list() -> None:
+    task = load_task(POLYNOMIAL)
+    assert task.kind is EvaluatorKind.COMMAND
+    assert task.direction is Direction.MAXIMIZE
+    assert task.command == ("{python}", "{evaluator}", "{workdir}", "{shard}", "{seed}")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "says"),
+    [
+        ('direction = "maximize"', 'direction = "up"', '`direction` must be one of "minimize"'),
+        ('metric = "closeness"', "metric = 3", "`metric` must be a text in quotes; got 3"),
+        ('metric = "closeness"', "", "`metric` is missing"),
+        ('metric = "closeness"', 'metrik = "x"\nmetric = "y"', "did you mean `metric`?"),
+        ("amount = 5.0", "amount = -1", "`cpu.budget.amount` must be a number above 0; got -1"),
+        ("amount = 5.0", "amount = true", "`cpu.budget.amount` must be a number above 0"),
+        ("room_s = 1.0", "rooms = 1.0", "unknown key `cpu.budget.rooms`"),
+        ("room_s = 1.0", "room_s = 5.0", "`cpu.budget.room_s` must be below the budget"),
+        ('kind = "seconds"', 'kind = "steps"', "its budget must be in seconds"),
+        ('memory = "512 MiB"', 'memory = "lots"', "`cpu.memory` must be bytes or a text such as"),
+        ('memory = "512 MiB"', "cores = 0", "`cpu.cores` must be a whole number above 0"),
+        ('artifact = "solve.py"', 'artifact = "../solve.py"', "without a folder"),
+        ('file = "score.py"', 'file = "other.py"', "`evaluator.file` must be a file in"),
+        ("seeds/line.py", "seeds/none.py", "`seeds` must be a file in"),
+        ('name = "polynomial"', "name = ", "is not valid TOML"),
+        ('"{seed}"]', '"{seed}"]\n[data]\nsource = "x"', "unknown key `data.source`"),
+    ],
+)
+def test_a_wrong_task_file_is_refused_with_file_key_and_expectation(
+    task_folder: Path, old: str, new: str, says: str
+) -> None:
+    with pytest.raises(TaskError, match=re.escape(says)):
+        load_task(edit(task_folder, old, new))
+
+
+def test_a_folder_without_a_task_file_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(TaskError, match=re.escape(f"{tmp_path}/task.toml cannot be read")):
+        load_task(tmp_path)
+
+
+def test_a_seed_that_is_not_text_is_refused(task_folder: Path) -> None:
+    (task_folder / "seeds" / "line.py").write_bytes(b"\xff\xfe")
+    with pytest.raises(TaskError, match=r"line\.py cannot be read as text"):
+        load_task(task_folder)
+
+
+def test_a_seed_longer_than_the_task_allows_is_refused(task_folder: Path) -> None:
+    edit(task_folder, 'memory = "512 MiB"', 'memory = "512 MiB"\nsource = "1 KiB"')
+    (task_folder / "seeds" / "line.py").write_text("# " + "x" * 2000)
+    with pytest.raises(TaskError, match="the task allows 1024"):
+        load_task(task_folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "amount"),
+    [
+        ("10s", BudgetKind.SECONDS, 10.0),
+        ("2.5 seconds", BudgetKind.SECONDS, 2.5),
+        ("200steps", BudgetKind.STEPS, 200.0),
+        ("1 step", BudgetKind.STEPS, 1.0),
+        ("1e6tokens", BudgetKind.TOKENS, 1e6),
+    ],
+)
+def test_a_budget_is_read_and_written_back(text: str, kind: BudgetKind, amount: float) -> None:
+    budget = parse_budget(text, Budget())
+    assert (budget.kind, budget.amount) == (kind, amount)
+    assert parse_budget(format_budget(budget), Budget()) == budget
+
+
+@pytest.mark.parametrize("text", ["", "10", "ten s", "-3s", "0s", "1..2s", "1e999s", "5 minutes"])
+def test_a_budget_that_names_no_amount_or_kind_is_refused(text: str) -> None:
+    with pytest.raises(TaskError, match="10s, 200steps or 1e6tokens"):
+        parse_budget(text, Budget())
+
+
+def test_a_longer_budget_lifts_the_wall_clock_limit() -> None:
+    assert parse_budget("600s", Budget()).wall_limit_s > 600

@@ -1,0 +1,210 @@
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from journal import (
+    CRASH,
+    IDENTITY,
+    OTHER_MACHINE,
+    bred,
+    family,
+    founded,
+    refused,
+    selected,
+    trial,
+)
+
+from population.database import Connection
+from population.individual import EvaluationId, Failed, Purpose, Stage
+from population.lineage import DuckLineage, RunIdentity, open_published
+from population.ports import Abandoned, Record
+from population.task import Direction
+
+UPWARD = replace(IDENTITY, metric="accuracy", direction=Direction.MAXIMIZE)
+
+
+@contextmanager
+def published(
+    folder: Path, records: Iterable[Record], identity: RunIdentity = IDENTITY
+) -> Iterator[Connection]:
+    with DuckLineage.open(folder, identity) as lineage:
+        for record in records:
+            lineage.record(record)
+        lineage.publish()
+    with open_published(folder) as reader:
+        yield reader
+
+
+def rows(reader: Connection, query: str) -> list[tuple[object, ...]]:
+    found: list[tuple[object, ...]] = reader.execute(query).fetchall()
+    return found
+
+
+COLUMNS = {
+    "leaderboard": "rank individual name operator generation mean shrunken_mean standard_error "
+    "evaluations failures alive parents born_at",
+    "ancestry": "individual ancestor depth",
+    "line_of_descent": "individual depth ancestor operator name mean gain",
+    "progress": "n ended_at individual value best_so_far",
+    "operators": "operator proposals refused evaluated failed improved mean_gain cost_usd",
+    "evaluations": "evaluation individual purpose shard seed attempt status value stage reason "
+    "detail contended comparability host device started_at ended_at started_seq ended_seq",
+    "sources": "individual source",
+    "logs": "evaluation individual log",
+    "prompts": "proposal ordinal operator individual what outcome prompt answer",
+    "failures": "reason n example",
+}
+
+
+def test_the_columns_of_the_views_are_a_promise(tmp_path: Path) -> None:
+    with published(tmp_path, []) as reader:
+        for view, columns in COLUMNS.items():
+            described = reader.execute(f"FROM {view}").description
+            assert [column[0] for column in described] == columns.split()
+
+
+def test_the_leaderboard_ranks_by_the_latest_shrunken_mean(tmp_path: Path) -> None:
+    with published(tmp_path, family()) as reader:
+        board = rows(
+            reader,
+            "SELECT rank, individual, name, operator, generation, mean, shrunken_mean, "
+            "standard_error, evaluations, failures, alive, parents FROM leaderboard",
+        )
+    assert board == [
+        (1, 3, "", "nudge", 1, 2.0, 2.2, 0.1, 1, 0, True, [1, 2]),
+        (2, 1, "first", "founder", 0, 3.0, 3.0, 0.1, 1, 0, True, []),
+        (3, 2, "second", "founder", 0, 4.0, 3.9, 0.2, 1, 0, False, []),
+    ]
+
+
+def test_a_larger_metric_ranks_first_where_the_task_says_so(tmp_path: Path) -> None:
+    with published(tmp_path, family(), UPWARD) as reader:
+        board = rows(reader, "SELECT individual FROM leaderboard ORDER BY rank")
+        best = rows(reader, "SELECT value, best_so_far FROM progress ORDER BY n")
+        gain = rows(reader, "SELECT gain FROM gains")
+    assert board == [(2,), (1,), (3,)]
+    assert best == [(3.0, 3.0), (4.0, 4.0), (2.0, 4.0)]
+    assert gain == [(-1.0,)]
+
+
+def test_an_individual_that_no_selection_ranked_stands_by_its_raw_mean(tmp_path: Path) -> None:
+    records = [
+        founded(1),
+        *trial(1, 1, 3.0),
+        selected(0, (1, 3.0, float("inf")), sigma=0.2),
+        bred(2, 1),
+        *trial(2, 2, 2.0),
+        *trial(3, 2, 3.0, purpose=Purpose.RACE),
+    ]
+    with published(tmp_path, records) as reader:
+        board = rows(reader, "SELECT * EXCLUDE (parents, born_at) FROM leaderboard")
+    own, founder = board
+    assert own[1:8] == (2, "", "nudge", 1, 2.5, 2.5, pytest.approx(0.2 / 2**0.5))
+    assert own[8:] == (2, 0, True)
+    assert founder[7] == pytest.approx(0.2)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        list(trial(9, 1, 0.5, purpose=Purpose.CONFIRM, shard="confirmation")),
+        list(trial(9, 1, 0.5, purpose=Purpose.EXAM, shard="exam")),
+        list(trial(9, 1, 0.5, shard="confirmation")),
+        list(trial(9, 1, 0.5, contended=True)),
+        list(trial(9, 1, 0.5, machine=OTHER_MACHINE)),
+        list(trial(9, 1, CRASH)),
+    ],
+)
+def test_only_comparable_ranking_scores_count(tmp_path: Path, other: list[Record]) -> None:
+    records = [founded(1), *trial(1, 1, 3.0), *trial(2, 1, 3.5), *other]
+    with published(tmp_path, records) as reader:
+        assert rows(reader, "SELECT mean, evaluations FROM leaderboard") == [(3.25, 2)]
+        assert rows(reader, "SELECT min(best_so_far) FROM progress") == [(3.0,)]
+
+
+def test_a_contended_score_counts_where_there_is_no_other(tmp_path: Path) -> None:
+    records = [founded(1), *trial(1, 1, 3.0, contended=True)]
+    with published(tmp_path, records) as reader:
+        assert rows(reader, "SELECT mean FROM leaderboard") == [(3.0,)]
+
+
+def test_failures_of_the_machine_are_not_held_against_an_individual(tmp_path: Path) -> None:
+    lost = Failed(Stage.INFRASTRUCTURE, "lost_node", "the node left")
+    records = [founded(1), *trial(1, 1, lost), *trial(2, 1, CRASH), *trial(3, 1, 3.0)]
+    with published(tmp_path, records) as reader:
+        assert rows(reader, "SELECT failures FROM leaderboard") == [(1,)]
+        assert rows(reader, "FROM failures") == [
+            ("crash", 1, "it divides by zero: do not"),
+            ("lost_node", 1, "the node left"),
+        ]
+
+
+def test_ancestry_goes_through_all_parents_by_the_shortest_way(tmp_path: Path) -> None:
+    records = [founded(1), founded(2), bred(3, 1, 2), bred(4, 3, 1), bred(5, 4)]
+    with published(tmp_path, records) as reader:
+        ancestors = rows(
+            reader, "SELECT ancestor, depth FROM ancestry WHERE individual = 5 ORDER BY ALL"
+        )
+        line = rows(
+            reader,
+            "SELECT depth, ancestor, operator FROM line_of_descent WHERE individual = 5 "
+            "ORDER BY depth",
+        )
+    assert ancestors == [(1, 2), (2, 3), (3, 2), (4, 1)]
+    assert line == [(0, 5, "nudge"), (1, 4, "nudge"), (2, 3, "nudge"), (3, 1, "founder")]
+
+
+def test_progress_counts_every_evaluation_that_ended(tmp_path: Path) -> None:
+    records = [
+        founded(1),
+        *trial(1, 1, 3.0),
+        *trial(2, 1, CRASH),
+        *trial(3, 1, 2.0),
+        *trial(4, 1, 2.5),
+    ]
+    with published(tmp_path, records) as reader:
+        assert rows(reader, "FROM progress") == [
+            (1, 1.0, 1, 3.0, 3.0),
+            (3, 3.0, 1, 2.0, 2.0),
+            (4, 4.0, 1, 2.5, 2.0),
+        ]
+
+
+def test_operators_are_credited_with_gain_over_the_first_parent(tmp_path: Path) -> None:
+    records = [*family(), refused(6, cost_usd=1.0), bred(7, 2, 3), *trial(9, 7, 4.5)]
+    with published(tmp_path, records) as reader:
+        assert rows(reader, "FROM operators") == [
+            ("leap", 1, 0, 1, 1, 0, None, 0.0),
+            ("nudge", 4, 2, 2, 0, 1, pytest.approx((1.0 - 0.5) / 2), 1.75),
+        ]
+
+
+def test_a_change_is_one_row_with_all_that_carry_it(tmp_path: Path) -> None:
+    first, second = bred(2, 1), bred(3, 1)
+    assert first.individual is not None
+    assert second.individual is not None
+    twin = replace(second, individual=replace(second.individual, changes=first.individual.changes))
+    records = [founded(1), first, twin, *trial(1, 1, 3.0), *trial(2, 2, 2.0), *trial(3, 3, 1.0)]
+    with published(tmp_path, records) as reader:
+        carried = rows(
+            reader, "SELECT category, hypothesis, carriers, mean_gain FROM changes WHERE carriers"
+        )
+    assert carried == [("constant", "a larger child", 2, 1.5)]
+
+
+def test_an_evaluation_says_what_became_of_it(tmp_path: Path) -> None:
+    started, _ = trial(3, 1, 1.0)
+    running, _ = trial(4, 1, 1.0)
+    records = [
+        founded(1),
+        *trial(1, 1, 3.0),
+        *trial(2, 1, CRASH),
+        started,
+        Abandoned(EvaluationId(3)),
+        running,
+    ]
+    with published(tmp_path, records) as reader:
+        fates = rows(reader, "SELECT status FROM evaluations ORDER BY evaluation")
+    assert fates == [("scored",), ("failed",), ("abandoned",), ("running",)]
