@@ -61,7 +61,7 @@ def life(number: int, dice: random.Random) -> Iterator[Record]:
         yield Founded(Individual(own, genome, constants=constants))
     else:
         older = range(max(1, number - 40), number)
-        parents = tuple(IndividualId(dice.choice(older)) for _ in range(2))
+        parents = tuple(IndividualId(dice.choice(older)) for _ in range(1 + (dice.random() < 0.2)))
         call = Attempt("call", "ok", 9.0, 0.05, 7000, 900, 6000, text(dice, 20_000), "answer")
         proposal = Proposal("llm", parents, genome, "s", "f", constants, changes, "", (call,))
         child = Individual(
@@ -124,7 +124,7 @@ def reading(folder: Path, individuals: int) -> dict[str, float]:
     queries = {
         "leaderboard, ms": "FROM leaderboard LIMIT 20",
         "one source, ms": f"SELECT source FROM sources WHERE individual = {individuals}",
-        "one ancestry, ms": f"FROM ancestry WHERE individual = {individuals}",
+        "one ancestry, ms": f"FROM ancestors({individuals})",
         "one line, ms": f"FROM line_of_descent WHERE individual = {individuals}",
     }
     found = {}

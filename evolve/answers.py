@@ -7,7 +7,7 @@ from pathlib import Path
 
 from evolve.reading import Reading, Rows
 from evolve.text import columns
-from population.errors import RunError
+from evolve.writing import write_output
 
 
 def write_answer(reading: Reading, sql: str, form: str, output: Path | None) -> None:
@@ -26,14 +26,7 @@ def write_answer(reading: Reading, sql: str, form: str, output: Path | None) -> 
     if form == "parquet" and output is not None:
         reading.write_parquet(sql, output)
         return
-    text = _text(reading.query(sql), form)
-    if output is None:
-        print(text, end="")
-        return
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{output} cannot be written ({error.strerror}); name another") from error
+    write_output(output, _text(reading.query(sql), form))
 
 
 def _text(rows: Rows, form: str) -> str:

@@ -1,7 +1,6 @@
 """What a run is told: one frozen configuration, validated once, kept in the run's lineage."""
 
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -65,13 +64,6 @@ class RunConfig:
         """Return what holds for the run's life, as the lineage stores it."""
         stored = {key: getattr(self, key) for key in _AT_BIRTH} | {"task": str(self.task)}
         return json.dumps(stored)
-
-
-def write_text(file: Path, text: str) -> None:
-    """Replace `file` by `text` in one step: a reader sees the old content or the new."""
-    temporary = file.with_name(f".{file.name}.{os.getpid()}")
-    temporary.write_text(text, encoding="utf-8")
-    temporary.replace(file)
 
 
 def configure(given: Mapping[str, Any]) -> RunConfig:

@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evolve.live import Best, Snapshot
-from evolve.text import duration, number, one_line
+from evolve.text import duration, half_width, number, one_line
 
 
 class Display(Protocol):
@@ -128,11 +128,12 @@ def draw(snapshot: Snapshot, metric: str, now: float) -> RenderableType:
 
 
 def best_line(best: Best) -> str:
-    """Return `2.3412 +- 0.0051  #12 constants (3 evaluations)`."""
-    error = f" +- {best.standard_error:.4f}" if best.standard_error is not None else ""
+    """Return `2.3412 +- 0.0051 (95%)  #12 constants, 3 evaluations`."""
+    half = half_width(best.standard_error)
+    error = "" if half is None else f" +- {half:.4f} (95%)"
     who = f"#{best.individual} {best.name or best.operator}"
     times = "1 evaluation" if best.evaluations == 1 else f"{best.evaluations} evaluations"
-    return f"{best.value:.4f}{error}  {one_line(who)} ({times})"
+    return f"{best.value:.4f}{error}  {one_line(who)}, {times}"
 
 
 def display(metric: str, plain: bool) -> Display:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from evolve.config import write_text
 from evolve.live import leader
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
+from evolve.writing import write_text
 from population.errors import RunError
 from population.exam import Examination, examine
 from population.individual import Individual, IndividualId
@@ -84,14 +84,8 @@ def export(reading: Reading, task: Task, finalists: Finalists, folder: Path) -> 
     program = folder / task.artifact
     source = reading.individual(finalists.champion)["source"]
     evidence = _evidence(reading, task, finalists, program)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_text(program, source)
-        write_text(folder / EVIDENCE, json.dumps(evidence, indent=2, allow_nan=False) + "\n")
-    except OSError as error:
-        raise RunError(
-            f"{folder} cannot be written ({error.strerror}); name another with --output"
-        ) from error
+    write_text(program, source)
+    write_text(folder / EVIDENCE, json.dumps(evidence, indent=2, allow_nan=False) + "\n")
     return evidence
 
 

@@ -16,7 +16,7 @@ from evolve.evidence import (
 from evolve.export import git_branch, results_tsv
 from evolve.reading import Reading
 from evolve.taskfile import load_task
-from population.errors import RunError
+from evolve.writing import write_output
 from population.lineage import DuckLineage
 from population.state import State
 from population.task import Task
@@ -56,7 +56,7 @@ def _examined(config: RunConfig, task: Task, pairs: int) -> Finalists:
         state = State(task.direction)
         for record in lineage.replay():
             state.apply(record)
-        print(f"exam of the best program, {pairs} pairs of trainings ...", flush=True)
+        print(f"exam: the best program against the best founder, {pairs} pairs ...", flush=True)
         with closing(pool(config, task, data)) as trainers:
             return hold_exam(state, lineage, trainers, task, pairs)
 
@@ -64,14 +64,7 @@ def _examined(config: RunConfig, task: Task, pairs: int) -> Finalists:
 def export_tsv(folder: Path, output: Path | None) -> int:
     """Write `results.tsv` to a file, or to stdout."""
     with Reading(folder) as reading:
-        text = results_tsv(reading)
-    if output is None:
-        print(text, end="")
-        return 0
-    try:
-        output.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RunError(f"{output} cannot be written ({error.strerror}); name another") from error
+        write_output(output, results_tsv(reading))
     return 0
 
 

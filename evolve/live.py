@@ -8,8 +8,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evolve.config import write_text
 from evolve.telling import describe
+from evolve.writing import write_text
 from population.individual import EvaluationId, Individual, Request
 from population.ports import Ended, Proposed, Record, Started
 from population.state import State
@@ -98,7 +98,7 @@ class Watch:
         self.snapshot = replace(
             self.snapshot,
             updated_at=now,
-            generation=state.selections,
+            generation=max(state.selections - 1, 0),
             individuals=len(state.individuals),
             counted=state.counted,
             failed=len(state.failures),

@@ -10,6 +10,7 @@ from types import FrameType
 
 from evaluate.pool import RayPool
 from evaluate.sandbox import probe
+from evaluate.trial import device_name
 from evolve.composition import (
     DEVICE,
     cache_folder,
@@ -20,7 +21,7 @@ from evolve.composition import (
     prepared,
     search_config,
 )
-from evolve.config import RunConfig, write_text
+from evolve.config import RunConfig
 from evolve.console import Display, best_line, display
 from evolve.evidence import export, hold_exam, verdict
 from evolve.live import Watch, leader, write_live
@@ -28,6 +29,7 @@ from evolve.printing import leaderboard
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
 from evolve.text import number
+from evolve.writing import write_text
 from population.errors import PoolError, RunError, TaskError
 from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
@@ -68,14 +70,7 @@ class Follower:
         champion = leader(state)
         if champion is None or champion.id == self._best:
             return
-        try:
-            self._best_file.parent.mkdir(exist_ok=True)
-            write_text(self._best_file, champion.genome.source)
-        except OSError as error:
-            raise RunError(
-                f"{self._best_file} cannot be written ({error.strerror}); make room there and "
-                "continue the run"
-            ) from error
+        write_text(self._best_file, champion.genome.source)
         self._best = champion.id
 
     def end(self, state: State | None) -> None:
@@ -176,7 +171,9 @@ def _search(
 def _export(
     config: RunConfig, task: Task, lineage: DuckLineage, trainers: RayPool, state: State
 ) -> None:
-    print(f"\nexam of the best program, {config.pairs} pairs of trainings ...", flush=True)
+    print(
+        f"\nexam: the best program against the best founder, {config.pairs} pairs ...", flush=True
+    )
     finalists = hold_exam(state, lineage, trainers, task, config.pairs)
     with Reading(config.folder) as reading:
         print(verdict(export(reading, task, finalists, config.folder / "best")))
@@ -190,8 +187,9 @@ def _announce(config: RunConfig, task: Task, data: Path | None, slots: int) -> N
         if (value := getattr(config, name)) is not None
     ]
     print(f"run      {config.folder}  (task {task.name}, {task.metric}: {task.direction})")
-    print(f"machine  {DEVICE}, {slots} at once, budget {format_budget(task.budget)} each")
-    print(f"data     {data or 'none'}")
+    budget = format_budget(task.budget)
+    print(f"machine  {DEVICE}: {device_name(DEVICE)}, {slots} at once, budget {budget} each")
+    print(f"data     {f'{task.data} in {data}' if data else 'none'}")
     print(f"until    {' or '.join(stop) or 'interrupted'}; Ctrl-C ends it cleanly")
     names = ", ".join(operator.name for operator in portfolio(task).operators)
     print(f"breeds   by {names}, which need no key")

@@ -35,7 +35,7 @@ def title(individual: Individual) -> str:
 
 
 def _ended(result: Result, individual: Individual, state: State) -> str:
-    busy = " (the machine was busy)" if result.contended else ""
+    busy = ", but the machine was busy" if result.contended else ""
     match result.outcome:
         case Scored(value):
             return f"{title(individual)}: {value:.4f}{_gain(value, individual, state)}{busy}"

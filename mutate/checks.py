@@ -66,10 +66,10 @@ def _pasted(tree: ast.Module) -> str:
     total = 0
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and id(node) not in docstrings:
-            size = len(node.value) if isinstance(node.value, str | bytes) else 0
+            size = _size(node.value)
             if isinstance(node.value, int) and node.value.bit_length() > 256:
                 return f"line {node.lineno} holds an integer of {node.value.bit_length()} bits"
-            if size > MAX_STRING:
+            if isinstance(node.value, str | bytes) and size > MAX_STRING:
                 return f"line {node.lineno} holds a text of {size} characters: learn, do not paste"
             total += size
         elements = len(getattr(node, "elts", None) or getattr(node, "keys", None) or [])
@@ -78,6 +78,15 @@ def _pasted(tree: ast.Module) -> str:
     if total > MAX_LITERAL_BYTES:
         return f"its literals hold {total} bytes, more than {MAX_LITERAL_BYTES}"
     return ""
+
+
+def _size(value: object) -> int:
+    """Return about how many bytes a literal can teach."""
+    if isinstance(value, str | bytes):
+        return len(value)
+    if isinstance(value, int):
+        return (value.bit_length() + 7) // 8
+    return 8 if isinstance(value, float | complex) else 0
 
 
 def _docstrings(tree: ast.Module) -> list[ast.Constant]:

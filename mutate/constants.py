@@ -59,7 +59,7 @@ class ConstantsMutation:
             changed = {
                 c.name: value
                 for c in declared
-                if (value := rounded(point[c.name])) != c.value or type(value) is not type(c.value)
+                if (value := point[c.name]) != c.value or type(value) is not type(c.value)
             }
             offer = self._offer(parent, declared, changed)
             proposal = checked(offer, self._checks, history)
@@ -83,11 +83,10 @@ class ConstantsMutation:
 
 def _sharing(declared: Sequence[Constant], history: History) -> list[tuple[Standing, int]]:
     """Return the individuals that declare these constants with these ranges, with evaluations."""
-    domains = {constant.domain for constant in declared}
     found = []
     for standing in history.standings.values():
-        theirs = {c.domain for c in constants(standing.individual.genome.source)}
-        if domains <= theirs:
+        theirs = {c.domain: c.value for c in constants(standing.individual.genome.source)}
+        if all(c.domain in theirs and c.holds(theirs[c.domain]) for c in declared):
             found.append((standing, standing.evaluations))
     return found
 
@@ -136,7 +135,7 @@ def distribution(constant: Constant) -> BaseDistribution:
 
 def _ask(study: optuna.Study, declared: Sequence[Constant]) -> dict[str, Value]:
     trial = study.ask({constant.name: distribution(constant) for constant in declared})
-    return dict(trial.params)
+    return {constant.name: _written(constant, trial.params[constant.name]) for constant in declared}
 
 
 def _step(declared: Sequence[Constant], rng: np.random.Generator) -> dict[str, Value]:
@@ -145,8 +144,15 @@ def _step(declared: Sequence[Constant], rng: np.random.Generator) -> dict[str, V
     count = min(len(declared), 1 + int(rng.integers(3)))
     for index in rng.choice(len(declared), size=count, replace=False):
         constant = declared[int(index)]
-        point[constant.name] = _nearby(constant, rng)
+        point[constant.name] = _written(constant, _nearby(constant, rng))
     return point
+
+
+def _written(constant: Constant, value: Value) -> Value:
+    """Return a sampled value as the text will hold it: rounded, but never out of its range."""
+    if constant.kind != "float" or isinstance(value, str):
+        return value
+    return min(max(rounded(value), float(constant.low)), float(constant.high))
 
 
 def _nearby(constant: Constant, rng: np.random.Generator) -> Value:

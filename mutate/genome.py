@@ -16,8 +16,12 @@ import ast
 import copy
 import hashlib
 import io
+import json
+import math
 import re
 import tokenize
+from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -37,6 +41,8 @@ class Constant:
     Attributes:
         kind: `float`, `int` or `choice`. low, high, log: of a number's range.
         choices: of a `choice`. start, end: where the literal stands in the text, as characters.
+        declared: the range or the choices as the comment gives them, before they are widened to
+            hold the value; empty for the range that a number has by default.
     """
 
     name: str
@@ -48,11 +54,18 @@ class Constant:
     high: float = 0.0
     log: bool = False
     choices: tuple[Value, ...] = ()
+    declared: tuple[Value, ...] = ()
 
     @property
     def domain(self) -> tuple[object, ...]:
         """What two programs must agree on before they share results about this constant."""
-        return self.name, self.kind, self.low, self.high, self.log, self.choices
+        return self.name, self.kind, self.log, self.declared
+
+    def holds(self, value: Value) -> bool:
+        """Return whether a value lies in the range or is one of the choices."""
+        if self.kind == "choice":
+            return any(_same(value, choice) for choice in self.choices)
+        return not isinstance(value, str) and self.low <= value <= self.high
 
 
 @lru_cache(maxsize=4096)
@@ -61,24 +74,22 @@ def constants(source: str) -> tuple[Constant, ...]:
     try:
         tree = ast.parse(source)
         comments = _comments(source)
+        bound = Counter(name for node in tree.body for name in _bound(node))
     except (SyntaxError, ValueError, RecursionError, tokenize.TokenError):
         return ()
     offsets = _line_offsets(source)
-    found: dict[str, Constant] = {}
-    repeated: set[str] = set()
+    found: list[Constant] = []
     for node in tree.body:
         name, value = _binding(node)
-        if name is None or value is None:
+        if name is None or value is None or bound[name] > 1:
             continue
-        if name in found:
-            repeated.add(name)
         start = _offset(source, offsets, value.lineno, value.col_offset)
         end = _offset(source, offsets, value.end_lineno or 0, value.end_col_offset or 0)
         literal = ast.literal_eval(value)
         constant = _constant(name, literal, (start, end), comments.get(node.end_lineno or 0, ""))
         if constant is not None:
-            found[name] = constant
-    return tuple(c for c in found.values() if c.name not in repeated)
+            found.append(constant)
+    return tuple(found)
 
 
 def _binding(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
@@ -89,11 +100,13 @@ def _binding(node: ast.stmt) -> tuple[str | None, ast.expr | None]:
     if not isinstance(target, ast.Name) or not _NAME.fullmatch(target.id):
         return None, None
     value = node.value
-    plain = value.operand if isinstance(value, ast.UnaryOp) else value
-    negative = isinstance(value, ast.UnaryOp) and not isinstance(value.op, ast.USub)
-    if negative or not isinstance(plain, ast.Constant) or _SEED_NAME.search(target.id):
+    negative = isinstance(value, ast.UnaryOp) and isinstance(value.op, ast.USub)
+    plain = value.operand if isinstance(value, ast.UnaryOp) and negative else value
+    if not isinstance(plain, ast.Constant) or _SEED_NAME.search(target.id):
         return None, None
     if not isinstance(plain.value, bool | int | float | str):
+        return None, None
+    if negative and isinstance(plain.value, bool | str):
         return None, None
     return target.id, value
 
@@ -120,14 +133,14 @@ def _offset(source: str, offsets: list[int], line: int, column: int) -> int:
 
 def _constant(name: str, value: Value, span: tuple[int, int], comment: str) -> Constant | None:
     head = re.split(r"[;(]", comment, maxsplit=1)[0].strip()
-    if head.split(maxsplit=1)[:1] == ["fixed"]:
+    if re.match(r"fixed\b", head):
         return None
     if head.startswith("one of "):
         words = [word.strip() for word in head.removeprefix("one of ").split(",")]
-        choices = tuple(dict.fromkeys([_literal(word) for word in words if word] or [value]))
-        if not any(_same(value, choice) for choice in choices):
-            choices = (value, *choices)
-        return Constant(name, value, "choice", *span, choices=choices)
+        listed = tuple(dict.fromkeys([_literal(word) for word in words if word] or [value]))
+        known = any(_same(value, choice) for choice in listed)
+        choices = listed if known else (value, *listed)
+        return Constant(name, value, "choice", *span, choices=choices, declared=listed)
     if isinstance(value, bool):
         return Constant(name, value, "choice", *span, choices=(False, True))
     if isinstance(value, str):
@@ -139,23 +152,25 @@ def _number(
     name: str, value: int | float, span: tuple[int, int], match: re.Match[str] | None
 ) -> Constant | None:
     kind = "int" if isinstance(value, int) else "float"
-    if match is None:
-        if value <= 0:
-            return None
-        low, high, log = value / DEFAULT_SPAN, value * DEFAULT_SPAN, True
-    else:
-        try:
+    declared: tuple[Value, ...] = ()
+    try:
+        if match is None:
+            low, high, log = float(value) / DEFAULT_SPAN, float(value) * DEFAULT_SPAN, True
+        else:
             low, high, log = float(match[2]), float(match[3]), match[1] is not None
-        except ValueError:
-            return None
-        if kind == "int" and not (low.is_integer() and high.is_integer()):
-            kind = "float"
-    low, high = min(low, value), max(high, value)
+            declared = (low, high)
+    except (ValueError, OverflowError):
+        return None
+    if not (math.isfinite(low) and math.isfinite(high)) or (log and value <= 0):
+        return None
+    if kind == "int" and match and not (low.is_integer() and high.is_integer()):
+        kind = "float"
+    low, high = min(low, high, value), max(low, high, value)
     if kind == "int":
         low, high = max(round(low), 1) if log else round(low), round(high)
     if log and low <= 0:
         return None
-    return Constant(name, value, kind, *span, low=low, high=high, log=log)
+    return Constant(name, value, kind, *span, low=low, high=high, log=log, declared=declared)
 
 
 def _literal(word: str) -> Value:
@@ -185,17 +200,13 @@ def rewrite(source: str, changed: dict[str, Value]) -> str:
 
 
 def render(value: Value) -> str:
-    """Return a literal for the text: floats with four significant digits."""
-    if isinstance(value, float):
-        return repr(float(f"{value:.4g}"))
-    if isinstance(value, str):
-        return '"' + repr(value)[1:-1].replace("\\'", "'").replace('"', '\\"') + '"'
-    return repr(value)
+    """Return a literal that reads back as this value."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, str) else repr(value)
 
 
-def rounded(value: Value) -> Value:
-    """Return the value as it reads back from the text."""
-    return float(f"{value:.4g}") if isinstance(value, float) else value
+def rounded(value: float) -> float:
+    """Return the value with four significant digits: more of a sampled one is noise."""
+    return float(f"{value:.4g}")
 
 
 def structure(source: str) -> str:
@@ -236,20 +247,29 @@ class _Normal(ast.NodeTransformer):
         return node
 
     def visit_Assign(self, node: ast.Assign) -> ast.AST:
-        target = node.targets[0]
-        if isinstance(target, ast.Name) and (
-            target.id in self._blank or _SEED_NAME.search(target.id)
-        ):
+        if self._blanks(node.targets[0], node.value):
             node.value = ast.Constant(None)
         return self.generic_visit(node)
+
+    def visit_AnnAssign(self, node: ast.AnnAssign) -> ast.AST:
+        if self._blanks(node.target, node.value):
+            node.value = ast.Constant(None)
+        return self.generic_visit(node)
+
+    def _blanks(self, target: ast.expr, value: ast.expr | None) -> bool:
+        if not isinstance(target, ast.Name):
+            return False
+        seed = _SEED_NAME.search(target.id.upper()) and isinstance(value, ast.Constant)
+        return target.id in self._blank or bool(seed)
 
     def visit_Call(self, node: ast.Call) -> ast.AST:
         self.generic_visit(node)
         function = node.func
         name = function.attr if isinstance(function, ast.Attribute) else None
         name = function.id if isinstance(function, ast.Name) else name
-        if name in _SEED_CALLS and all(isinstance(a, ast.Constant) for a in node.args):
-            node.args = []
+        values = [*node.args, *(keyword.value for keyword in node.keywords)]
+        if name in _SEED_CALLS and all(isinstance(value, ast.Constant) for value in values):
+            node.args, node.keywords = [], []
         return node
 
 
@@ -270,21 +290,20 @@ class Unit:
 def units(source: str) -> tuple[Unit, ...]:
     """Return the top-level statements in order. Raises SyntaxError."""
     tree, offsets = ast.parse(source), _line_offsets(source)
-    lines = source.splitlines(keepends=True)
     result, floor = [], 0
     for node in tree.body:
         first = min([node.lineno, *(d.lineno for d in getattr(node, "decorator_list", []))]) - 1
-        while first > floor and lines[first - 1].lstrip().startswith("#"):
+        while first > floor and source[offsets[first - 1] :].lstrip(" \t\f").startswith("#"):
             first -= 1
         last = node.end_lineno or node.lineno
         floor = last
         start, end = offsets[first], offsets[last]
+        names, text = tuple(dict.fromkeys(_bound(node))), source[start:end].rstrip("\n") + "\n"
         result.append(
             Unit(
-                _names(node), type(node).__name__, start, end, source[start:end],
-                _unit_digest(node), _references(node),
+                names, type(node).__name__, start, end, text, _unit_digest(node), _references(node)
             )
-        )  # fmt: skip
+        )
     return tuple(result)
 
 
@@ -293,13 +312,17 @@ def _unit_digest(node: ast.stmt) -> str:
     return hashlib.sha256(ast.dump(normal).encode()).hexdigest()
 
 
-def _names(node: ast.stmt) -> tuple[str, ...]:
+def _bound(node: ast.AST) -> Iterator[str]:
+    """Yield the names that a statement binds in its own scope, once for each binding."""
     if isinstance(node, ast.FunctionDef | ast.ClassDef | ast.AsyncFunctionDef):
-        return (node.name,)
-    if isinstance(node, ast.Import | ast.ImportFrom):
-        return tuple((a.asname or a.name).split(".")[0] for a in node.names)
-    stored = (n for n in ast.walk(node) if isinstance(n, ast.Name))
-    return tuple(dict.fromkeys(n.id for n in stored if isinstance(n.ctx, ast.Store)))
+        yield node.name
+    elif isinstance(node, ast.Import | ast.ImportFrom):
+        yield from ((a.asname or a.name).split(".")[0] for a in node.names)
+    elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+        yield node.id
+    elif not isinstance(node, ast.Lambda | ast.comprehension):
+        for child in ast.iter_child_nodes(node):
+            yield from _bound(child)
 
 
 def _references(node: ast.stmt) -> frozenset[str]:

@@ -34,8 +34,8 @@ class Recombination:
             return refused(self.name, parents, "only Python programs are recombined")
         try:
             exchangeable = _exchangeable(receiver, donor)
-        except SyntaxError as error:
-            return refused(self.name, parents, f"a parent does not parse: {error}")
+        except (SyntaxError, RecursionError) as error:
+            return refused(self.name, parents, f"a parent cannot be taken apart: {error}")
         values = _other_values(receiver, donor)
         if not exchangeable and not values:
             return refused(
@@ -130,39 +130,67 @@ def transplant(receiver: str, donor: str, name: str) -> str:
     A definition travels with the constants that it reads: they were tuned for each other. Other
     names that both have stay the receiver's.
     """
-    theirs = {n: unit for unit in units(donor) for n in unit.names}
-    own = {n: unit for unit in units(receiver) for n in unit.names}
-    needed = _needed(theirs[name], theirs, set(own))
-    definitions = [unit for unit in needed if unit.kind in DEFINITIONS]
-    head = [unit for unit in needed if unit.kind not in DEFINITIONS]
-    head.sort(key=lambda unit: unit.kind not in IMPORTS)
-    body = "\n\n".join(unit.text.rstrip("\n") + "\n" for unit in (*definitions, theirs[name]))
-    place = min(_head_end(receiver), own[name].start)
+    theirs, own = _by_name(donor), _by_name(receiver)
+    moved, replaced = _definition(theirs[name]), _definition(own[name])
+    needed = _needed(moved, theirs, set(own))
+    head, beside = _placed(needed, units(receiver))
+    body = "\n\n".join(unit.text for unit in (*beside, moved))
+    place = min(_head_end(receiver), replaced.start)
     edits = [
-        (own[name].start, own[name].end, body),
+        (replaced.start, replaced.end, body),
         (place, place, "".join(unit.text for unit in head)),
     ]
     tunable = {constant.name for constant in constants(donor)}
-    read = frozenset().union(*(unit.references for unit in (*definitions, theirs[name])))
+    read = frozenset().union(*(unit.references for unit in (*needed, moved)))
     for constant in sorted(read & tunable & set(own)):
-        if own[constant].digest != theirs[constant].digest:
-            edits.append((own[constant].start, own[constant].end, theirs[constant].text))
+        (old, *_), (new, *_) = own[constant], theirs[constant]
+        if old.names == new.names == (constant,) and old.digest != new.digest:
+            edits.append((old.start, old.end, new.text))
     for start, end, text in sorted(edits, key=lambda edit: edit[:2], reverse=True):
         receiver = receiver[:start] + text + receiver[end:]
     return receiver
 
 
-def _needed(unit: Unit, theirs: dict[str, Unit], have: set[str]) -> list[Unit]:
+def _definition(bindings: list[Unit]) -> Unit:
+    return [unit for unit in bindings if unit.kind in DEFINITIONS][-1]
+
+
+def _by_name(source: str) -> dict[str, list[Unit]]:
+    found: dict[str, list[Unit]] = {}
+    for unit in units(source):
+        for name in unit.names:
+            found.setdefault(name, []).append(unit)
+    return found
+
+
+def _needed(unit: Unit, theirs: dict[str, list[Unit]], have: set[str]) -> list[Unit]:
     """Return the donor's units that `unit` refers to, directly or not, in the donor's order."""
     found: dict[int, Unit] = {}
     waiting = [unit]
     while waiting:
         for name in sorted(waiting.pop().references - have):
-            needed = theirs.get(name)
-            if needed is not None and needed.start not in found and needed is not unit:
-                found[needed.start] = needed
-                waiting.append(needed)
+            for needed in theirs.get(name, ()):
+                if needed.start not in found and needed is not unit:
+                    found[needed.start] = needed
+                    waiting.append(needed)
     return [found[start] for start in sorted(found)]
+
+
+def _placed(needed: list[Unit], own: Sequence[Unit]) -> tuple[list[Unit], list[Unit]]:
+    """Split what is needed: imports and constants for the top, the rest beside the definition.
+
+    A constant that is computed by a definition must come after it.
+    """
+    late = {n for unit in (*own, *needed) if unit.kind in DEFINITIONS for n in unit.names}
+    head, beside = [], []
+    for unit in needed:
+        if unit.kind in DEFINITIONS or (unit.kind not in IMPORTS and unit.references & late):
+            beside.append(unit)
+            late.update(unit.names)
+        else:
+            head.append(unit)
+    head.sort(key=lambda unit: unit.kind not in IMPORTS)
+    return head, beside
 
 
 def _head_end(source: str) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 from population.database import Connection, connect, refusals, transaction
 from population.errors import RunError
 from population.schema import TEXT
-from population.views import TEXT_VIEWS, THIN_VIEWS
+from population.views import MACROS, TEXT_VIEWS, THIN_VIEWS
 
 PUBLISHED = "lineage.duckdb"
 SEGMENTS = "segments"
@@ -165,6 +165,8 @@ class Publisher:
             )
             for name, query in THIN_VIEWS.items():
                 self._connection.execute(f"CREATE VIEW {name} AS {query}")
+            for head, query in MACROS.items():
+                self._connection.execute(f"CREATE MACRO {head} AS TABLE {query}")
             active = (number for (number,) in self._rows("number", "retired_at IS NULL"))
             _create_text_views(self._connection, self._folder, active, "VIEW")
         finally:

@@ -83,13 +83,27 @@ _LEADERBOARD = """
 """
 
 _ANCESTRY = """
-    WITH RECURSIVE line(individual, ancestor, depth) AS (
+    WITH RECURSIVE line(individual, ancestor, depth) USING KEY (individual, ancestor) AS (
         SELECT individual, parent, 1 FROM parent
         UNION
         SELECT line.individual, parent.parent, line.depth + 1
         FROM line JOIN parent ON parent.individual = line.ancestor
+        WHERE NOT EXISTS (
+            SELECT 1 FROM recurring.line known
+            WHERE known.individual = line.individual AND known.ancestor = parent.parent
+        )
     )
-    SELECT individual, ancestor, min(depth) AS depth FROM line GROUP BY individual, ancestor
+    SELECT individual, ancestor, depth FROM line
+"""
+
+_ANCESTORS = """
+    WITH RECURSIVE line(ancestor, depth) AS (
+        SELECT parent, 1 FROM parent WHERE individual = who
+        UNION
+        SELECT parent.parent, line.depth + 1
+        FROM line JOIN parent ON parent.individual = line.ancestor
+    )
+    SELECT ancestor, min(depth) AS depth FROM line GROUP BY ancestor
 """
 
 _LINE_OF_DESCENT = """
@@ -214,3 +228,6 @@ TEXT_VIEWS: dict[str, str] = {
     "programs": _PROGRAMS,
 }
 """Need the segments beside the database too."""
+
+MACROS: dict[str, str] = {"ancestors(who)": _ANCESTORS}
+"""Table functions over the tables: what a view would have to work out for everybody at once."""

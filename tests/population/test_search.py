@@ -81,7 +81,7 @@ class Choosy(Nudge):
 
 def uneven():
     calls = itertools.count()
-    return lambda: time.sleep(0.004 * (next(calls) % 2))
+    return lambda: time.sleep(0.012 * (next(calls) % 2))
 
 
 class Doomed(Broken):

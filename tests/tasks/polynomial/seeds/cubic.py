@@ -1,8 +1,8 @@
 import json
 from pathlib import Path
 
-SLOPE = 0.6  # -2..2
-BEND = -0.05  # -1..1
+SLOPE = 0.6  # 0..1.2
+BEND = -0.05  # -0.2..0
 
 
 def coefficients():

@@ -1,0 +1,122 @@
+"""Whole runs of the second task: real processes, real Ray, real lineage, no training."""
+
+import json
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evolve.composition import identity
+from evolve.config import configure
+from evolve.reading import Reading
+from evolve.taskfile import REPOSITORY
+from population.lineage import DuckLineage
+from tests.evolve.conftest import POLYNOMIAL
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+
+
+def command(folder: Path, *words: object) -> list[str]:
+    return [sys.executable, "-m", "evolve.cli", *map(str, words), "--runs", str(folder / "runs")]
+
+
+def evolve(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        command(folder, *words), capture_output=True, text=True, cwd=REPOSITORY, check=False
+    )
+
+
+def start(folder: Path, *words: object) -> subprocess.CompletedProcess[str]:
+    return evolve(folder, "run", "--run", "a", "--task", POLYNOMIAL, "--slots", 2, *words)
+
+
+def test_a_run_finds_keeps_and_exports_a_better_program_and_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "runs" / "a"
+    done = start(tmp_path, "--evaluations", 8, "--lambda", 4, "--export", "--pairs", 1)
+    assert done.returncode == 0, done.stderr
+    assert "continue with: evolve run --run a" in done.stdout
+    with Reading(folder) as reading:
+        best = reading.leader()
+        assert reading.individual(best)["source"] == (folder / "best" / "solve.py").read_text()
+        assert reading.status()["running"] is False
+    evidence = json.loads((folder / "best" / "evidence.json").read_text())
+    assert evidence["champion"]["individual"] == best
+    assert evidence["line_of_descent"][-1]["individual"] == best
+
+    again = evolve(tmp_path, "run", "--run", "a", "--evaluations", 9)
+    assert again.returncode == 0, again.stderr
+    with Reading(folder) as reading:
+        counted = (
+            "SELECT count(DISTINCT (individual, seed)) FROM evaluations WHERE purpose <> 'exam'"
+        )
+        assert reading.query(counted).rows == ((9,),)
+
+    other = evolve(tmp_path, "run", "--run", "a", "--task", REPOSITORY, "--evaluations", 20)
+    assert other.returncode == 2
+    assert "holds a run of task polynomial, not train-gpt" in other.stderr
+
+
+def test_a_running_run_can_be_read_not_driven_twice_and_is_interrupted_cleanly(
+    tmp_path: Path,
+) -> None:
+    words = command(tmp_path, "run", "--run", "a", "--task", POLYNOMIAL)
+    with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "generation 0" in line:
+                break
+        second = start(tmp_path)
+        status = evolve(tmp_path, "status", "--json")
+        process.send_signal(signal.SIGINT)
+        rest = process.stdout.read()
+    assert second.returncode == 2
+    assert f"held by process {process.pid}" in second.stderr
+    assert json.loads(status.stdout)["running"] is True
+    assert process.returncode == 130
+    assert "continue with: evolve run --run a" in rest
+    assert json.loads((tmp_path / "runs" / "a" / "live.json").read_text())["ended_at"]
+    with Reading(tmp_path / "runs" / "a") as reading:
+        assert reading.status()["running"] is False
+        assert reading.status()["scored"] >= 4
+
+
+def test_a_run_whose_founders_all_fail_says_why_and_claims_nothing(tmp_path: Path) -> None:
+    task = Path(shutil.copytree(POLYNOMIAL, tmp_path / "task"))
+    for seed in (task / "seeds").iterdir():
+        seed.write_text(f"raise ValueError({seed.stem!r})\n")
+    done = evolve(tmp_path, "run", "--run", "b", "--task", task, "--evaluations", 4)
+    assert done.returncode == 1
+    assert "error: no founder earned a score" in done.stderr
+    assert "Traceback" not in done.stderr
+    shown = evolve(tmp_path, "show", 1)
+    assert "ValueError" in shown.stdout
+
+
+def test_a_run_is_not_continued_under_another_evaluator(tmp_path: Path) -> None:
+    task = Path(shutil.copytree(POLYNOMIAL, tmp_path / "task"))
+    config = configure({"runs": tmp_path / "runs", "name": "c", "task": task})
+    DuckLineage.open(config.folder, identity(config, config.load_task(), None)).close()
+    with (task / "score.py").open("a") as file:
+        file.write("# looser\n")
+    done = evolve(tmp_path, "run", "--run", "c")
+    assert done.returncode == 2
+    assert "holds a run of evaluator_sha256" in done.stderr
+
+
+def test_a_runs_folder_that_cannot_be_made_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    done = evolve(tmp_path / "runs", "run", "--task", POLYNOMIAL, "--evaluations", 1)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert "Traceback" not in done.stderr
+
+
+def test_doctor_finds_nothing_broken_here(tmp_path: Path) -> None:
+    words = command(tmp_path, "doctor", "--task", POLYNOMIAL, "--json")
+    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stdout
+    subjects = {row["subject"] for row in json.loads(done.stdout)}
+    assert {"device", "task", "Ray", "sandbox: limits"} <= subjects
