@@ -13,7 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from evolve.live import Best, Snapshot
-from evolve.text import duration, half_width, number, one_line
+from evolve.text import count, duration, half_width, number, one_line
 
 
 class Display(Protocol):
@@ -132,8 +132,7 @@ def best_line(best: Best) -> str:
     half = half_width(best.standard_error)
     error = "" if half is None else f" +- {half:.4f} (95%)"
     who = f"#{best.individual} {best.name or best.operator}"
-    times = "1 evaluation" if best.evaluations == 1 else f"{best.evaluations} evaluations"
-    return f"{best.value:.4f}{error}  {one_line(who)}, {times}"
+    return f"{best.value:.4f}{error}  {one_line(who)}, {count(best.evaluations, 'evaluation')}"
 
 
 def display(metric: str, plain: bool) -> Display:

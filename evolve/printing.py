@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 from evolve.reading import Rows
-from evolve.text import ago, clean, columns, duration, half_width, number, one_line
+from evolve.text import ago, clean, columns, count, duration, half_width, number, one_line
 
 LOG_LINES = 20
 BARS = "▁▂▃▄▅▆▇█"
@@ -39,7 +39,7 @@ def status(found: dict[str, Any]) -> str:
         f"{found['run']}: {state}, published {ago(found['published_s_ago'])}",
         f"task {found['task']}, {found['metric']}: {found['direction']}, seed {found['seed']}",
         f"{found['individuals']} individuals, {found['scored']} evaluations scored, "
-        f"{found['failed']} failed, {found['generations']} generations, "
+        f"{found['failed']} failed, generation {found['generation']}, "
         f"{number(found['evaluations_per_hour'], 0)} evaluations/h, "
         f"cost {found['cost_usd']:.2f} USD",
         f"noise of one evaluation {number(found['sigma'] or None)}",
@@ -50,7 +50,7 @@ def status(found: dict[str, Any]) -> str:
         who = one_line(best["name"] or best["operator"])
         lines.append(
             f"best {number(best['shrunken_mean'])} +- {error} (95%)  #{best['individual']} {who}, "
-            f"{best['evaluations']} evaluations"
+            f"{count(best['evaluations'], 'evaluation')}"
         )
     if found["live"]:
         now = time.time()
@@ -70,7 +70,7 @@ def individual(found: dict[str, Any]) -> str:
     parents = ", ".join(f"#{parent}" for parent in found["parents"])
     origin = f"{found['operator']} of {parents}" if parents else found["operator"]
     lines = [
-        f"#{found['id']} {one_line(found['name'])} {origin}, "
+        f"#{found['id']} {one_line(found['name'] + ' ' + origin)}, "
         f"born {ago(time.time() - found['born_at'])}"
     ]
     standing = found["standing"]
@@ -78,7 +78,7 @@ def individual(found: dict[str, Any]) -> str:
         error = number(half_width(standing["standard_error"]))
         lines.append(
             f"rank {standing['rank']}, mean {number(standing['shrunken_mean'])} +- {error} (95%), "
-            f"{standing['evaluations']} evaluations, {standing['failures']} failed"
+            f"{count(standing['evaluations'], 'evaluation')}, {standing['failures']} failed"
         )
     constants = "  ".join(f"{name}={value}" for name, value in found["constants"].items())
     lines.append(f"constants: {one_line(constants, 400)}" if constants else "no tunable constants")

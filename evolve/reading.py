@@ -214,7 +214,7 @@ class Reading:
             "SELECT count(*) FILTER (status = 'scored') AS scored, "
             "count(*) FILTER (status = 'failed') AS failed, "
             "(SELECT count(*) FROM individual) AS individuals, "
-            "(SELECT count(*) FROM selection) AS generations, "
+            "(SELECT coalesce(max(generation), 0) FROM selection) AS generation, "
             "(SELECT coalesce(sum(cost_usd), 0) FROM attempt) AS cost_usd, "
             "(SELECT sigma FROM selection ORDER BY seq DESC LIMIT 1) AS sigma, "
             "3600 * count(ended_at) / nullif(max(ended_at) - min(started_at), 0) "

@@ -77,6 +77,11 @@ def half_width(standard_error: float | None) -> float | None:
     return 1.96 * standard_error if known and standard_error is not None else None
 
 
+def count(number: int, noun: str) -> str:
+    """Return `1 evaluation` or `3 evaluations`."""
+    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
 def ago(seconds: float) -> str:
     """Return how long ago something was: `42 s ago`."""
     return f"{duration(seconds)} ago"

@@ -13,7 +13,6 @@ both values; other constants are left alone. Seeds are never constants.
 """
 
 import ast
-import copy
 import hashlib
 import io
 import json
@@ -223,7 +222,7 @@ def fingerprint(source: str, *, python: bool = True) -> str:
 
 def _digest(source: str, blank: frozenset[str]) -> str:
     try:
-        tree = _Normal(blank).visit(copy.deepcopy(ast.parse(source)))
+        tree = _Normal(blank).visit(ast.parse(source))
         text = ast.dump(tree, annotate_fields=False)
     except (SyntaxError, ValueError, RecursionError):
         text = source
@@ -298,17 +297,16 @@ def units(source: str) -> tuple[Unit, ...]:
         last = node.end_lineno or node.lineno
         floor = last
         start, end = offsets[first], offsets[last]
-        names, text = tuple(dict.fromkeys(_bound(node))), source[start:end].rstrip("\n") + "\n"
-        result.append(
-            Unit(
-                names, type(node).__name__, start, end, text, _unit_digest(node), _references(node)
-            )
-        )
+        names, references = tuple(dict.fromkeys(_bound(node))), _references(node)
+        text = source[start:end].rstrip("\n") + "\n"
+        kind, digest = type(node).__name__, _unit_digest(node)
+        result.append(Unit(names, kind, start, end, text, digest, references))
     return tuple(result)
 
 
 def _unit_digest(node: ast.stmt) -> str:
-    normal = _Normal(frozenset()).visit(copy.deepcopy(node))
+    """Return the digest of a statement; changes the node."""
+    normal = _Normal(frozenset()).visit(node)
     return hashlib.sha256(ast.dump(normal).encode()).hexdigest()
 
 

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 from population.individual import EvaluationId, Failed, Individual, Purpose, Request, Result
 from population.ports import Ended, Evaluation, Lineage, Started
 from population.search import training_seed
-from population.state import State
+from population.state import State, is_infrastructure
 from population.statistics import Claim, paired_difference
 
 WAIT_S = 0.5
+ATTEMPTS = 3
 EXAM_STREAM = 0xE8A3
 """Keeps the seeds of exams apart from those of the search."""
 
@@ -98,21 +99,36 @@ def _train(
     lineage: Lineage,
     state: State,
 ) -> list[Result]:
-    """Return the result of each planned training, in the plan's order."""
-    waiting = list(plan)
-    order: list[EvaluationId] = []
-    ended: dict[EvaluationId, Result] = {}
+    """Return the result of each planned training, in the plan's order.
+
+    A training on a busy machine, or one that our side lost, is made again a bounded number of
+    times; the last result stands.
+    """
+    waiting = [(place, 1) for place in range(len(plan))]
+    running: dict[EvaluationId, tuple[int, int]] = {}
+    ended: dict[int, Result] = {}
+
+    def record(record: Started | Ended) -> None:
+        lineage.record(record)
+        state.apply(record)
+
     while len(ended) < len(plan):
-        while waiting and len(order) - len(ended) < max(evaluation.slots, 1):
-            who, seed, _ = waiting.pop(0)
-            request = Request(state.next_evaluation, who.id, who.genome, seed, shard, Purpose.EXAM)
-            lineage.record(Started(request))
-            state.apply(Started(request))
+        while waiting and len(running) < max(evaluation.slots, 1):
+            place, attempt = waiting.pop(0)
+            who, seed, _ = plan[place]
+            request = Request(
+                state.next_evaluation, who.id, who.genome, seed, shard, Purpose.EXAM, attempt
+            )
+            record(Started(request))
             evaluation.submit(request)
-            order.append(request.id)
-        for result in evaluation.wait(WAIT_S):
-            lineage.record(Ended(result))
-            state.apply(Ended(result))
-            if result.request in order:
-                ended[result.request] = result
-    return [ended[request_id] for request_id in order]
+            running[request.id] = place, attempt
+        for found in evaluation.wait(WAIT_S):
+            result = state.marked(found)
+            record(Ended(result))
+            place, attempt = running.pop(result.request, (-1, 0))
+            again = result.contended or is_infrastructure(result)
+            if again and 0 < attempt < ATTEMPTS:
+                waiting.insert(0, (place, attempt + 1))
+            elif place >= 0:
+                ended[place] = result
+    return [ended[place] for place in range(len(plan))]

@@ -38,7 +38,6 @@ from population.ports import (
 )
 from population.proposals import Portfolio, Proposals
 from population.state import State, is_infrastructure
-from population.statistics import is_contended
 from population.survivors import choose_contender, choose_survivors
 from population.task import Direction
 
@@ -59,6 +58,7 @@ class Search:
         founders: individuals with structure, fingerprint and constants; their ids are given here.
         shards: names of the selection, confirmation and exam shards.
         observer: called after each new record, with the state that holds it.
+        program_sha256: returns the digest of program.md as it reads now; kept with each child.
     """
 
     config: SearchConfig
@@ -69,6 +69,7 @@ class Search:
     founders: Sequence[Individual]
     shards: tuple[str, str, str]
     observer: Callable[[Record, State], None]
+    program_sha256: Callable[[], str] = str
 
     def run(self, should_stop: Callable[[], bool]) -> State:
         """Search until a limit is reached or `should_stop()`.
@@ -231,15 +232,8 @@ class Search:
             timeout_s = min(timeout_s, WAIT_BESIDE_PROPOSALS_S)
         results = self.evaluation.wait(timeout_s)
         for result in results:
-            self._record(Ended(self._marked(result)))
+            self._record(Ended(self._state.marked(result)))
         self._check_infrastructure(results)
-
-    def _marked(self, result: Result) -> Result:
-        """Return the result, marked if its machine was slower than that machine's norm."""
-        reference_s = result.measured("reference_s")
-        readings = self._state.readings.get((result.host, result.device), [])
-        slow = reference_s is not None and is_contended(reference_s, readings)
-        return replace(result, contended=True) if slow else result
 
     def _check_infrastructure(self, results: Sequence[Result]) -> None:
         for result in results:
@@ -292,6 +286,7 @@ class Search:
             constants=proposal.constants,
             changes=proposal.changes,
             proposal=proposal_id,
+            program_sha256=self.program_sha256(),
         )
         self._refusals.clear()
         self._record(Proposed(proposal_id, proposal, individual))

@@ -33,7 +33,7 @@ from population.ports import (
     Standing,
     Started,
 )
-from population.statistics import Estimate, Noise, estimates, pooled_noise
+from population.statistics import Estimate, Noise, estimates, is_contended, pooled_noise
 from population.task import Direction
 
 RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
@@ -252,6 +252,13 @@ class State:
                 attempt = job.request.attempt + 1
                 return replace(job.request, id=self.next_evaluation, attempt=attempt)
         return None
+
+    def marked(self, result: Result) -> Result:
+        """Return the result, marked if its machine was slower than that machine's norm."""
+        reference_s = result.measured("reference_s")
+        readings = self.readings.get((result.host, result.device), [])
+        slow = reference_s is not None and is_contended(reference_s, readings)
+        return replace(result, contended=True) if slow else result
 
     def noise(self) -> Noise | None:
         """Return the noise of one evaluation, None while too few genomes were repeated."""

@@ -1,12 +1,13 @@
 """A small recorded run, and the command line called as a person would."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 import pytest
 
+from evaluate.trial import warm_process
 from evolve.cli import main
 from population.individual import (
     Change,
@@ -43,6 +44,14 @@ class Said(NamedTuple):
 
 
 Evolve = Callable[..., Said]
+
+
+@pytest.fixture(scope="session", autouse=True)
+def warm_process_ends_with_the_tests() -> Iterator[None]:
+    yield
+    if warm_process.cache_info().currsize:
+        warm_process(1).close()
+        warm_process.cache_clear()
 
 
 @pytest.fixture

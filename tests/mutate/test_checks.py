@@ -78,7 +78,10 @@ def test_an_artifact_of_another_language_is_only_measured():
 
 @pytest.mark.parametrize("name", SEEDS)
 def test_the_founders_pass(name):
-    assert Checks(required_calls=("start", "register", "batches", "deliver")).refusal(SEEDS[name]) == ""
+    assert (
+        Checks(required_calls=("start", "register", "batches", "deliver")).refusal(SEEDS[name])
+        == ""
+    )
 
 
 def test_a_program_that_does_the_same_as_another_is_refused_with_its_id():

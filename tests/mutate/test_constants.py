@@ -3,7 +3,7 @@ from statistics import median
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mutate.checks import Checks
@@ -103,6 +103,7 @@ def test_every_founder_can_be_tuned(name):
         world.evaluated(proposal.genome.source)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 10**6))
 def test_few_results_mean_a_step_with_one_to_three_constants(seed):
     world = World(flat)

@@ -1,10 +1,19 @@
 import ast
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from mutate.genome import Constant, constants, fingerprint, render, rewrite, structure, units, values
+from mutate.genome import (
+    Constant,
+    constants,
+    fingerprint,
+    render,
+    rewrite,
+    structure,
+    units,
+    values,
+)
 from tests.mutate.world import SEEDS
 
 
@@ -120,7 +129,9 @@ def test_a_name_that_is_bound_twice_is_no_constant(second):
 
 
 def test_a_name_in_another_scope_does_not_bind_it_again():
-    source = "DEPTH = 2\ndef f():\n    DEPTH = 3\nclass A:\n    DEPTH = 4\nx = [DEPTH for DEPTH in ()]\n"
+    source = (
+        "DEPTH = 2\ndef f():\n    DEPTH = 3\nclass A:\n    DEPTH = 4\nx = [DEPTH for DEPTH in ()]\n"
+    )
     assert values(source) == {"DEPTH": 2}
 
 
@@ -143,9 +154,12 @@ def test_a_value_outside_its_range_leaves_the_domain_as_it_was_declared():
 
 
 REMARKS = st.sampled_from(["", "  # 1..900", "  # log 0.001..900; größer", "  # one of 1, 2, 'é'"])
-LINES = st.sampled_from(["# ünïcode 漢字\n", "x = 1\r\n", "\n", 's = "é\\u2028\x0c"; y = "😀"\n', "'''é\n\x0c\n'''\n"])
+LINES = st.sampled_from(
+    ["# ünïcode 漢字\n", "x = 1\r\n", "\n", 's = "é\\u2028\x0c"; y = "😀"\n', "'''é\n\x0c\n'''\n"]
+)
 
 
+@settings(deadline=None)
 @given(
     st.lists(st.tuples(LINES, REMARKS, st.integers(1, 900)), min_size=1, max_size=6),
     st.data(),
@@ -169,7 +183,10 @@ def test_rewriting_changes_the_literals_and_nothing_else_by_a_byte(rows, data):
 @pytest.mark.parametrize(
     ("source", "wanted"),
     [
-        ('s = "漢字😀"; LR = 0.02  # log 0.002..0.2\n', 's = "漢字😀"; LR = 0.05  # log 0.002..0.2\n'),
+        (
+            's = "漢字😀"; LR = 0.02  # log 0.002..0.2\n',
+            's = "漢字😀"; LR = 0.05  # log 0.002..0.2\n',
+        ),
         ("LR = (  # why\n  0.02\n)\n", "LR = (  # why\n  0.05\n)\n"),
         ("LR = -0.02  # -1..1\r\n", "LR = 0.05  # -1..1\r\n"),
         ("LR = 0.02", "LR = 0.05"),
@@ -184,6 +201,7 @@ def test_rewriting_with_the_values_as_they_are_changes_no_value():
     assert values(rewrite(source, values(source))) == values(source)
 
 
+@settings(deadline=None)
 @given(st.one_of(st.text(st.characters(exclude_categories=["Cs"])), st.booleans(), st.integers(), st.floats(allow_nan=False, allow_infinity=False)))  # fmt: skip
 def test_a_rendered_value_reads_back_as_itself_on_one_line(value):
     literal = render(value)
@@ -226,7 +244,10 @@ def test_the_fingerprint_ignores_layout_comments_docstrings_and_seeds(before, af
     ("one", "other"),
     [
         ("SEED: int = 1\n", "SEED: int = 2\n"),
-        ("def main():\n    seed = 1\n    return seed\n", "def main():\n    seed = 2\n    return seed\n"),
+        (
+            "def main():\n    seed = 1\n    return seed\n",
+            "def main():\n    seed = 2\n    return seed\n",
+        ),
         ("g = np.random.default_rng(1)\n", "g = np.random.default_rng(2)\n"),
         ("g = random.Random(1)\n", "g = random.Random()\n"),
     ],

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 
 from mutate.genome import Value, fingerprint, structure, values
@@ -14,6 +15,7 @@ SEEDS = {
 }
 
 
+@cache
 def individual(number: int, source: str) -> Individual:
     return Individual(
         id=IndividualId(number),

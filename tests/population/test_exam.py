@@ -109,3 +109,28 @@ def test_what_a_search_left_in_flight_is_recorded_when_it_comes_back():
 def test_an_exam_without_pairs_is_refused():
     with pytest.raises(ValueError, match="at least 1 pair"):
         exam(pairs=0)
+
+
+def test_a_training_that_our_side_lost_is_made_again_on_the_same_seed():
+    lost = []
+
+    def first_is_lost(request):
+        if request.attempt == 1 and not lost:
+            lost.append(request)
+            return Failed(Stage.INFRASTRUCTURE, "worker_lost", "its node is gone")
+        return value_of(request)
+
+    examination, records, _ = exam(FakeEvaluation(outcome=first_is_lost))
+    assert (examination.claim.pairs, examination.failures) == (3, ())
+    (again,) = [request for request in asked(records) if request.attempt == 2]
+    assert (again.seed, again.individual) == (lost[0].seed, lost[0].individual)
+
+
+def test_what_is_lost_again_and_again_is_a_failure_in_the_end():
+    def always_lost(request):
+        return Failed(Stage.INFRASTRUCTURE, "worker_lost", "its node is gone")
+
+    examination, records, _ = exam(FakeEvaluation(outcome=always_lost), pairs=1)
+    assert examination.claim is None
+    assert len(examination.failures) == 2
+    assert max(request.attempt for request in asked(records)) == 3
