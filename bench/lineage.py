@@ -54,7 +54,9 @@ def text(dice: random.Random, size: int) -> str:
 def life(number: int, dice: random.Random) -> Iterator[Record]:
     """Yield what is recorded from an individual's proposal to its score."""
     genome = Genome(text(dice, 26_000))
-    constants = {f"CONSTANT_{n}": dice.random() for n in range(20)}
+    constants: dict[str, bool | int | float | str] = {
+        f"CONSTANT_{n}": dice.random() for n in range(20)
+    }
     changes = (Change(text(dice, 800), f"idea {number}", "constant"),)
     own = IndividualId(number)
     if number == 1:

@@ -4,7 +4,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -53,6 +53,14 @@ class Follower:
         self._watch = watch
         self._display = shown
         self._best: IndividualId | None = None
+        self._program = task.program
+        self._program_sha256 = lineage.keep_program(task.program.read_text("utf-8"))
+
+    def program_sha256(self) -> str:
+        """Keep program.md as it reads now and return its digest; the last one while it is away."""
+        with suppress(OSError, UnicodeDecodeError):
+            self._program_sha256 = self.lineage.keep_program(self._program.read_text("utf-8"))
+        return self._program_sha256
 
     def observe(self, record: Record, state: State) -> None:
         """Follow one record; called by the search."""
@@ -116,7 +124,6 @@ def run(config: RunConfig) -> int:
     individuals = founders(task)
     data = prepared(task, cache_folder(config.cache))
     with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
-        lineage.keep_program(task.program.read_text(encoding="utf-8"))
         print("starting Ray ...", flush=True)
         with closing(pool(config, task, data)) as trainers:
             _announce(config, task, data, trainers.slots)
@@ -158,6 +165,7 @@ def _search(
             founders=individuals,
             shards=task.shards,
             observer=follower.observe,
+            program_sha256=follower.program_sha256,
         )
         try:
             state = search.run(stop_now)

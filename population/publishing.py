@@ -4,7 +4,6 @@ Everything here can be made again from `state.duckdb`; a reader can neither bloc
 """
 
 import os
-import re
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -196,7 +195,7 @@ _ACTIVE = "SELECT number FROM segment WHERE retired_at IS NULL ORDER BY number"
 def _create_text_views(
     connection: Connection, folder: Path, numbers: Iterable[int], what: str
 ) -> None:
-    paths = ", ".join(_pattern(_segment(folder.resolve(), number)) for number in numbers)
+    paths = ", ".join(_quoted(_segment(folder.resolve(), number)) for number in numbers)
     connection.execute(
         f"CREATE {what} {TEXT} AS SELECT kind, key, body FROM read_parquet([{paths}])"
     )
@@ -208,10 +207,5 @@ def _segment(folder: Path, number: int) -> Path:
     return folder / SEGMENTS / f"text-{number:06d}.parquet"
 
 
-def _pattern(path: Path) -> str:
-    """Return the SQL literal that reads exactly this file: its name is taken for a pattern."""
-    return _quoted(re.sub(r"[*?\[]", r"[\g<0>]", str(path)))
-
-
-def _quoted(path: Path | str) -> str:
+def _quoted(path: Path) -> str:
     return "'" + str(path).replace("'", "''") + "'"

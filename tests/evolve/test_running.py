@@ -68,10 +68,12 @@ def test_a_running_run_can_be_read_not_driven_twice_and_is_interrupted_cleanly(
         for line in process.stdout:
             if "generation 0" in line:
                 break
+        kept = (tmp_path / "runs" / "a" / "best" / "solve.py").exists()
         second = start(tmp_path)
         status = evolve(tmp_path, "status", "--json")
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
+    assert kept
     assert second.returncode == 2
     assert f"held by process {process.pid}" in second.stderr
     assert json.loads(status.stdout)["running"] is True

@@ -199,10 +199,15 @@ def test_the_model_proposes_better_points_than_chance_whatever_the_parent():
 
 
 def test_a_region_that_always_crashes_is_left():
-    world = explored(fragile, 60)
-    found = points(world.best, world.history(), 80)
-    crashing = sum(fragile(p) is None for p in found) / len(found)
-    assert crashing < 0.25  # half of the range crashes, and the best lies at its edge
+    crashes = []
+    for seed in range(3):
+        rng, world = np.random.default_rng(seed), World(fragile)
+        world.evaluated(rewrite(PROGRAM, {"LR": 0.001}))
+        for _ in range(60):
+            proposal = OPERATOR.propose([world.best], world.history(), rng)
+            crashes.append(world.evaluated(proposal.genome.source) is None)
+    late = [crash for start in (30, 90, 150) for crash in crashes[start : start + 30]]
+    assert sum(late) / len(late) < 0.45  # the best lies at its edge; unlearned it takes 0.6
 
 
 def test_only_crashes_so_far_still_give_a_proposal():

@@ -61,6 +61,7 @@ def test_a_number_has_the_range_of_its_comment_or_a_quarter_to_four_times_its_va
         ('PATTERN = "SSSL"  # one of SSSL, SSLL, LLLL', ("SSSL", "SSLL", "LLLL")),
         ("WIDTH = 64  # one of 32, 48, 64; channels", (32, 48, 64)),
         ("WIDTH = 64  # one of 32, 48", (64, 32, 48)),
+        ("WIDTH = 64  # one of 32, 64 (channels, not heads)", (32, 64)),
         ("POWER = -1  # one of -1, 0.5", (-1, 0.5)),
         ("TIED = True", (False, True)),
         ("TIED = False  # untie for larger vocabularies", (False, True)),

@@ -169,6 +169,7 @@ def test_records_that_name_earlier_texts_are_replayed_across_chunks(
     genome = founded(1).individual.genome
     request = Request(EvaluationId(1), IndividualId(1), genome, 3, "selection", Purpose.RACE)
     made += [Started(replace(request, id=EvaluationId(n))) for n in range(9)]
+    made += [founded(2), Started(replace(request, id=EvaluationId(9)))]
     with DuckLineage.open(tmp_path, IDENTITY) as lineage:
         for record in made:
             lineage.record(record)
