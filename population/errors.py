@@ -4,7 +4,7 @@
     |-- TaskError               task.toml, evaluator, seeds or program.md is missing or wrong
     |-- DataError               the task's data is missing, damaged or another version
     |-- RunError                a run directory cannot be used (other task, other evaluator, locked)
-    |-- LineageError            the database refuses: no disk, another schema, held by another process
+    |-- LineageError            the database refuses: no disk, other schema, held by another process
     |-- PoolError               no device fits, Ray does not answer, a worker cannot be reached
     `-- SandboxError            a required layer of the sandbox is missing on this machine
 
