@@ -3,7 +3,7 @@
 Sources: Pagnoni et al. 2024, "Byte Latent Transformer", section 3.2.1 (hashed n-grams of bytes as
 extra embeddings); Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"
 (orthogonalised momentum, the quintic iteration and its coefficients); Liu et al. 2025, "Muon is
-Scalable for LLM Training", section 2.2 (weight decay); So et al. 2021, "Primer", section 4.1
+Scalable for LLM Training", section 2.2 (weight decay); So et al. 2021, "Primer", section 3
 (squared ReLU); Zhang et al. 2019, "Fixup Initialization", section 3 (branches that start at zero).
 The rest is described in the plain transformer among the founders.
 """

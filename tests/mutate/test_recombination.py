@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from mutate.checks import Checks
-from mutate.genome import constants, values
+from mutate.genome import constants, units, values
 from mutate.recombination import Recombination, transplant
 from tests.mutate.world import SEEDS, World, flat, individual
 
@@ -110,13 +110,17 @@ def test_one_random_stream_gives_one_child(receiver, donor):
     assert once == again
 
 
-def test_a_class_brings_its_helpers_and_constants_from_a_founder():
-    child = transplant(SEEDS["convolution"], SEEDS["transformer"], "Mixer")
-    assert "def rotate(x):  # (..., T, d): turn each pair" in child
-    assert "HEADS = 2  # one of 1, 2, 4, 8\n" in child
-    assert "ROPE_BASE = 1000.0  # log 50..100000\n" in child
-    assert child.index("HEADS = 2") < child.index("def norm")
-    assert child.index("def rotate") < child.index("class Mixer")
+@pytest.mark.parametrize(("receiver", "donor"), PAIRS)
+def test_a_class_brings_its_helpers_and_constants_from_a_founder(receiver, donor):
+    child = transplant(SEEDS[receiver], SEEDS[donor], "Mixer")
+    theirs = {unit.names[0]: unit for unit in units(SEEDS[donor]) if unit.names}
+    tuned = {c.name for c in constants(SEEDS[donor])}
+    for name in theirs["Mixer"].references & theirs.keys() & tuned:
+        assert theirs[name].text in child  # with its range and its remark
+        assert child.index(theirs[name].text) < child.index("def norm")
+    for name in theirs["Mixer"].references & theirs.keys() - definitions(SEEDS[receiver]).keys():
+        assert theirs[name].text in child
+    assert theirs["Mixer"].text in child
 
 
 def test_constants_travel_with_the_definition_that_reads_them_and_others_stay():
@@ -145,12 +149,12 @@ def test_comments_of_both_parents_are_kept():
 
 
 @pytest.mark.parametrize("name", ["Mixer", "FeedForward", "build_optimizer"])
-def test_comments_of_the_founders_are_kept(name):
-    child = transplant(SEEDS["transformer"], SEEDS["bigram_muon"], name)
-    assert "# (B, T) -> (B, T, V)" in child
-    assert "# log 50..100000" in child
-    if name == "build_optimizer":
-        assert "class Together:  # several optimizers behind the interface of one" in child
+@pytest.mark.parametrize(("receiver", "donor"), PAIRS)
+def test_comments_of_the_founders_are_kept_outside_the_replaced_definition(receiver, donor, name):
+    child = transplant(SEEDS[receiver], SEEDS[donor], name)
+    for unit in units(SEEDS[receiver]):
+        if name not in unit.names and not set(unit.names) & values(SEEDS[donor]).keys():
+            assert unit.text in child
 
 
 HEAD = "import math\nN = 2\ndef g():\n    return N\ndef f():\n    return g()\n"
