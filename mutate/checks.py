@@ -1,12 +1,16 @@
 """Static checks: what a program must pass before it costs a device. Pure, in milliseconds."""
 
 import ast
-import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 
-MAX_STRING = 2_000
+from mutate.genome import ProgramError, parse, quiet
+
+MAX_STRING_BYTES = 2 << 10
+MAX_LITERAL_BYTES = 8 << 10
 MAX_ELEMENTS = 256
-MAX_LITERAL_BYTES = 16_000
+MAX_INTEGER_BITS = 256
+PASTED = "knowledge is learned, not pasted"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +34,7 @@ class Checks:
 
     def refusal(self, source: str) -> str:
         """Return why the program is refused, in a sentence; empty when it passes."""
-        size = len(source.encode())
+        size = len(source.encode(errors="surrogatepass"))
         if size > self.source_bytes:
             return f"the program has {size} bytes, more than {self.source_bytes}"
         if not source.strip():
@@ -38,13 +42,14 @@ class Checks:
         if not self.python:
             return ""
         try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                tree = ast.parse(source)
-                compile(tree, self.artifact, "exec")
-        except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
-            line = getattr(error, "lineno", None)
-            return f"it does not parse: {error}" + (f" (line {line})" if line else "")
+            tree = parse(source)
+            with quiet():
+                compile(source, self.artifact, "exec", dont_inherit=True)
+        except SyntaxError as error:
+            return f"it does not compile: line {error.lineno}: {error.msg}"
+        except (ValueError, RecursionError, MemoryError) as error:
+            kind = "parse" if isinstance(error, ProgramError) else "compile"
+            return f"it does not {kind}: {error}"
         return _pasted(tree) or self._missing_call(tree)
 
     def _missing_call(self, tree: ast.Module) -> str:
@@ -61,40 +66,40 @@ def _called(node: ast.Call) -> str:
 
 
 def _pasted(tree: ast.Module) -> str:
-    """Return why its literal data is too much: knowledge is learned, not pasted."""
-    docstrings = {id(node) for node in _docstrings(tree)}
+    """Return why its literal data is too much.
+
+    Texts count by their bytes, collections by the literals in them at any depth, numbers by their
+    bits. A docstring may be long; all of them together are limited like all other literals.
+    """
+    documentation = {id(node): _size(node) for node in _docstrings(tree)}
     total = 0
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and id(node) not in docstrings:
-            size = _size(node.value)
-            if isinstance(node.value, int) and node.value.bit_length() > 256:
+        if isinstance(node, ast.Constant) and id(node) not in documentation:
+            if isinstance(node.value, int) and node.value.bit_length() > MAX_INTEGER_BITS:
                 return f"line {node.lineno} holds an integer of {node.value.bit_length()} bits"
-            if isinstance(node.value, str | bytes) and size > MAX_STRING:
-                return f"line {node.lineno} holds a text of {size} characters: learn, do not paste"
-            total += size
-        elements = len(getattr(node, "elts", None) or getattr(node, "keys", None) or [])
-        if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict) and elements > MAX_ELEMENTS:
-            return f"line {node.lineno} holds a table of {elements} elements: learn, do not paste"
-    if total > MAX_LITERAL_BYTES:
-        return f"its literals hold {total} bytes, more than {MAX_LITERAL_BYTES}"
+            if _size(node) > MAX_STRING_BYTES:
+                return f"line {node.lineno} holds a text of {_size(node)} bytes: {PASTED}"
+            total += _size(node)
+        elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
+            elements = sum(isinstance(inner, ast.Constant) for inner in ast.walk(node))
+            if elements > MAX_ELEMENTS:
+                return f"line {node.lineno} holds a table of {elements} literals: {PASTED}"
+    for what, size in (("literals", total), ("docstrings", sum(documentation.values()))):
+        if size > MAX_LITERAL_BYTES:
+            return f"its {what} hold {size} bytes, more than {MAX_LITERAL_BYTES}: {PASTED}"
     return ""
 
 
-def _size(value: object) -> int:
-    """Return about how many bytes a literal can teach."""
-    if isinstance(value, str | bytes):
-        return len(value)
-    if isinstance(value, int):
-        return (value.bit_length() + 7) // 8
-    return 8 if isinstance(value, float | complex) else 0
+def _size(node: ast.Constant) -> int:
+    if isinstance(node.value, str):
+        return len(node.value.encode(errors="surrogatepass"))
+    return len(node.value) if isinstance(node.value, bytes) else 0
 
 
-def _docstrings(tree: ast.Module) -> list[ast.Constant]:
+def _docstrings(tree: ast.Module) -> Iterator[ast.Constant]:
     owners = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
-    found = []
     for node in ast.walk(tree):
         if isinstance(node, owners) and node.body:
             first = node.body[0]
             if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                found.append(first.value)
-    return found
+                yield first.value

@@ -7,28 +7,30 @@ from dataclasses import dataclass
 from mutate.checks import Checks
 from mutate.genome import fingerprint, structure, values
 from population.individual import Change, Genome, Individual
-from population.ports import History, Proposal
+from population.ports import Attempt, History, Proposal
 
 
 @dataclass(frozen=True, slots=True)
 class Offer:
-    """What an operator made, before anybody has looked at it."""
+    """What an operator made, before anybody has looked at it.
+
+    Attributes:
+        changes: against the first parent. attempts: what it took, this offer included.
+    """
 
     operator: str
     parents: Sequence[Individual]
     source: str
     changes: tuple[Change, ...]
+    attempts: tuple[Attempt, ...] = ()
 
 
 def checked(offer: Offer, checks: Checks, history: History) -> Proposal:
-    """Return the offer as a proposal, with `refusal` set where a check fails."""
-    digest = fingerprint(offer.source, python=checks.python)
-    twin = history.fingerprints.get(digest)
-    reason = checks.refusal(offer.source)
-    if not reason and twin is not None:
-        reason = f"it does the same as individual {twin}"
+    """Return the offer as a proposal, refused where a check fails or a twin exists."""
+    reason = checks.refusal(offer.source) or twin(offer.source, checks, history)
     if reason:
-        return refused(offer.operator, offer.parents, reason)
+        return refused(offer.operator, offer.parents, reason, offer.attempts)
+    digest = fingerprint(offer.source, python=checks.python)
     return Proposal(
         operator=offer.operator,
         parents=tuple(parent.id for parent in offer.parents),
@@ -37,15 +39,25 @@ def checked(offer: Offer, checks: Checks, history: History) -> Proposal:
         fingerprint=digest,
         constants=values(offer.source) if checks.python else {},
         changes=offer.changes,
+        attempts=offer.attempts,
     )
 
 
-def refused(operator: str, parents: Sequence[Individual], reason: str) -> Proposal:
+def twin(source: str, checks: Checks, history: History) -> str:
+    """Return a sentence that names the individual which does the same, empty when there is none."""
+    owner = history.fingerprints.get(fingerprint(source, python=checks.python))
+    return "" if owner is None else f"it does the same as individual {owner}"
+
+
+def refused(
+    operator: str, parents: Sequence[Individual], reason: str, attempts: Sequence[Attempt] = ()
+) -> Proposal:
     """Return a proposal that offers nothing, with the reason."""
-    return Proposal(operator, tuple(parent.id for parent in parents), None, refusal=reason)
+    ids = tuple(parent.id for parent in parents)
+    return Proposal(operator, ids, None, refusal=reason, attempts=tuple(attempts))
 
 
 def normalised_diff(before: str, after: str) -> str:
     """Return a unified diff without positions and context: equal edits give equal texts."""
-    lines = difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm="")
-    return "\n".join(line.rstrip() for line in lines if not line.startswith(("---", "+++", "@@")))
+    lines = list(difflib.unified_diff(before.splitlines(), after.splitlines(), n=0, lineterm=""))
+    return "\n".join(line.rstrip() for line in lines[2:] if not line.startswith("@@"))

@@ -4,8 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from mutate.constants import ConstantsMutation
-from mutate.recombination import Recombination
+from population.individual import Individual
 from population.ports import History, Variation
 
 CROSSOVER_SHARE = 0.35
@@ -14,13 +13,13 @@ CROSSOVER_SHARE_WITHIN_STRUCTURE = 0.1
 
 
 class Portfolio:
-    """Chooses between the keyless operators.
+    """Chooses between a mutation and a crossover.
 
     Args:
         mutation, crossover: used in doses that depend on how diverse the survivors are.
     """
 
-    def __init__(self, mutation: ConstantsMutation, crossover: Recombination) -> None:
+    def __init__(self, mutation: Variation, crossover: Variation) -> None:
         self._mutation = mutation
         self._crossover = crossover
 
@@ -35,13 +34,16 @@ class Portfolio:
 
 
 def crossover_share(history: History) -> float:
-    """Return how often two parents are combined, given who survives."""
-    survivors = [history.standings[one].individual for one in history.survivors]
-    if not survivors:
-        scored = [s.individual for s in history.standings.values() if s.fitness is not None]
-        survivors = scored
-    if len(survivors) < 2:
+    """Return how often two parents are combined, given who survives; the scored, before that."""
+    breeders = [history.standings[one].individual for one in history.survivors] or [
+        s.individual for s in history.standings.values() if s.fitness is not None
+    ]
+    if len(breeders) < 2:
         return 0.0
-    if len({one.structure for one in survivors}) > 1:
+    if len({one.structure for one in breeders}) > 1:
         return CROSSOVER_SHARE
-    return CROSSOVER_SHARE_WITHIN_STRUCTURE
+    return CROSSOVER_SHARE_WITHIN_STRUCTURE if _differ(breeders) else 0.0
+
+
+def _differ(breeders: Sequence[Individual]) -> bool:
+    return any(one.constants != breeders[0].constants for one in breeders)

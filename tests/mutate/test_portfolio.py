@@ -1,70 +1,45 @@
 import numpy as np
 import pytest
 
-from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
-from mutate.portfolio import (
-    CROSSOVER_SHARE,
-    CROSSOVER_SHARE_WITHIN_STRUCTURE,
-    Portfolio,
-    crossover_share,
-)
+from mutate.portfolio import CROSSOVER_SHARE, Portfolio, crossover_share
 from mutate.recombination import Recombination
-from tests.mutate.world import World, flat
+from population.ports import History
+from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 
-PORTFOLIO = Portfolio(ConstantsMutation(Checks()), Recombination(Checks()))
-ONE, OTHER, TUNED = "LR = 0.1\nx = 1\n", "LR = 0.1\nx = 2\n", "LR = 0.2\nx = 1\n"
-
-
-def world(*sources: str) -> World:
-    found = World(flat)
-    for source in sources:
-        found.evaluated(source)
-    return found
+TUNED = BASE.replace("0.02", "0.03")
+REMARKED = BASE + "# the same program\n"
 
 
-def chosen(history, times=400):
-    rng = np.random.default_rng(0)
-    return [PORTFOLIO.choose(history, rng).name for _ in range(times)]
+def known(*sources: str, survivors: tuple[int, ...] = ()) -> History:
+    standings = [standing(number, source, 1.0) for number, source in enumerate(sources, 1)]
+    return history(standings, survivors)
 
 
 @pytest.mark.parametrize(
-    ("sources", "survivors", "share"),
-    [
-        ((), (), 0.0),
-        ((ONE,), (), 0.0),
-        ((ONE, OTHER), (1,), 0.0),
-        ((ONE, OTHER), (1, 2), CROSSOVER_SHARE),
-        ((ONE, OTHER), (), CROSSOVER_SHARE),
-        ((ONE, TUNED), (1, 2), CROSSOVER_SHARE_WITHIN_STRUCTURE),
-        ((ONE, TUNED, OTHER), (1, 2), CROSSOVER_SHARE_WITHIN_STRUCTURE),
-    ],
+    "alone",
+    [known(BASE), known(BASE, DONOR, survivors=(2,)), known(BASE, REMARKED, survivors=(1, 2))],
 )
-def test_the_dose_of_crossover_grows_with_the_diversity_of_the_survivors(sources, survivors, share):
-    assert crossover_share(world(*sources).history(survivors)) == share
+def test_nothing_is_recombined_while_there_is_nothing_to_exchange(alone: History) -> None:
+    assert crossover_share(alone) == 0
 
 
-def test_programs_without_a_score_are_not_combined():
-    found = world(ONE)
-    found.born(OTHER)
-    assert crossover_share(found.history()) == 0.0
+def test_recombination_is_dosed_by_the_diversity_of_survivors() -> None:
+    several = crossover_share(known(BASE, TUNED, DONOR, survivors=(1, 3)))
+    one = crossover_share(known(BASE, TUNED, DONOR, survivors=(1, 2)))
+    assert 0 < one < several <= CROSSOVER_SHARE < 0.5
 
 
-def test_two_parents_are_combined_only_where_two_survive():
-    assert set(chosen(world(ONE, OTHER).history((2,)))) == {"constants"}
-    assert set(chosen(world(ONE, OTHER).history((1, 2)))) == {"constants", "recombination"}
+def test_before_the_first_selection_the_scored_breed() -> None:
+    assert crossover_share(known(BASE, DONOR)) == CROSSOVER_SHARE
+    assert crossover_share(history([standing(1, BASE, 1.0), standing(2, DONOR, None, 1)])) == 0
 
 
-def test_the_operators_are_chosen_in_their_doses():
-    share = chosen(world(ONE, OTHER).history((1, 2))).count("recombination") / 400
-    assert abs(share - CROSSOVER_SHARE) < 0.08
-
-
-def test_the_choice_is_a_function_of_the_random_stream():
-    history = world(ONE, OTHER).history((1, 2))
-    assert chosen(history) == chosen(history)
-
-
-def test_the_operators_are_known_by_name():
-    assert [one.name for one in PORTFOLIO.operators] == ["constants", "recombination"]
-    assert [one.arity for one in PORTFOLIO.operators] == [1, 2]
+def test_operators_are_chosen_in_their_doses_from_the_random_stream_alone() -> None:
+    portfolio = Portfolio(ConstantsMutation(CHECKS), Recombination(CHECKS))
+    survivors = known(BASE, DONOR, survivors=(1, 2))
+    names = [portfolio.choose(survivors, np.random.default_rng(seed)).name for seed in range(1_000)]
+    assert abs(names.count("recombination") / 1_000 - CROSSOVER_SHARE) < 0.05
+    assert [
+        portfolio.choose(survivors, np.random.default_rng(seed)).name for seed in range(1_000)
+    ] == names

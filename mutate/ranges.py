@@ -1,0 +1,210 @@
+"""The range of a tunable constant: what its comment says, and what it may become.
+
+    # 2..8                       numbers on a linear scale; whole where value and bounds are whole
+    # log 0.002..0.2             the same on a logarithmic scale
+    # one of 8, 16, 32           choices; numbers among them are ordered
+    # fixed                      not tunable
+
+A remark may follow after a semicolon, a comma or in parentheses. Without a range a positive number
+gets a quarter to four times its value on a logarithmic scale, a bool both values; other values are
+left alone.
+"""
+
+import ast
+import math
+import re
+from dataclasses import dataclass
+from typing import TypeGuard
+
+import numpy as np
+
+Value = bool | int | float | str
+
+DEFAULT_SPAN = 4
+STEP = 0.15
+"""Standard deviation of a step nearby, as a share of the range on its own scale."""
+LARGEST = 2**53
+
+_NUMBER = r"[-+]?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?"
+_INTERVAL = re.compile(rf"(log\s+)?({_NUMBER})\s*\.\.\s*({_NUMBER})(?=$|[\s;,(])")
+_CHOICES = re.compile(r"one of\s+([^;(]+)")
+_FIXED = re.compile(r"fixed\b")
+_WORD = re.compile(r"\S+")
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """Numbers from `low` to `high`, both included.
+
+    Attributes:
+        declared: False for a range that was derived from the value.
+    """
+
+    low: float
+    high: float
+    log: bool = False
+    integer: bool = False
+    declared: bool = True
+
+    def __contains__(self, value: Value) -> bool:
+        return _is_number(value) and self.low <= float(value) <= self.high
+
+    def shares(self, other: "Range") -> bool:
+        """Tell whether results under the other range inform about this one.
+
+        Derived ranges follow their value, so that two of one kind share; a value that lies
+        outside is passed over by whoever reads it.
+        """
+        if not isinstance(other, Interval) or self.declared or other.declared:
+            return self == other
+        return self.integer == other.integer
+
+    def fit(self, value: Value) -> Value | None:
+        """Return the nearest value of this range as it reads back from the text.
+
+        Floats keep four significant digits, except at a bound. None for a text or a bool.
+        """
+        return self._fit(value) if _is_number(value) else None
+
+    def near(self, value: Value, rng: np.random.Generator) -> Value:
+        """Return another value, a step away on the range's scale; steps bounce off the bounds."""
+        into, back = (math.log, math.exp) if self.log else (float, float)
+        low, width = into(self.low), into(self.high) - into(self.low)
+        start = float(min(max(float(value), self.low), self.high))
+        moved = _bounced((into(start) - low) / width + rng.normal(0.0, STEP))
+        found = self._fit(back(low + moved * width))
+        if self.integer and found == value:
+            step = 1 if into(start) <= low + moved * width else -1
+            return found + (step if self.low <= found + step <= self.high else -step)
+        return found
+
+    def _fit(self, value: int | float) -> int | float:
+        if self.integer:
+            return int(min(max(round(value), self.low), self.high))
+        return float(min(max(_short(value), self.low), self.high))
+
+
+@dataclass(frozen=True, slots=True)
+class Choices:
+    """A few values. Numbers are sorted, so that neighbours in the list are alike."""
+
+    values: tuple[Value, ...]
+    declared: bool = True
+
+    @property
+    def ordered(self) -> bool:
+        """Whether the values are numbers."""
+        return all(_is_number(value) for value in self.values)
+
+    def __contains__(self, value: Value) -> bool:
+        return any(_same(value, one) for one in self.values)
+
+    def shares(self, other: "Range") -> bool:
+        """Tell whether results under the other range inform about this one."""
+        return self == other
+
+    def fit(self, value: Value) -> Value | None:
+        """Return the choice that equals the value, else None."""
+        return next((one for one in self.values if _same(one, value)), None)
+
+    def near(self, value: Value, rng: np.random.Generator) -> Value:
+        """Return another choice: near by among numbers, any among others."""
+        others = [one for one in self.values if not _same(one, value)]
+        if not self.ordered or value not in self:
+            return others[int(rng.integers(len(others)))]
+        last, index = len(self.values) - 1, self.values.index(value)
+        moved = round(last * _bounced(index / last + rng.normal(0.0, STEP)))
+        if moved == index:
+            moved = index + (1 if index == 0 or (index < last and rng.random() < 0.5) else -1)
+        return self.values[moved]
+
+
+Range = Interval | Choices
+
+
+def range_of(value: Value, comment: str) -> Range | None:
+    """Return the range of a constant, None where it is not tunable.
+
+    Args:
+        value: what the text declares now; it may lie outside its range.
+        comment: what follows on its line, with or without the hash sign.
+    """
+    comment = comment.lstrip("# \t").rstrip()
+    if _FIXED.match(comment) or (_is_number(value) and not abs(value) < LARGEST):
+        return None
+    return _choices(value, comment) or _interval(value, comment) or _derived(value)
+
+
+def _interval(value: Value, comment: str) -> Interval | None:
+    match = _INTERVAL.match(comment)
+    if match is None or not _is_number(value):
+        return None
+    bounds = [ast.literal_eval(match[2].lstrip("+")), ast.literal_eval(match[3].lstrip("+"))]
+    integer = all(isinstance(number, int) for number in (value, *bounds))
+    low, high, log = float(bounds[0]), float(bounds[1]), match[1] is not None
+    sound = low < high and math.isfinite(high - low) and (low > 0 or not log)
+    return Interval(low, high, log, integer) if sound else None
+
+
+def _choices(value: Value, comment: str) -> Choices | None:
+    match = _CHOICES.match(comment)
+    if match is None:
+        return None
+    words = [word.strip() for word in match[1].split(",")]
+    if isinstance(value, str):
+        found: list[Value] = [_unquoted(word) for word in words]
+        usable = all(_WORD.fullmatch(word) for word in words)
+    else:
+        found = [_literal(word) for word in words]
+        usable = all(isinstance(one, bool) == isinstance(value, bool) for one in found)
+        usable = usable and not any(isinstance(one, str) for one in found)
+        if any(isinstance(one, float) for one in (value, *found)):
+            found = [one if isinstance(one, str) else float(one) for one in found]
+    values = tuple(dict.fromkeys(found))
+    if not usable or len(values) < 2:
+        return None
+    return Choices(values if isinstance(value, str) else tuple(sorted(values, key=float)))
+
+
+def _derived(value: Value) -> Range | None:
+    if isinstance(value, bool):
+        return Choices((False, True), declared=False)
+    if isinstance(value, str) or value <= 0:
+        return None
+    if isinstance(value, int):
+        low, high = value / DEFAULT_SPAN, value * DEFAULT_SPAN
+        return Interval(max(1.0, float(round(low))), float(high), True, True, declared=False)
+    lowest, highest = _short(value / DEFAULT_SPAN), _short(value * DEFAULT_SPAN)
+    usable = lowest > 0 and math.isfinite(highest)
+    return Interval(lowest, highest, log=True, declared=False) if usable else None
+
+
+def _literal(word: str) -> Value:
+    try:
+        value = ast.literal_eval(word)
+    except (SyntaxError, ValueError):
+        return word
+    return value if isinstance(value, bool | int | float) else word
+
+
+def _unquoted(word: str) -> str:
+    quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "\"'"
+    return word[1:-1] if quoted else word
+
+
+def _is_number(value: Value) -> TypeGuard[int | float]:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _same(first: Value, second: Value) -> bool:
+    return isinstance(first, bool) == isinstance(second, bool) and first == second
+
+
+def _short(value: float) -> float:
+    return float(f"{value:.4g}")
+
+
+def _bounced(share: float) -> float:
+    """Return a share of the range, reflected at 0 and 1."""
+    share = abs(share)
+    return max(0.0, 2.0 - share) if share > 1.0 else share
