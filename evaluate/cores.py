@@ -9,7 +9,7 @@ import fcntl
 import os
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 PATIENCE_S = 60.0
@@ -20,6 +20,24 @@ def available() -> list[int]:
     if hasattr(os, "sched_getaffinity"):
         return sorted(os.sched_getaffinity(0))
     return list(range(os.cpu_count() or 1))
+
+
+def busy_s(cores: Sequence[int]) -> float | None:
+    """Return how long these cores were at work since the machine's start, in core seconds.
+
+    Time that a hypervisor took away (steal) counts as work, since it was not ours either. None
+    where the system does not tell.
+    """
+    try:
+        lines = Path("/proc/stat").read_text().splitlines()
+    except OSError:
+        return None
+    rows = {line.split()[0]: line.split()[1:9] for line in lines if line.startswith("cpu")}
+    total = 0
+    for core in cores:
+        user, nice, system, _, _, irq, softirq, steal = map(int, rows.get(f"cpu{core}", ["0"] * 8))
+        total += user + nice + system + irq + softirq + steal
+    return total / os.sysconf("SC_CLK_TCK")
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate import wire
+from evaluate.cores import busy_s
 from evaluate.sandbox import Jail
 from evaluate.spec import MAX_TENSOR_BYTES, TrialSpec
 from evaluate.tail import Tail
@@ -41,6 +42,8 @@ class Training:
     descriptors: list[int] = field(default_factory=list)
     failure: Failed | None = None
     exit: Exit | None = None
+    busy_before_s: float | None = None
+    foreign_share: float | None = None
 
     def run(self, log: int) -> Failed | None:
         """Train the candidate; afterwards its process tree is gone. Returns None on a hand-in.
@@ -50,6 +53,7 @@ class Training:
         """
         pairs: list[socket.socket] = []
         self.began = time.monotonic()
+        self.busy_before_s = busy_s(self.jail.cores)
         forked: list[int] = []
         feed: socket.socket | None = None
         connection: list[int] = []
@@ -75,10 +79,20 @@ class Training:
         finally:
             self._end(forked)
             self.exit = self.warm.exits.get(candidate)
+            self._measure_others()
             if feed is not None:
                 self._read_events(feed, 0.0)
                 feed.close()
         return self._judge()
+
+    def _measure_others(self) -> None:
+        """Find out how much of the candidate's cores went to others while it ran."""
+        after = busy_s(self.jail.cores)
+        if self.busy_before_s is None or after is None or self.exit is None:
+            return
+        foreign = after - self.busy_before_s - self.exit.cpu_s
+        seconds = (time.monotonic() - self.began) * max(len(self.jail.cores), 1)
+        self.foreign_share = max(0.0, foreign / seconds)
 
     def _feeder_spec(self) -> dict[str, Any]:
         budget = self.spec.budget
@@ -219,6 +233,8 @@ class Training:
                 Measurement("cpu_s", self.exit.cpu_s, "s"),
                 Measurement("peak_memory_bytes", self.exit.peak_rss_bytes, "B"),
             ]
+        if self.foreign_share is not None:
+            rows.append(Measurement("foreign_share", self.foreign_share, "1"))
         if "started" in self.events:
             rows.append(Measurement("startup_s", self.events["started"]["startup_s"], "s"))
         delivered = self.events.get("delivered")

@@ -33,7 +33,14 @@ from population.ports import (
     Standing,
     Started,
 )
-from population.statistics import Estimate, Noise, estimates, is_contended, pooled_noise
+from population.statistics import (
+    FOREIGN_SHARE,
+    Estimate,
+    Noise,
+    estimates,
+    is_contended,
+    pooled_noise,
+)
 from population.task import Direction
 
 RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
@@ -254,11 +261,12 @@ class State:
         return None
 
     def marked(self, result: Result) -> Result:
-        """Return the result, marked if its machine was slower than that machine's norm."""
+        """Return the result, marked if its machine was off its norm or served others, too."""
         reference_s = result.measured("reference_s")
         readings = self.readings.get((result.host, result.device), [])
         slow = reference_s is not None and is_contended(reference_s, readings)
-        return replace(result, contended=True) if slow else result
+        shared = (result.measured("foreign_share") or 0.0) > FOREIGN_SHARE
+        return replace(result, contended=True) if slow or shared else result
 
     def noise(self) -> Noise | None:
         """Return the noise of one evaluation, None while too few genomes were repeated."""

@@ -9,6 +9,8 @@ from population.task import Direction
 
 CONTENDED_RATIO = 1.10
 """A reference workload slower than its norm by more than this marks the device as contended."""
+FOREIGN_SHARE = 0.10
+"""More than this share of a candidate's cores given to others while it ran marks it, too."""
 NORM_READINGS = 4
 """Readings of one device that are needed before it has a norm."""
 MIN_DEGREES_OF_FREEDOM = 2

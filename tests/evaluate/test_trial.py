@@ -2,12 +2,15 @@
 
 import os
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import psutil
 import pytest
 
+from evaluate import cores
 from population.individual import Failed, Scored, Stage
 from population.task import Budget, BudgetKind, Limits
 
@@ -248,3 +251,22 @@ def test_averaged_tensors_may_be_handed_in(trial: Trial) -> None:
     )))  # fmt: skip
     assert isinstance(zeros.outcome, Scored)
     assert zeros.outcome.value == pytest.approx(8.0, abs=1e-5)  # uniform over 256 bytes
+
+
+@needs_jail
+def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> None:
+    budget = Budget(BudgetKind.SECONDS, 2.0, room_s=0.5)
+    alone = trial(program(in_loop="    import time; time.sleep(0.01)\n"), budget)
+    hog = "import os\nwhile True: pass\n"
+    hogs = [
+        subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", hog])
+        for core in cores.available()
+    ]
+    try:
+        shared = trial(program(), budget)
+    finally:
+        for process in hogs:
+            process.kill()
+            process.wait()
+    assert (shared.measured("foreign_share") or 0) > 0.2
+    assert (alone.measured("foreign_share") or 0) < (shared.measured("foreign_share") or 0)

@@ -5,7 +5,7 @@ import pytest
 from fakes import MACHINE, failed, folded, founders, individual, program, request, scored
 
 from population.errors import LineageError
-from population.individual import Failed, Purpose, Stage
+from population.individual import Failed, Measurement, Purpose, Stage
 from population.ports import Abandoned, Ended, Founded, Proposal, Proposed, Selected, Started
 from population.state import State
 from population.task import Direction
@@ -170,3 +170,9 @@ def test_an_end_without_a_start_is_refused():
 def test_failures_name_the_individual():
     state = folded([*FOUNDED, Started(request(1, TWO)), Ended(failed(1))])
     assert state.failures == [(TWO.id, Failed(Stage.TRAINING, "crash", "it raised"))]
+
+
+@pytest.mark.parametrize(("share", "contended"), [(0.02, False), (0.3, True)])
+def test_a_trial_that_shared_its_cores_with_others_is_contended(share, contended):
+    result = replace(scored(1, 2.0), measurements=(Measurement("foreign_share", share, "1"),))
+    assert folded(FOUNDED).marked(result).contended is contended
