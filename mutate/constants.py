@@ -157,14 +157,14 @@ def _model(declared: Sequence[Constant], told: Sequence[Told], rng: np.random.Ge
             create_trial(
                 state=TrialState.RUNNING if one.value is None else TrialState.COMPLETE,
                 value=one.value,
-                params={c.name: _inward(c.range, one.point[c.name]) for c in declared},
+                params={c.name: inward(c.range, one.point[c.name]) for c in declared},
                 distributions=distributions,
             )
         )
 
     def sample() -> Point:
         drawn = study.ask(distributions).params
-        return {c.name: _outward(c.range, drawn[c.name]) for c in declared}
+        return {c.name: outward(c.range, drawn[c.name]) for c in declared}
 
     return sample
 
@@ -180,12 +180,14 @@ def distribution(range_: Range) -> BaseDistribution:
     return FloatDistribution(range_.low, range_.high, log=range_.log)
 
 
-def _inward(range_: Range, value: Value) -> Value:
+def inward(range_: Range, value: Value) -> Value:
+    """Return a constant's value as Optuna's distribution knows it."""
     ordered = isinstance(range_, Choices) and range_.ordered
     return range_.values.index(value) if isinstance(range_, Choices) and ordered else value
 
 
-def _outward(range_: Range, drawn: Value) -> Value:
+def outward(range_: Range, drawn: Value) -> Value:
+    """Return what Optuna drew as a value of the constant."""
     if isinstance(range_, Choices):
         return range_.values[int(drawn)] if range_.ordered else drawn
     fitted = range_.fit(drawn)

@@ -68,15 +68,20 @@ def program(model: str = MODEL, train: str = TRAIN, **edits: str) -> str:
     return source
 
 
-@pytest.fixture(scope="session")
-def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Prepared byte-level data of invented sentences, as `prepare.py` lays it out."""
-    folder = tmp_path_factory.mktemp("text")
+def write_texts(folder: Path) -> Path:
+    """Fill a folder with invented sentences, enough for all shards; return it."""
     generator = random.Random(5)
     words = WORDS.split()
     for number in range(40):
         sentences = (" ".join(generator.choices(words, k=9)) + ".\n" for _ in range(800))
         (folder / f"{number}.txt").write_text("\n".join(sentences))
+    return folder
+
+
+@pytest.fixture(scope="session")
+def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Prepared byte-level data of invented sentences, as `prepare.py` lays it out."""
+    folder = write_texts(tmp_path_factory.mktemp("text"))
     return prepare.prepare(str(folder), tmp_path_factory.mktemp("cache"), progress=False)
 
 

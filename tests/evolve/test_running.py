@@ -7,6 +7,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import psutil
 import pytest
 
 from evolve.composition import identity
@@ -14,6 +15,7 @@ from evolve.config import configure
 from evolve.reading import Reading
 from evolve.taskfile import REPOSITORY
 from population.lineage import DuckLineage
+from tests.evaluate.conftest import write_texts
 from tests.evolve.conftest import POLYNOMIAL
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
@@ -83,6 +85,59 @@ def test_a_running_run_can_be_read_not_driven_twice_and_is_interrupted_cleanly(
     with Reading(tmp_path / "runs" / "a") as reading:
         assert reading.status()["running"] is False
         assert reading.status()["scored"] >= 4
+
+
+def test_a_driver_that_is_killed_leaves_nothing_behind_and_its_run_goes_on(tmp_path: Path) -> None:
+    words = command(tmp_path, "run", "--run", "a", "--task", POLYNOMIAL, "--evaluations", 14)
+    seen: list[str] = []
+    for last in ("[2/14]", "[5/14]", "[9/14]"):
+        with subprocess.Popen(words, stdout=subprocess.PIPE, text=True, cwd=REPOSITORY) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                seen.append(line)
+                if line.startswith(last):
+                    break
+            family = psutil.Process(process.pid).children(recursive=True)
+            process.kill()
+        _, alive = psutil.wait_procs(family, timeout=30)
+        assert alive == []
+    done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, check=False)
+    assert done.returncode == 0, done.stderr
+    told = {line.split()[1] for line in seen if "/14] #" in line}
+    with Reading(tmp_path / "runs" / "a") as reading:
+        rows = reading.query(
+            "SELECT individual, seed, count(*) FILTER (status IN ('scored', 'failed')) AS ended "
+            "FROM evaluations WHERE NOT coalesce(contended, false) GROUP BY ALL"
+        ).rows
+        known = {f"#{row[0]}" for row in rows}
+    assert told and told <= known
+    assert max(ended for _, _, ended in rows) == 1
+
+
+def test_the_default_task_evolves_on_text_of_ones_own(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    texts.mkdir()
+    where = ("--task", REPOSITORY, "--data", write_texts(texts), "--cache", tmp_path / "cache")
+    words = ("--budget", "30steps", "--evaluations", 6, "--slots", 2, "--export", "--pairs", 1)
+    done = evolve(tmp_path, "run", "--run", "own", *where, *words)
+    assert done.returncode == 0, done.stderr
+    best = tmp_path / "runs" / "own" / "best"
+    evidence = json.loads((best / "evidence.json").read_text())
+    assert evidence["metric"] == "val_bpb"
+    with Reading(tmp_path / "runs" / "own") as reading:
+        value, seed = reading.query(
+            "SELECT value, seed FROM evaluations WHERE status = 'scored' AND purpose = 'screen' "
+            f"AND individual = {evidence['champion']['individual']} ORDER BY evaluation"
+        ).rows[0]
+        failed = reading.query("SELECT count(*) FROM evaluations WHERE status = 'failed'").rows
+    assert failed == ((0,),)
+    words = ("try", best / "train.py", "--json", *where, "--budget", "30steps", "--seed", seed)
+    again = subprocess.run(
+        [sys.executable, "-m", "evolve.cli", *map(str, words)],
+        capture_output=True, text=True, cwd=REPOSITORY, check=True,
+    )  # fmt: skip
+    scored = json.loads(again.stdout)
+    assert scored["value"] == pytest.approx(value, abs=1e-6)
 
 
 def test_a_run_whose_founders_all_fail_says_why_and_claims_nothing(tmp_path: Path) -> None:
