@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     optuna.logging.set_verbosity(optuna.logging.ERROR)
-    task = load_task(find_task(None))
+    task = load_task(find_task())
     with closing(
         RayPool(task, prepared(task, cache_folder(None)), device="cpu", slots=None, address=None)
     ) as pool:
