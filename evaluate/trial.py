@@ -115,10 +115,11 @@ def _score(
 def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail, Path]]:
     """Make the candidate's world and a trusted copy of the evaluator beside it."""
     _sweep(Path(tempfile.gettempdir()))
-    root = Path(tempfile.mkdtemp(prefix=PREFIX))
-    lock = (root / "lock").open("w")
+    fresh = Path(tempfile.mkdtemp(prefix="evolve-"))
+    lock = (fresh / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    root = fresh.rename(fresh.with_name(PREFIX + fresh.name))
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
         root.chmod(0o711)
         workdir, trusted = root / "candidate", root / "trusted"
         memory = spec.limits.memory_bytes if spec.device == "cpu" else None
