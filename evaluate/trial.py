@@ -1,6 +1,7 @@
 """One candidate, from its source to its outcome, on leased cores of this machine."""
 
 import contextlib
+import fcntl
 import hashlib
 import importlib.metadata
 import os
@@ -35,6 +36,7 @@ from population.individual import (
 )
 from population.task import Budget, BudgetKind, EvaluatorKind
 
+PREFIX = "evolve-trial-"
 STARTUP_MARGIN = 1.25
 """Free start-up is what the minimal program needed, times this: start-up times vary too."""
 
@@ -112,7 +114,11 @@ def _score(
 @contextlib.contextmanager
 def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail, Path]]:
     """Make the candidate's world and a trusted copy of the evaluator beside it."""
-    root = Path(tempfile.mkdtemp(prefix="evolve-trial-"))
+    _sweep(Path(tempfile.gettempdir()))
+    fresh = Path(tempfile.mkdtemp(prefix="evolve-"))
+    lock = (fresh / "lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    root = fresh.rename(fresh.with_name(PREFIX + fresh.name))
     try:
         root.chmod(0o711)
         workdir, trusted = root / "candidate", root / "trusted"
@@ -145,6 +151,18 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
         yield jail, evaluator
     finally:
         shutil.rmtree(root, ignore_errors=True)
+        lock.close()
+
+
+def _sweep(folder: Path) -> None:
+    """Remove the directories of trials whose worker was killed before it could do so.
+
+    A living worker holds a lock in its directory, which the system drops when it dies.
+    """
+    for lock in folder.glob(f"{PREFIX}*/lock"):
+        with contextlib.suppress(OSError), lock.open() as file:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            shutil.rmtree(lock.parent, ignore_errors=True)
 
 
 def _own(directory: Path, jail: Jail) -> None:

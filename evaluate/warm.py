@@ -8,6 +8,7 @@ its children when its owner goes away. Forking saves the 4 s that a cold torch c
 
 import ctypes
 import gc
+import importlib
 import os
 import runpy
 import signal
@@ -40,6 +41,7 @@ def environment(threads: int) -> dict[str, str]:
         "PYTHONPATH": str(PACKAGES),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: forks here have one thread
     }
 
 
@@ -174,6 +176,8 @@ def _warm_up(threads: int) -> None:
     import torch
     import torch.nn.functional as F
 
+    for role in ("feeder", "score", "reference"):
+        importlib.import_module(f"evaluate.{role}")
     torch.set_num_threads(threads)
     layer = torch.nn.Linear(4, 4)
     with torch.no_grad():

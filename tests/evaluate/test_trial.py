@@ -1,9 +1,12 @@
 """What a candidate earns: a score that repeats, or a failure that says why."""
 
+import fcntl
 import os
+import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -11,6 +14,7 @@ import psutil
 import pytest
 
 from evaluate import cores
+from evaluate.trial import PREFIX
 from population.individual import Failed, Scored, Stage
 from population.task import Budget, BudgetKind, Limits
 
@@ -270,3 +274,17 @@ def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> Non
             process.wait()
     assert (shared.measured("foreign_share") or 0) > 0.2
     assert (alone.measured("foreign_share") or 0) < (shared.measured("foreign_share") or 0)
+
+
+def test_what_a_killed_worker_left_is_removed_by_the_next_trial(trial: Trial) -> None:
+    folder = Path(tempfile.gettempdir())
+    left = Path(tempfile.mkdtemp(prefix=PREFIX))
+    (left / "lock").touch()
+    held = Path(tempfile.mkdtemp(prefix=PREFIX))
+    with (held / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        before = set(folder.glob(f"{PREFIX}*"))
+        trial(program())
+        assert not left.exists() and held.exists()
+    assert set(folder.glob(f"{PREFIX}*")) <= before
+    shutil.rmtree(held)
