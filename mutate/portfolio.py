@@ -1,4 +1,4 @@
-"""Which operator next: fixed doses for now, small ones of crossover."""
+"""Which operator next: fixed doses for now, kept close to by looking at what was bred so far."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,7 @@ import numpy as np
 from population.individual import Individual
 from population.ports import History, Variation
 
-CROSSOVER_SHARE = 0.35
+CROSSOVER_SHARE = 0.5
 """While several structures survive: combining them is the only structural step without an LLM."""
 CROSSOVER_SHARE_WITHIN_STRUCTURE = 0.1
 
@@ -29,8 +29,16 @@ class Portfolio:
         return (self._mutation, self._crossover)
 
     def choose(self, history: History, rng: np.random.Generator) -> Variation:
-        """Return the operator of the next proposal; a function of its arguments."""
-        return self._crossover if rng.random() < crossover_share(history) else self._mutation
+        """Return the operator of the next proposal; a function of its arguments.
+
+        Dice alone would leave a short run with two crossovers or ten: an operator that is behind
+        its share is drawn with twice the probability, one that is ahead with half of it.
+        """
+        share = crossover_share(history)
+        bred = [s.individual.operator for s in history.standings.values() if s.individual.parents]
+        lead = bred.count(self._crossover.name) - share * len(bred)
+        chance = share if lead == 0 else share / 2 if lead > 0 else min(0.9, 2 * share)
+        return self._crossover if rng.random() < chance else self._mutation
 
 
 def crossover_share(history: History) -> float:

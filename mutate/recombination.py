@@ -13,8 +13,8 @@ from mutate.units import TransplantError, definitions, transplant
 from population.individual import Change, Individual
 from population.ports import Attempt, History, Proposal
 
-CONSTANTS_SHARE = 0.3
-SEVERAL_SHARE = 0.3
+CONSTANTS_SHARE = 0.15
+SEVERAL_SHARE = 0.2
 TRIES = 20
 
 

@@ -181,6 +181,19 @@ def test_a_peek_at_later_tokens_is_refused(kind: type[Base]) -> None:
     assert refusal.value.args[0] == "not_causal"
 
 
+class FaintPeek(Autocast):
+    def forward(self, tokens):
+        hint = F.one_hot(torch.roll(tokens, -1, 1), VOCAB).float()
+        return super().forward(tokens).float() + 0.03 * hint
+
+
+def test_a_peek_that_hides_below_the_tolerance_of_low_precision_is_refused() -> None:
+    assert verdict(handed_in(Autocast().eval()), tolerance=5e-2, batches=32).leaking == []
+    with pytest.raises(RefusedError) as refusal:
+        verdict(handed_in(FaintPeek().eval()), tolerance=5e-2, batches=32)
+    assert refusal.value.args[0] == "not_causal"
+
+
 class BatchMean(Base):
     def mix(self, x, tokens):
         return x + x.mean(0, keepdim=True)

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -27,7 +29,22 @@ def test_nothing_is_recombined_while_there_is_nothing_to_exchange(alone: History
 def test_recombination_is_dosed_by_the_diversity_of_survivors() -> None:
     several = crossover_share(known(BASE, TUNED, DONOR, survivors=(1, 3)))
     one = crossover_share(known(BASE, TUNED, DONOR, survivors=(1, 2)))
-    assert 0 < one < several <= CROSSOVER_SHARE < 0.5
+    assert 0 < one < several <= CROSSOVER_SHARE <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("operator", "least", "most"), [("constants", 0.8, 1), ("recombination", 0, 0.3)]
+)
+def test_an_operator_that_is_behind_its_share_is_drawn_more_often(operator, least, most) -> None:
+    portfolio = Portfolio(ConstantsMutation(CHECKS), Recombination(CHECKS))
+    bred = [standing(number, BASE, 1.0) for number in range(3, 9)]
+    children = [
+        replace(s, individual=replace(s.individual, parents=(1,), operator=operator)) for s in bred
+    ]
+    founders = [standing(1, BASE, 1.0), standing(2, DONOR, 1.0)]
+    state = history([*founders, *children], (1, 2))
+    names = [portfolio.choose(state, np.random.default_rng(seed)).name for seed in range(500)]
+    assert least <= names.count("recombination") / 500 <= most
 
 
 def test_before_the_first_selection_the_scored_breed() -> None:
