@@ -120,7 +120,7 @@ def enter(jail: Jail) -> None:
         if landlocked:
             readable = (*interpreter_paths(), *device_paths(jail.device), *jail.readable)
             _landlock(readable, (jail.workdir,), jail.device)
-        _seccomp()
+        _seccomp(sockets=jail.device != "cpu")
     os.environ.clear()
     os.environ.update(dict(jail.environment))
     os.chdir(jail.workdir)
@@ -311,6 +311,7 @@ def _landlock_path(libc: ctypes.CDLL, ruleset: int, path: str, rights: int) -> N
 
 _SYSCALLS = {
     "x86_64": (0xC000003E, {
+        "socket": 41,
         "sched_setaffinity": 203, "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311,
         "perf_event_open": 298, "bpf": 321, "mount": 165, "umount2": 166, "unshare": 272,
         "setns": 308, "keyctl": 250, "add_key": 248, "request_key": 249, "kexec_load": 246,
@@ -318,6 +319,7 @@ _SYSCALLS = {
         "msgget": 68, "semget": 64, "sched_setscheduler": 144, "pidfd_getfd": 438,
     }),
     "aarch64": (0xC00000B7, {
+        "socket": 198,
         "sched_setaffinity": 122, "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271,
         "perf_event_open": 241, "bpf": 280, "mount": 40, "umount2": 39, "unshare": 97,
         "setns": 268, "keyctl": 219, "add_key": 217, "request_key": 218, "kexec_load": 104,
@@ -327,12 +329,19 @@ _SYSCALLS = {
 }  # fmt: skip
 
 
-def _seccomp() -> bool:
-    """Refuse (EPERM) the calls that undo the clock, inspect others or widen the world."""
+def _seccomp(*, sockets: bool) -> bool:
+    """Refuse (EPERM) the calls that undo the clock, inspect others or widen the world.
+
+    Args:
+        sockets: leave `socket` alone: an accelerator's driver may need it. Elsewhere no socket
+            can be made, so that those of other programs with a path cannot be reached either;
+            `socketpair` and inherited ones work.
+    """
     machine = os.uname().machine
     if machine not in _SYSCALLS:
         return False
-    architecture, numbers = _SYSCALLS[machine]
+    architecture, known = _SYSCALLS[machine]
+    numbers = {name: number for name, number in known.items() if name != "socket" or not sockets}
     load, equal, at_least, answer = 0x20, 0x15, 0x35, 0x06
     allow, refuse, kill = 0x7FFF0000, 0x00050000 | 1, 0x80000000
     program = [(load, 0, 0, 4), (equal, 1, 0, architecture), (answer, 0, 0, kill), (load, 0, 0, 0)]
@@ -395,7 +404,7 @@ def _try_uid() -> bool:
 
 def _try_seccomp() -> bool:
     _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    if not _seccomp():
+    if not _seccomp(sockets=False):
         return False
     try:
         os.sched_setaffinity(0, os.sched_getaffinity(0))

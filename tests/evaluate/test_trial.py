@@ -210,6 +210,7 @@ def denied(action: str) -> str:
         "open('prepare.py', 'a')",
         "__import__('socket').create_connection(('127.0.0.1', 22), 1)",
         "__import__('socket').socket(2, 2).sendto(b'x', ('127.0.0.1', 9))",
+        "__import__('socket').socket(1, 1).connect('/tmp/some.sock')",
         "__import__('os').sched_setaffinity(0, range(64))",
         "__import__('os').kill({pid}, 0)",
     ],
