@@ -17,6 +17,7 @@ from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
 from population.ports import Evaluation
 from population.state import State
+from population.statistics import pooled_noise
 from population.task import Task
 
 EVIDENCE = "evidence.json"
@@ -144,12 +145,14 @@ def _claim(examination: Examination | None) -> dict[str, Any] | None:
     if examination is None:
         return None
     claim = examination.claim
+    noise = pooled_noise([examination.champion, examination.founder])
     return {
         "difference": claim.difference if claim else None,
         "half_width": claim.half_width if claim and math.isfinite(claim.half_width) else None,
         "confidence": claim.confidence if claim else None,
         "pairs": claim.pairs if claim else 0,
         "better": bool(claim and claim.better),
+        "noise": noise.sigma if noise else None,
         "champion_scores": list(examination.champion),
         "founder_scores": list(examination.founder),
         "failures": list(examination.failures),
@@ -179,6 +182,7 @@ def verdict(evidence: dict[str, Any]) -> str:
     lines.append(
         f"exam: #{champion['individual']} is {says} founder #{founder['individual']}: "
         f"{evidence['metric']} {claim['difference']:+.4f} +- {width} "
-        f"({100 * claim['confidence']:g}%, {claim['pairs']} pairs on fresh seeds)"
+        f"({100 * claim['confidence']:g}%, {claim['pairs']} pairs on fresh seeds"
+        + (f", noise of one score {claim['noise']:.4f})" if claim["noise"] is not None else ")")
     )
     return "\n".join(lines)

@@ -46,6 +46,7 @@ def test_a_run_finds_keeps_and_exports_a_better_program_and_goes_on(tmp_path: Pa
         assert reading.status()["running"] is False
     evidence = json.loads((folder / "best" / "evidence.json").read_text())
     assert evidence["champion"]["individual"] == best
+    assert evidence["claim"] is None or evidence["claim"]["noise"] is None  # one pair tells none
     assert evidence["line_of_descent"][-1]["individual"] == best
 
     again = evolve(tmp_path, "run", "--run", "a", "--evaluations", 9)
