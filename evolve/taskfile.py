@@ -92,6 +92,11 @@ def load_task(folder: Path, budget: str | None = None, data: str | None = None) 
     _check_seeds(task)
     if budget:
         task = replace(task, budget=parse_budget(budget, task.budget))
+        if task.budget.kind is BudgetKind.SECONDS and task.budget.amount <= task.budget.room_s:
+            raise TaskError(
+                f"--budget {budget} is not above the {task.budget.room_s:g} s that lie between the "
+                "bell and the hand-in; give more, or lower `room_s` in task.toml"
+            )
     if kind is EvaluatorKind.COMMAND and task.budget.kind is not BudgetKind.SECONDS:
         raise TaskError(f"{task.name} is scored by a command: its budget must be in seconds")
     return task

@@ -108,3 +108,9 @@ def test_a_budget_that_names_no_amount_or_kind_is_refused(text: str) -> None:
 
 def test_a_longer_budget_lifts_the_wall_clock_limit() -> None:
     assert parse_budget("600s", Budget()).wall_limit_s > 600
+
+
+def test_a_budget_that_leaves_no_time_to_train_is_refused() -> None:
+    with pytest.raises(TaskError, match=r"not above the 0\.3 s"):
+        load_task(REPOSITORY, budget="0.2s")
+    assert load_task(REPOSITORY, budget="0.5s").budget.amount == 0.5
