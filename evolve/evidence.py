@@ -3,6 +3,7 @@
 import json
 import math
 import shlex
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
 from population.ports import Evaluation
 from population.state import State
-from population.statistics import pooled_noise
+from population.statistics import moderated
 from population.task import Task
 
 EVIDENCE = "evidence.json"
@@ -100,7 +101,7 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
         "metric": run["metric"],
         "direction": run["direction"],
         "budget": format_budget(task.budget),
-        "claim": _claim(finalists.examination),
+        "claim": _claim(finalists.examination, _noise(reading, finalists, scores)),
         "champion": _standing(reading, finalists.champion),
         "founder": _standing(reading, finalists.founder),
         **_effort(reading),
@@ -141,18 +142,39 @@ def _standing(reading: Reading, individual: IndividualId) -> dict[str, Any]:
     ).objects()[0]
 
 
-def _claim(examination: Examination | None) -> dict[str, Any] | None:
+def _noise(
+    reading: Reading, finalists: Finalists, scores: list[dict[str, Any]]
+) -> dict[str, float] | None:
+    """Return the noise of one score of both programs, None while the run does not know it."""
+    found = reading.query("SELECT sigma FROM selection ORDER BY seq DESC LIMIT 1").objects()
+    if not found or not found[0]["sigma"]:
+        return None
+    groups: dict[int, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
+    for row in scores:
+        if row["value"] is not None and math.isfinite(row["value"]) and not row["contended"]:
+            shard = row["shard"], row["comparability"]
+            groups[row["individual"]][shard].append(row["value"])
+    typical = found[0]["sigma"]
+    champion, founder = (
+        moderated(groups[one].values(), typical) for one in (finalists.champion, finalists.founder)
+    )
+    both = math.sqrt((champion**2 + founder**2) / 2)
+    return {"typical": typical, "champion": champion, "founder": founder, "both": both}
+
+
+def _claim(
+    examination: Examination | None, noise: dict[str, float] | None
+) -> dict[str, Any] | None:
     if examination is None:
         return None
     claim = examination.claim
-    noise = pooled_noise([examination.champion, examination.founder])
     return {
         "difference": claim.difference if claim else None,
         "half_width": claim.half_width if claim and math.isfinite(claim.half_width) else None,
         "confidence": claim.confidence if claim else None,
         "pairs": claim.pairs if claim else 0,
         "better": bool(claim and claim.better),
-        "noise": noise.sigma if noise else None,
+        "noise": noise,
         "champion_scores": list(examination.champion),
         "founder_scores": list(examination.founder),
         "failures": list(examination.failures),
@@ -183,6 +205,10 @@ def verdict(evidence: dict[str, Any]) -> str:
         f"exam: #{champion['individual']} is {says} founder #{founder['individual']}: "
         f"{evidence['metric']} {claim['difference']:+.4f} +- {width} "
         f"({100 * claim['confidence']:g}%, {claim['pairs']} pairs on fresh seeds"
-        + (f", noise of one score {claim['noise']:.4f})" if claim["noise"] is not None else ")")
+        + (
+            f", noise of one score {claim['noise']['both']:.4f})"
+            if claim["noise"] is not None
+            else ")"
+        )
     )
     return "\n".join(lines)

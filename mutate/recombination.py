@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 
 from mutate.checks import Checks
-from mutate.genome import ProgramError, constants, render, rewrite, values
+from mutate.genome import ProgramError, constants, render, rewrite, structure, values
 from mutate.novelty import Offer, checked, normalised_diff, refused
 from mutate.ranges import Value
 from mutate.units import TransplantError, definitions, transplant
@@ -41,30 +41,32 @@ class Recombination:
         if not names and not differing:
             reason = "the parents differ in nothing that can be exchanged"
             return refused(self.name, parents, reason)
+        fresh = untried(base, donor, names, history)
         attempts: list[Attempt] = []
         proposal = refused(self.name, parents, "nothing was tried")
         for _ in range(TRIES):
-            proposal = self._offer(parents, names, differing, history, rng)
+            if fresh:
+                chosen = [fresh.pop(int(rng.integers(len(fresh))))]
+            elif not names or (differing and rng.random() < CONSTANTS_SHARE):
+                chosen = []
+            else:
+                chosen = _several(names, rng)
+            proposal = self._offer(parents, chosen or _some(differing, rng), history)
             attempts.append(Attempt("exchange", proposal.refusal or "accepted"))
             if proposal.genome is not None:
                 break
         return replace(proposal, attempts=tuple(attempts))
 
     def _offer(
-        self,
-        parents: Sequence[Individual],
-        names: list[str],
-        differing: dict[str, Value],
-        history: History,
-        rng: np.random.Generator,
+        self, parents: Sequence[Individual], chosen: list[str] | dict[str, Value], history: History
     ) -> Proposal:
+        """Return the first parent with these definitions of the second, or with these values."""
         base, donor = (parent.genome.source for parent in parents)
-        only_values = not names or (bool(differing) and rng.random() < CONSTANTS_SHARE)
         try:
-            if only_values:
-                source, changes = _with_values(base, _some(differing, rng))
+            if isinstance(chosen, dict):
+                source, changes = _with_values(base, chosen)
             else:
-                source, changes = _with_units(base, donor, _several(names, rng))
+                source, changes = _with_units(base, donor, chosen)
         except (TransplantError, ProgramError) as error:
             return refused(self.name, parents, f"it cannot be transplanted: {error}")
         return checked(Offer(self.name, parents, source, changes), self._checks, history)
@@ -78,6 +80,24 @@ def exchangeable(base: str, donor: str) -> list[str]:
         for name, unit in own.items()
         if name in theirs and unit.kind == theirs[name].kind and unit.shape != theirs[name].shape
     ]
+
+
+def untried(base: str, donor: str, names: Sequence[str], history: History) -> list[str]:
+    """Return the definitions whose exchange, alone, gives a structure that nobody has yet.
+
+    Each is tried once, at whatever constants, before any combination of several: what one
+    definition is worth must not depend on the luck of the draw.
+    """
+    known = {standing.individual.structure for standing in history.standings.values()}
+    fresh: list[str] = []
+    for name in names:
+        try:
+            child = transplant(base, donor, name)
+        except (TransplantError, ProgramError):
+            continue
+        if structure(child) not in known:
+            fresh.append(name)
+    return fresh
 
 
 def other_values(base: str, donor: str) -> dict[str, Value]:

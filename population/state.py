@@ -37,9 +37,9 @@ from population.statistics import (
     FOREIGN_SHARE,
     Estimate,
     Noise,
+    estimate_noise,
     estimates,
     is_contended,
-    pooled_noise,
 )
 from population.task import Direction
 
@@ -306,10 +306,11 @@ class State:
     def _ranked(self) -> tuple[dict[IndividualId, Estimate], Noise | None]:
         if self._ranks is None:
             values = self._ranking_values()
-            noise = pooled_noise(values.values())
+            noise = estimate_noise(values)
+            sigmas = [noise.of(one) for one in values] if noise else None
             means = [self.direction.fitness(fmean(own)) for own in values.values()]
             counts = [len(own) for own in values.values()]
-            ranks = zip(values, estimates(means, counts, noise), strict=True)
+            ranks = zip(values, estimates(means, counts, sigmas), strict=True)
             self._ranks = dict(ranks), noise
         return self._ranks
 

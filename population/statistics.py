@@ -1,10 +1,11 @@
 """Noise, shrinkage, contention and claims: pure functions over numbers."""
 
 import math
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from statistics import fmean, median, quantiles
 
+from population.individual import IndividualId
 from population.task import Direction
 
 CONTENDED_RATIO = 1.10
@@ -14,27 +15,39 @@ FOREIGN_SHARE = 0.10
 NORM_READINGS = 4
 """Readings of one device that are needed before it has a norm."""
 MIN_DEGREES_OF_FREEDOM = 2
-CLIP_GROUPS = 5
-CLIP_RATIO = 16.0
+CLIP_GROUPS = 3
+CLIP_RATIO = 6.0
+PRIOR_FREEDOM = 4
+"""Replicates of its own that weigh as much as the typical noise in the noise of one genome."""
 SIGMA_FLOOR = 1e-9
 SPREAD_FLOOR = 0.1
 
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """Standard deviation of one evaluation of an unchanged genome, and what it rests on."""
+    """Standard deviation of one evaluation of an unchanged genome, and what it rests on.
+
+    Attributes:
+        sigma: of a typical genome. own: of each that was evaluated more than once, by its id.
+    """
 
     sigma: float
     degrees_of_freedom: int
+    own: Mapping[IndividualId, float] = field(default_factory=dict)
+
+    def of(self, genome: IndividualId) -> float:
+        """Return the standard deviation of one evaluation of this genome."""
+        return self.own.get(genome, self.sigma)
 
 
-def pooled_noise(groups: Iterable[Sequence[float]]) -> Noise | None:
+def estimate_noise(groups: Mapping[IndividualId, Sequence[float]]) -> Noise | None:
     """Estimate the noise of one evaluation from genomes that were evaluated more than once.
 
-    Within-genome variances are pooled by their degrees of freedom. From five genomes on, a
-    variance beyond 16 times the typical one is cut to that: a poor program may repeat far worse
-    than the good ones that the estimate is for. Replicates that agree to the last digit get a
-    floor of 1e-9 of the largest value.
+    For the typical genome, within-genome variances are pooled by their degrees of freedom. From
+    three genomes on, a variance beyond 6 times their median is cut to that: a poor program may
+    repeat far worse than the good ones. A genome's own noise is its own variance drawn towards
+    the typical one (`moderated`). Replicates that agree to the last digit get a floor of 1e-9 of
+    the largest value.
 
     Args:
         groups: the values of each genome; groups of one are passed over.
@@ -45,19 +58,39 @@ def pooled_noise(groups: Iterable[Sequence[float]]) -> Noise | None:
     Source: pooled variance, Box, Hunter and Hunter, Statistics for Experimenters (1978), ch. 6;
         median of chi-square, Wilson and Hilferty, PNAS 17 (1931).
     """
-    repeated = [group for group in groups if len(group) > 1]
-    freedoms = [len(group) - 1 for group in repeated]
+    repeated = {key: group for key, group in groups.items() if len(group) > 1}
+    freedoms = [len(group) - 1 for group in repeated.values()]
     if sum(freedoms) < MIN_DEGREES_OF_FREEDOM:
         return None
-    variances = [_variance(group) for group in repeated]
+    variances = [_variance(group) for group in repeated.values()]
     if len(variances) >= CLIP_GROUPS:
         medians = ((1 - 2 / (9 * dof)) ** 3 for dof in freedoms)
         typical = median(v / m for v, m in zip(variances, medians, strict=True))
         if typical > 0:
             variances = [min(v, CLIP_RATIO * typical) for v in variances]
     squares = sum(v * dof for v, dof in zip(variances, freedoms, strict=True))
-    floor = SIGMA_FLOOR * max(abs(value) for group in repeated for value in group)
-    return Noise(max(math.sqrt(squares / sum(freedoms)), floor), sum(freedoms))
+    floor = SIGMA_FLOOR * max(abs(value) for group in repeated.values() for value in group)
+    sigma = max(math.sqrt(squares / sum(freedoms)), floor)
+    own = {key: moderated([group], sigma) for key, group in repeated.items()}
+    return Noise(sigma, sum(freedoms), own)
+
+
+def moderated(groups: Iterable[Sequence[float]], sigma: float) -> float:
+    """Return the noise of one genome: its own variance, drawn towards the typical one.
+
+    Args:
+        groups: its values, one group for each shard: only differences within a group count.
+        sigma: standard deviation of one evaluation of a typical genome.
+
+    Source: moderated variances, Smyth, Statistical Applications in Genetics and Molecular Biology
+        3 (2004), section 3, with fixed degrees of freedom of the prior.
+    """
+    squares, freedom = PRIOR_FREEDOM * sigma**2, PRIOR_FREEDOM
+    for group in groups:
+        if len(group) > 1:
+            squares += _variance(group) * (len(group) - 1)
+            freedom += len(group) - 1
+    return math.sqrt(squares / freedom)
 
 
 def _variance(values: Sequence[float]) -> float:
@@ -83,31 +116,32 @@ class Estimate:
     standard_error: float
 
 
-def fit_prior(means: Sequence[float], counts: Sequence[int], sigma: float) -> Prior:
+def fit_prior(means: Sequence[float], counts: Sequence[int], sigmas: Sequence[float]) -> Prior:
     """Fit the prior of a normal-normal model to the mean fitnesses of all scored individuals.
 
     Disasters do not inform it: what lies below the first quartile by more than three
     interquartile ranges is left out, else one of them would make every lead look real. The
-    spread is at least a tenth of sigma, so that equal evidence always keeps its order.
+    spread is at least a tenth of the median sigma, so that equal evidence always keeps its order.
 
     Args:
         means: of each individual, as fitness: larger is better. At least one.
         counts: evaluations behind each mean, 1 or more.
-        sigma: noise of one evaluation, above 0.
+        sigmas: noise of one evaluation of each, above 0.
 
     Source: DerSimonian and Laird, Controlled Clinical Trials 7 (1986), method of moments;
         Tukey, Exploratory Data Analysis (1977), outer fences.
     """
     fence = _lower_fence(means)
-    kept = [(x, n) for x, n in zip(means, counts, strict=True) if x >= fence]
-    weights = [n / sigma**2 for _, n in kept]
+    errors = (sigma**2 / n for n, sigma in zip(counts, sigmas, strict=True))
+    kept = [(x, error) for x, error in zip(means, errors, strict=True) if x >= fence]
+    weights = [1 / error for _, error in kept]
     total = sum(weights)
     centre = sum(w * x for w, (x, _) in zip(weights, kept, strict=True)) / total
     heterogeneity = sum(w * (x - centre) ** 2 for w, (x, _) in zip(weights, kept, strict=True))
     scale = total - sum(w * w for w in weights) / total
     excess = (heterogeneity - (len(kept) - 1)) / scale if len(kept) > 1 else 0.0
-    spread = math.sqrt(max(excess, (SPREAD_FLOOR * sigma) ** 2))
-    weights = [1 / (spread**2 + sigma**2 / n) for _, n in kept]
+    spread = math.sqrt(max(excess, (SPREAD_FLOOR * median(sigmas)) ** 2))
+    weights = [1 / (spread**2 + error) for _, error in kept]
     mean = sum(w * x for w, (x, _) in zip(weights, kept, strict=True)) / sum(weights)
     return Prior(mean, spread, 1 / sum(weights))
 
@@ -133,18 +167,25 @@ def shrink(mean: float, count: int, sigma: float, prior: Prior) -> Estimate:
     return Estimate(prior.mean + trust * (mean - prior.mean), error)
 
 
-def estimates(means: Sequence[float], counts: Sequence[int], noise: Noise | None) -> list[Estimate]:
+def estimates(
+    means: Sequence[float], counts: Sequence[int], sigmas: Sequence[float] | None
+) -> list[Estimate]:
     """Return each individual's shrunken mean fitness with its standard error.
 
     While the noise is unknown nothing can be shrunk: means come back as they are with an
     infinite standard error, so that everything counts as within noise of the best.
+
+    Args:
+        means: of each individual, as fitness: larger is better.
+        counts: evaluations behind each mean, 1 or more.
+        sigmas: noise of one evaluation of each, None while it is unknown.
     """
-    if noise is None:
+    if sigmas is None:
         return [Estimate(mean, math.inf) for mean in means]
-    if noise.sigma == 0.0 or not means:
+    if not means or min(sigmas) == 0.0:
         return [Estimate(mean, 0.0) for mean in means]
-    prior = fit_prior(means, counts, noise.sigma)
-    return [shrink(m, n, noise.sigma, prior) for m, n in zip(means, counts, strict=True)]
+    prior = fit_prior(means, counts, sigmas)
+    return [shrink(m, n, sigma, prior) for m, n, sigma in zip(means, counts, sigmas, strict=True)]
 
 
 def is_contended(reference_s: float, readings: Sequence[float]) -> bool:

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from mutate.checks import Checks
 from mutate.genome import values
-from mutate.recombination import Recombination, exchangeable, other_values
+from mutate.recombination import Recombination, exchangeable, other_values, untried
 from mutate.units import definitions, unresolved
 from population.ports import History, Proposal
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
@@ -37,11 +37,36 @@ def test_a_value_of_another_kind_or_no_choice_of_the_base_is_not_taken() -> None
     assert other_values(base, "A = 2.6\nB = 16\nC = False\n") == {"A": 3, "B": 16, "C": False}
 
 
+def with_every_single_exchange(known: History) -> History:
+    """The history once each definition was exchanged alone."""
+    while True:
+        proposal = propose(known)
+        if len(proposal.changes) != 1 or proposal.changes[0].category == "constant":
+            return known
+        assert proposal.genome is not None
+        born = standing(len(known.standings) + 1, proposal.genome.source, 0.5)
+        known = history([*known.standings.values(), born], (1, 2))
+
+
+def test_each_definition_is_exchanged_alone_once_before_anything_else() -> None:
+    known = with_every_single_exchange(pair(BASE, DONOR))
+    assert len(known.standings) == 4  # norm and Mixer; Head needs what nobody has
+    for seed in range(20):
+        changes = propose(pair(BASE, DONOR), seed).changes
+        assert [change.category for change in changes] in (["function"], ["class"])
+
+
+def test_a_definition_counts_as_tried_at_whatever_constants() -> None:
+    known = with_every_single_exchange(pair(BASE, DONOR))
+    other = BASE.replace("LR = 0.02", "LR = 0.03")
+    assert untried(other, DONOR, ["norm", "Mixer", "Head"], known) == []
+
+
 def test_children_hold_constants_or_units_of_both_parents() -> None:
-    known = pair(BASE, DONOR)
+    known = with_every_single_exchange(pair(BASE, DONOR))
     proposals = [propose(known, seed) for seed in range(60)]
     offered = [one for one in proposals if one.genome is not None]
-    assert len(offered) == 60
+    assert len(offered) > 50  # the others drew what exists 20 times in a row
     categories = {change.category for one in offered for change in one.changes}
     assert categories == {"constant", "function", "class"}
     assert all(one.parents == (1, 2) for one in offered)
@@ -49,7 +74,7 @@ def test_children_hold_constants_or_units_of_both_parents() -> None:
 
 
 def test_each_exchanged_unit_is_one_change_with_its_own_diff() -> None:
-    known = pair(BASE, DONOR)
+    known = with_every_single_exchange(pair(BASE, DONOR))
     proposals = (propose(known, seed) for seed in range(100))
     wanted = ["function norm as in the second parent", "class Mixer as in the second parent"]
     both = next(one for one in proposals if [c.hypothesis for c in one.changes] == wanted)

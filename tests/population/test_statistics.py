@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from population.statistics import (
-    Noise,
     Prior,
+    estimate_noise,
     estimates,
     fit_prior,
     is_contended,
+    moderated,
     paired_difference,
-    pooled_noise,
     shrink,
     t_quantile,
 )
@@ -25,34 +25,60 @@ SIGMA = st.floats(0.001, 10)
 SCORES = st.lists(st.tuples(FITNESS, COUNTS), min_size=1, max_size=20)
 
 
+def numbered(*groups: list[float]) -> dict[int, list[float]]:
+    return dict(enumerate(groups, 1))
+
+
 def test_noise_is_unknown_before_two_degrees_of_freedom():
-    assert pooled_noise([]) is None
-    assert pooled_noise([[1.0], [2.0], [3.0, 3.1]]) is None
+    assert estimate_noise({}) is None
+    assert estimate_noise(numbered([1.0], [2.0], [3.0, 3.1])) is None
 
 
 def test_noise_pools_the_variance_within_genomes_and_ignores_that_between_them():
-    noise = pooled_noise([[1.0, 3.0], [100.0, 102.0, 104.0], [7.0]])
+    noise = estimate_noise(numbered([1.0, 3.0], [100.0, 102.0, 104.0], [7.0]))
     assert noise is not None
     assert noise.degrees_of_freedom == 3
     assert noise.sigma == pytest.approx(math.sqrt((2.0 + 8.0) / 3))
 
 
-def test_one_erratic_program_does_not_drown_the_noise_of_the_others():
+@pytest.mark.parametrize("calm_genomes", [2, 8])
+def test_one_erratic_program_does_not_drown_the_noise_of_the_others(calm_genomes):
     rng = np.random.default_rng(1)
-    calm = [list(rng.normal(0, 0.01, 3)) for _ in range(8)]
-    noise = pooled_noise([*calm, [0.0, 50.0]])
+    calm = [list(rng.normal(0, 0.01, 3)) for _ in range(calm_genomes)]
+    noise = estimate_noise(numbered(*calm, [0.0, 50.0]))
     assert noise is not None
     assert noise.sigma < 0.03
 
 
+def test_a_genome_that_repeats_badly_is_known_to_be_noisier_than_the_others():
+    noise = estimate_noise(numbered([2.0, 2.01], [3.0, 3.01], [4.0, 4.2], [5.0]))
+    assert noise is not None
+    assert noise.of(3) > 3 * noise.of(1)
+    assert noise.of(4) == noise.sigma
+
+
+def test_two_replicates_that_agree_by_luck_do_not_make_a_genome_noiseless():
+    noise = estimate_noise(numbered([2.0, 2.02, 2.01], [3.0, 3.02, 2.99], [4.0, 4.0]))
+    assert noise is not None
+    assert noise.of(3) > 0.8 * noise.sigma
+
+
+def test_the_own_noise_of_a_genome_is_right_on_average_and_sure_with_many_replicates():
+    rng = np.random.default_rng(2)
+    values = list(rng.normal(0.0, 5.0, 400))
+    assert moderated([values], 1.0) == pytest.approx(5.0, rel=0.1)
+    assert moderated([values[:200], [v + 90 for v in values[200:]]], 1.0) == pytest.approx(5, 0.1)
+    assert moderated([], 1.0) == moderated([[7.0]], 1.0) == 1.0
+
+
 def test_a_majority_of_exact_repeats_does_not_hide_the_noise_of_the_rest():
-    noise = pooled_noise([[1.0, 1.0]] * 5 + [[1.0, 3.0]])
+    noise = estimate_noise(numbered(*[[1.0, 1.0]] * 5, [1.0, 3.0]))
     assert noise is not None
     assert noise.sigma == pytest.approx(math.sqrt(2.0 / 6))
 
 
 def test_replicates_that_agree_to_the_last_digit_leave_a_noise_above_zero():
-    noise = pooled_noise([[2.5, 2.5, 2.5]])
+    noise = estimate_noise(numbered([2.5, 2.5, 2.5]))
     assert noise is not None
     assert 0 < noise.sigma < 1e-8
 
@@ -66,7 +92,7 @@ def test_without_known_noise_means_stay_and_everything_is_uncertain():
 @given(SCORES, SIGMA)
 def test_a_shrunken_mean_lies_between_the_own_mean_and_the_priors(scores, sigma):
     means, counts = zip(*scores, strict=True)
-    prior = fit_prior(means, counts, sigma)
+    prior = fit_prior(means, counts, [sigma] * len(means))
     for mean, count in scores:
         shrunken = shrink(mean, count, sigma, prior).mean
         slack = 1e-9 * (abs(mean) + abs(prior.mean) + 1)
@@ -83,7 +109,7 @@ def test_more_evaluations_shrink_less_and_are_surer(mean, count, sigma, centre, 
 
 @given(st.lists(FITNESS, min_size=2, max_size=20), COUNTS, SIGMA)
 def test_equal_evidence_keeps_its_order(means, count, sigma):
-    shrunken = estimates(means, [count] * len(means), Noise(sigma, 5))
+    shrunken = estimates(means, [count] * len(means), [sigma] * len(means))
     order = np.argsort(means, kind="stable")
     values = [shrunken[i].mean for i in order]
     assert all(a <= b + 1e-9 for a, b in itertools.pairwise(values))
@@ -91,20 +117,26 @@ def test_equal_evidence_keeps_its_order(means, count, sigma):
 
 def test_a_lucky_single_evaluation_does_not_outrank_many_good_ones():
     crowd = [0.0, 0.5, -0.5, 0.2, -0.2, 0.1, -0.1]
-    shrunken = estimates([*crowd, 1.2, 1.1], [1] * 7 + [1, 10], Noise(1.0, 10))
+    shrunken = estimates([*crowd, 1.2, 1.1], [1] * 7 + [1, 10], [1.0] * 9)
+    assert shrunken[-1].mean > shrunken[-2].mean
+
+
+def test_a_noisier_program_is_trusted_less():
+    crowd = [0.0, 0.5, -0.5, 0.2, -0.2, 0.1, -0.1]
+    shrunken = estimates([*crowd, 1.2, 1.1], [1] * 9, [0.2] * 7 + [2.0, 0.2])
     assert shrunken[-1].mean > shrunken[-2].mean
 
 
 def test_where_all_look_alike_each_is_as_uncertain_as_their_common_mean():
-    for estimate in estimates([0.1, -0.1, 0.2, -0.2], [1] * 4, Noise(1.0, 10)):
+    for estimate in estimates([0.1, -0.1, 0.2, -0.2], [1] * 4, [1.0] * 4):
         assert 0.45 < estimate.standard_error < 0.55
 
 
 def test_a_disaster_does_not_make_every_lead_look_real():
     counts = [1] * 9
     calm = [0.0, 0.3, -0.3, 0.6, -0.6, 0.9, -0.9, 0.1]
-    without = estimates(calm, counts[:8], Noise(1.0, 10))
-    beside = estimates([*calm, -1000.0], counts, Noise(1.0, 10))
+    without = estimates(calm, counts[:8], [1.0] * 8)
+    beside = estimates([*calm, -1000.0], counts, [1.0] * 9)
     assert beside[5].mean == pytest.approx(without[5].mean, abs=0.05)
 
 
