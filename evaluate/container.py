@@ -12,7 +12,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from evaluate.operators import ALLOWED, HIGHER_ORDER, PLAIN
+from evaluate.operators import (
+    ALLOWED,
+    HIGHER_ORDER,
+    PLAIN,
+    UNSAFE_ARGUMENTS,
+    UNSAFE_OVERLOADS,
+)
 
 DTYPE_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
@@ -150,6 +156,8 @@ def _check_graph(graph: dict[str, Any], names: set[str], depth: int, count: list
         _check_operator(node)
         if not isinstance(node["args"], list) or not isinstance(node["kwargs"], dict):
             raise HandInError(f"{node['op']}: arguments are not a list and an object")
+        if UNSAFE_ARGUMENTS & node["kwargs"].keys():
+            raise HandInError(f"{node['op']} ({node['line']}): leave out its sorter or out")
         for value in (*node["args"], *node["kwargs"].values()):
             _check_argument(value, names, depth, count)
         if not isinstance(node["name"], str) or node["name"] in names:
@@ -165,7 +173,8 @@ def _check_operator(node: dict[str, Any]) -> None:
     if name in PLAIN or name in HIGHER_ORDER:
         return
     parts = name.split(".")
-    if len(parts) == 3 and parts[0] == "aten" and parts[1] in ALLOWED and parts[2].isidentifier():
+    known = len(parts) == 3 and parts[0] == "aten" and parts[1] in ALLOWED
+    if known and parts[2].isidentifier() and not parts[2].endswith(UNSAFE_OVERLOADS):
         return
     raise HandInError(
         f"{name[:100]} ({line or 'unknown line'}) is not among the operators that the scorer "

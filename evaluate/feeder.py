@@ -11,6 +11,7 @@ import os
 import socket
 import struct
 import time
+from collections import deque
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -23,14 +24,20 @@ MAX_BATCH_TOKENS = 1 << 26
 CURVE_POINTS = 64
 ROOM_OFF_THE_CLOCK_S = 10.0
 """Room for the hand-in where the budget is counted in tokens or steps."""
+ROOM_FLOOR_S = 0.05
+ROOM_STEPS = 2.0
+RECENT_STEPS = 32
+"""The bell leaves room for twice the slowest of this many latest steps, and for the copy."""
 
 
 @dataclass(slots=True)
 class Clock:
     """What a candidate has used, and when its bell rings.
 
-    Under `seconds` the bell rings `room_s` before the end: the step in hand and the copy of the
-    tensors must fit into that room. `billed_s` is start-up beyond what is free.
+    Under `seconds` the bell rings before the end: the step in hand and the copy of the tensors
+    must fit into that room. It is as small as this program's own steps allow, at most `room_s`,
+    since whoever ignores the bell can train on for as long. `billed_s` is start-up beyond what is
+    free.
     """
 
     kind: str
@@ -41,6 +48,8 @@ class Clock:
     bell: float | None = None
     steps: int = 0
     tokens: int = 0
+    recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
+    furthest: float = 0.0
 
     def used(self) -> float:
         """Return what is used up, in the budget's own currency."""
@@ -54,10 +63,17 @@ class Clock:
         """Return seconds since the first batch was asked for."""
         return 0.0 if self.started is None else time.monotonic() - self.started
 
+    def room(self) -> float:
+        """Return seconds between the bell and the end of the budget, as the latest steps tell."""
+        if not self.recent_s:
+            return self.room_s
+        return min(self.room_s, ROOM_FLOOR_S + ROOM_STEPS * max(self.recent_s))
+
     def progress(self) -> float:
-        """Return the share of the training that is over, 1 at the bell."""
-        whole = self.amount - self.room_s if self.kind == "seconds" else self.amount
-        return min(1.0, self.used() / whole)
+        """Return the share of the training that is over, 1 at the bell; it never goes back."""
+        whole = self.amount - self.room() if self.kind == "seconds" else self.amount
+        self.furthest = max(self.furthest, min(1.0, self.used() / whole))
+        return self.furthest
 
     def late(self) -> bool:
         """Whether tensors that arrive now are late."""
@@ -100,10 +116,13 @@ class Feeder:
         }
         wire.send(self.candidate, b"H", json.dumps(hello).encode())
         ready: Any = None
+        sent: float | None = None
         while True:
             kind, payload, _ = wire.receive(self.candidate, MAX_GRAPH_BYTES)
             if kind == b"B":
                 rows = _rows(payload, width)
+                if sent is not None:
+                    self.clock.recent_s.append(time.monotonic() - sent)
                 if self._bell():
                     wire.send(self.candidate, b"E")
                     continue
@@ -113,6 +132,7 @@ class Feeder:
                 self.clock.steps += 1
                 self.clock.tokens += rows * (width - 1)
                 wire.send(self.candidate, b"X", head + ready.tobytes())
+                sent = time.monotonic()
                 ready = source(rows)
             elif kind == b"L":
                 self._report(payload)

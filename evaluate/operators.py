@@ -3,9 +3,15 @@
 Listed are pure functions of their tensor arguments, with their in-place twins: an in-place
 operator on an intermediate is harmless, one on a parameter or buffer is found by the version
 counters (`graph.py`). Left out: random ones (a score must repeat), uninitialised memory
-(`empty`), raw storage access (`as_strided`, `set_`, `resize_`), files, and anything that leaves
-the device.
+(`empty`), raw storage access (`as_strided`, `set_`, `resize_`), files, anything that leaves the
+device, and whatever trusts the numbers in its arguments as places in memory (`embedding_bag`'s
+offsets, packed sequences, `searchsorted`'s sorter): a read out of bounds could find the very
+text that is scored.
 """
+
+UNSAFE_OVERLOADS = ("out", "data")
+"""Ends of overload names: those that resize a given tensor, and recurrent ones over packed rows."""
+UNSAFE_ARGUMENTS = frozenset({"sorter", "out"})
 
 PLAIN = frozenset(
     f"operator.{name}"
@@ -78,7 +84,7 @@ zeros zeros_like
 
 _NETWORKS = """
 addbmm addmm addmv addr baddbmm bilinear bmm conv1d conv2d conv_transpose1d convolution
-cosine_similarity cross_entropy_loss dot dropout einsum embedding embedding_bag fft_fft fft_fft2
+cosine_similarity cross_entropy_loss dot dropout einsum embedding fft_fft fft_fft2
 fft_ifft fft_ifft2
 fft_irfft fft_rfft fft_hfft fft_ihfft group_norm gru inner instance_norm kron layer_norm
 linalg_cross linear log_softmax lstm matmul mm mv native_group_norm native_layer_norm nll_loss outer

@@ -21,6 +21,8 @@ from population.limits import SearchConfig
 from population.task import EvaluatorKind, Task
 
 DEVICE = "cpu"
+QUARANTINE_SIGMAS = 8.0
+"""A first score that beats its parent's by more than this is held back until it is confirmed."""
 MODEL_CALLS = ("register", "batches", "deliver")
 """What a program of a model task must call somewhere: without it nothing is handed in."""
 
@@ -107,8 +109,12 @@ def portfolio(task: Task) -> Portfolio:
     return Portfolio(ConstantsMutation(checks), Recombination(checks))
 
 
-def search_config(config: RunConfig) -> SearchConfig:
-    """Return what the search needs to know of the configuration."""
+def search_config(config: RunConfig, task: Task) -> SearchConfig:
+    """Return what the search needs to know of the configuration.
+
+    A quarantine asks another shard: a command that is not told the shard has none.
+    """
+    sharded = task.kind is EvaluatorKind.MODEL or any("{shard}" in part for part in task.command)
     return SearchConfig(
         seed=config.seed,
         mu=config.mu,
@@ -117,6 +123,7 @@ def search_config(config: RunConfig) -> SearchConfig:
         max_generations=config.generations,
         max_hours=config.hours,
         sync=config.sync,
+        quarantine_sigmas=QUARANTINE_SIGMAS if sharded else None,
     )
 
 

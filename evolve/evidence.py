@@ -130,6 +130,7 @@ def _scores(reading: Reading, finalists: Finalists) -> list[dict[str, Any]]:
 def _effort(reading: Reading) -> dict[str, Any]:
     return reading.query(
         "SELECT count(*) FILTER (purpose IN ('screen', 'race')) AS evaluations_of_the_run, "
+        "count(*) FILTER (purpose = 'confirm') AS confirmation_readings_of_the_run, "
         "count(*) FILTER (purpose = 'exam') AS exam_readings_of_the_run FROM evaluations"
     ).objects()[0]
 
@@ -137,7 +138,7 @@ def _effort(reading: Reading) -> dict[str, Any]:
 def _standing(reading: Reading, individual: IndividualId) -> dict[str, Any]:
     return reading.query(
         "SELECT individual, name, operator, generation, shrunken_mean, standard_error, mean, "
-        "evaluations, failures, parents FROM leaderboard WHERE individual = ?",
+        "evaluations, failures, parents, quarantine FROM leaderboard WHERE individual = ?",
         [individual],
     ).objects()[0]
 

@@ -136,8 +136,12 @@ def _best(state: State) -> Best | None:
 
 
 def leader(state: State) -> Individual | None:
-    """Return the individual with the best shrunken mean, the eldest among equals; None: none."""
-    scored = [s for s in state.history().standings.values() if s.fitness is not None]
+    """Return the individual with the best shrunken mean, the eldest among equals; None: none.
+
+    Whom the quarantine holds does not lead.
+    """
+    standings = state.history().standings.values()
+    scored = [s for s in standings if s.fitness is not None and not s.held]
     best = max(scored, key=lambda s: (s.fitness, -s.individual.id), default=None)
     return best.individual if best else None
 

@@ -25,7 +25,7 @@ def leaderboard(rows: Rows) -> str:
             ",".join(map(str, row["parents"])),
             row["generation"],
             duration(time.time() - row["born_at"]),
-            "alive" if row["alive"] else "",
+            row["quarantine"] or ("alive" if row["alive"] else ""),
         )
         for row in rows.objects()
     ]

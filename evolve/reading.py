@@ -95,7 +95,7 @@ class Reading:
         """Return the best individuals: `leaderboard`, without the rarely needed columns."""
         return self.query(
             "SELECT rank, individual, name, operator, generation, shrunken_mean, standard_error, "
-            "mean, evaluations, failures, alive, parents, born_at "
+            "mean, evaluations, failures, alive, parents, born_at, quarantine "
             "FROM leaderboard ORDER BY rank LIMIT ?",
             [limit],
         )

@@ -157,7 +157,7 @@ def _search(
             return should_stop()
 
         search = Search(
-            config=search_config(config),
+            config=search_config(config, task),
             direction=task.direction,
             lineage=follower.lineage,
             evaluation=trainers,

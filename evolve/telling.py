@@ -1,7 +1,16 @@
 """What a record means to a person, in one line."""
 
 from population.individual import Failed, Individual, Request, Result, Scored
-from population.ports import Abandoned, Ended, Founded, Proposed, Record, Selected
+from population.ports import (
+    Abandoned,
+    Cleared,
+    Ended,
+    Founded,
+    Proposed,
+    Quarantined,
+    Record,
+    Selected,
+)
 from population.state import State
 
 
@@ -24,6 +33,17 @@ def describe(record: Record, state: State, request: Request | None) -> str | Non
             return f"evaluation {evaluation} was cut off by the last stop; it is asked for again"
         case Selected(generation, _, members) if members:
             return f"generation {generation}: {len(members)} survivors, best #{members[0][0]}"
+        case Quarantined(individual, parent, gain, bound):
+            return (
+                f"#{individual} is better than #{parent} by {gain:.4f}, more than {bound:.4f}: "
+                "held back until the confirmation shard agrees"
+            )
+        case Cleared(individual, agrees, gain):
+            seen = "no score" if gain is None else f"a gain of {gain:.4f}"
+            return (
+                f"the confirmation shard saw {seen}: #{individual} is "
+                f"{'confirmed' if agrees else 'refused'}"
+            )
     return None
 
 

@@ -143,7 +143,7 @@ SHOWN = (
     "peak_memory_bytes",
     "parameters",
     "score_s",
-    "detectable_share",
+    "detectable_nats",
 )
 
 

@@ -1,6 +1,8 @@
 """Static checks: what a program must pass before it costs a device. Pure, in milliseconds."""
 
 import ast
+import io
+import tokenize
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -8,6 +10,11 @@ from mutate.genome import ProgramError, parse, quiet
 
 MAX_STRING_BYTES = 2 << 10
 MAX_LITERAL_BYTES = 8 << 10
+MAX_PROSE_BYTES = 8 << 10
+MAX_TRAILING_BLANKS = 1 << 10
+MAX_NAME_BYTES = 16 << 10
+MAX_NAME_LENGTH = 64
+MAX_NUMBERS = 2_000
 MAX_ELEMENTS = 256
 MAX_INTEGER_BITS = 256
 PASTED = "knowledge is learned, not pasted"
@@ -50,7 +57,7 @@ class Checks:
         except (ValueError, RecursionError, MemoryError) as error:
             kind = "parse" if isinstance(error, ProgramError) else "compile"
             return f"it does not {kind}: {error}"
-        return _pasted(tree) or self._missing_call(tree)
+        return _pasted(tree) or _written(source, tree) or self._missing_call(tree)
 
     def _missing_call(self, tree: ast.Module) -> str:
         called = {_called(node) for node in ast.walk(tree) if isinstance(node, ast.Call)}
@@ -69,9 +76,9 @@ def _pasted(tree: ast.Module) -> str:
     """Return why its literal data is too much.
 
     Texts count by their bytes, collections by the literals in them at any depth, numbers by their
-    bits. A docstring may be long; all of them together are limited like all other literals.
+    bits. A docstring may be long; all of them count as prose (`_written`).
     """
-    documentation = {id(node): _size(node) for node in _docstrings(tree)}
+    documentation = {id(node) for node in _docstrings(tree)}
     total = 0
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and id(node) not in documentation:
@@ -84,9 +91,35 @@ def _pasted(tree: ast.Module) -> str:
             elements = sum(isinstance(inner, ast.Constant) for inner in ast.walk(node))
             if elements > MAX_ELEMENTS:
                 return f"line {node.lineno} holds a table of {elements} literals: {PASTED}"
-    for what, size in (("literals", total), ("docstrings", sum(documentation.values()))):
-        if size > MAX_LITERAL_BYTES:
-            return f"its {what} hold {size} bytes, more than {MAX_LITERAL_BYTES}: {PASTED}"
+    if total > MAX_LITERAL_BYTES:
+        return f"its literals hold {total} bytes, more than {MAX_LITERAL_BYTES}: {PASTED}"
+    return ""
+
+
+def _written(source: str, tree: ast.Module) -> str:
+    """Return why what the interpreter passes over is too much: a program can read its own file."""
+    prose = sum(map(_size, _docstrings(tree)))
+    numbers, names = 0, set[str]()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            prose += len(token.string.encode(errors="surrogatepass"))
+        elif token.type == tokenize.NUMBER:
+            numbers += 1
+        elif token.type == tokenize.NAME:
+            if len(token.string) > MAX_NAME_LENGTH:
+                return (
+                    f"line {token.start[0]} holds a name of {len(token.string)} letters: {PASTED}"
+                )
+            names.add(token.string)
+    blanks = sum(len(line) - len(line.rstrip()) for line in source.splitlines())
+    for what, found, most in (
+        ("comments and docstrings hold {} bytes", prose, MAX_PROSE_BYTES),
+        ("names hold {} bytes", sum(len(name.encode()) for name in names), MAX_NAME_BYTES),
+        ("numbers are {}", numbers, MAX_NUMBERS),
+        ("line ends hold {} blanks", blanks, MAX_TRAILING_BLANKS),
+    ):
+        if found > most:
+            return f"its {what.format(found)}, more than {most}: {PASTED}"
     return ""
 
 

@@ -22,6 +22,9 @@ class SearchConfig:
         sync: a generation's candidates are bred only after the previous survivor selection, and
             proposals are taken in the order in which they were asked for.
         contended_retries, infrastructure_retries: further attempts for one evaluation.
+        quarantine_sigmas: a first score that is better than the fittest parent's by more than
+            this many sigmas is held back until the confirmation shard agrees; None: never. The
+            evaluations that this takes do not count.
     """
 
     seed: int = 0
@@ -35,6 +38,7 @@ class SearchConfig:
     sync: bool = False
     contended_retries: int = 2
     infrastructure_retries: int = 2
+    quarantine_sigmas: float | None = None
 
     def __post_init__(self) -> None:
         least = {"seed": 0, "mu": 1, "lambda_": 1, "founder_replicates": 1}
@@ -44,7 +48,7 @@ class SearchConfig:
                 raise RunError(f"{name} must be at least {bound}, got {getattr(self, name)}")
         if not 0 <= self.racing_share <= 0.2:
             raise RunError(f"racing_share must lie in 0..0.2, got {self.racing_share}")
-        for name in ("max_evaluations", "max_generations", "max_hours"):
+        for name in ("max_evaluations", "max_generations", "max_hours", "quarantine_sigmas"):
             limit = getattr(self, name)
             if limit is not None and not limit > 0:
                 raise RunError(f"{name} must be above 0, got {limit}; leave it out for no limit")
@@ -55,7 +59,7 @@ def evaluations_left(config: SearchConfig, state: State) -> float:
     if _births_left(config, state) <= 0:
         return 0
     limit = math.inf if config.max_evaluations is None else config.max_evaluations
-    return limit - state.counted - len(state.unsettled)
+    return limit - state.counted - state.pending
 
 
 def places_left(config: SearchConfig, state: State) -> float:
@@ -73,7 +77,7 @@ def places_left(config: SearchConfig, state: State) -> float:
 
 def may_race(config: SearchConfig, state: State) -> bool:
     """Return whether one more evaluation of a contender stays within the racing share."""
-    total = state.counted + len(state.unsettled)
+    total = state.counted + state.pending
     return state.raced + 1 <= config.racing_share * (total + 1)
 
 

@@ -63,6 +63,7 @@ class Standing:
         standard_error: of that mean, in units of the metric.
         evaluations: scored evaluations that count. failures: failed ones.
         in_flight: evaluations that run now.
+        held: in quarantine, or refused by it: it neither breeds nor leads.
     """
 
     individual: Individual
@@ -71,6 +72,7 @@ class Standing:
     evaluations: int
     failures: int
     in_flight: int
+    held: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +177,32 @@ class Selected:
     members: tuple[tuple[IndividualId, float, float], ...]
 
 
-Record = Founded | Proposed | Started | Ended | Abandoned | Selected
+@dataclass(frozen=True, slots=True)
+class Quarantined:
+    """An individual whose first score is better than its fittest parent's by more than `bound`.
+
+    `gain` and `bound` are differences of fitness, in units of the metric.
+    """
+
+    individual: IndividualId
+    parent: IndividualId
+    gain: float
+    bound: float
+
+
+@dataclass(frozen=True, slots=True)
+class Cleared:
+    """The end of a quarantine: whether the confirmation shard agrees, and the gain that it saw.
+
+    `gain` is None where one of the two programs earned no score there.
+    """
+
+    individual: IndividualId
+    agrees: bool
+    gain: float | None
+
+
+Record = Founded | Proposed | Started | Ended | Abandoned | Selected | Quarantined | Cleared
 
 
 class Lineage(Protocol):

@@ -84,7 +84,7 @@ def propose(portfolio: Portfolio, history: History, rng: np.random.Generator) ->
     """
     variation = portfolio.choose(history, rng)
     breeders = history.survivors or tuple(
-        one for one, standing in history.standings.items() if standing.fitness is not None
+        one for one, s in history.standings.items() if s.fitness is not None and not s.held
     )
     if len(breeders) < variation.arity:
         reason = f"it needs {variation.arity} scored parents and there are {len(breeders)}"

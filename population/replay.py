@@ -25,10 +25,12 @@ from population.individual import (
 from population.ports import (
     Abandoned,
     Attempt,
+    Cleared,
     Ended,
     Founded,
     Proposal,
     Proposed,
+    Quarantined,
     Record,
     Selected,
     Started,
@@ -103,6 +105,7 @@ class Replay:
             self._evaluations(span, found)
             self._results(span, found)
             self._selections(span, found)
+            self._quarantines(span, found)
             yield from (found[seq] for seq in sorted(found))
 
     def _within(self, span: tuple[int, int], columns: str, table: str) -> Rows:
@@ -225,3 +228,9 @@ class Replay:
             members[seq].append((IndividualId(individual), mean, error))
         for seq, generation, sigma in self._within(span, "*", "selection"):
             found[seq] = Selected(generation, sigma, tuple(members[seq]))
+
+    def _quarantines(self, span: tuple[int, int], found: dict[int, Record]) -> None:
+        for seq, individual, parent, gain, bound in self._within(span, "*", "quarantine"):
+            found[seq] = Quarantined(IndividualId(individual), IndividualId(parent), gain, bound)
+        for seq, individual, agrees, gain in self._within(span, "*", "clearance"):
+            found[seq] = Cleared(IndividualId(individual), agrees, gain)

@@ -9,10 +9,12 @@ from population.individual import Change, Failed, Genome, Individual, Request, R
 from population.ports import (
     Abandoned,
     Attempt,
+    Cleared,
     Ended,
     Founded,
     Proposal,
     Proposed,
+    Quarantined,
     Record,
     Selected,
     Started,
@@ -48,6 +50,10 @@ def rows_of(seq: int, record: Record) -> Rows:
             rows = {"abandoned": [(seq, request_id)]}
         case Selected():
             rows = _selected(seq, record)
+        case Quarantined():
+            rows = {"quarantine": [(seq, *astuple(record))]}
+        case Cleared():
+            rows = {"clearance": [(seq, *astuple(record))]}
     return {table: [tuple(map(storable, row)) for row in own] for table, own in rows.items()}
 
 

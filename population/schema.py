@@ -161,6 +161,21 @@ MIGRATIONS: tuple[str, ...] = (
         retired_at DOUBLE
     );
     """,
+    """
+    CREATE TABLE quarantine (
+        seq BIGINT PRIMARY KEY,
+        individual BIGINT NOT NULL,
+        parent BIGINT NOT NULL,
+        gain DOUBLE NOT NULL,
+        bound DOUBLE NOT NULL
+    );
+    CREATE TABLE clearance (
+        seq BIGINT PRIMARY KEY,
+        individual BIGINT NOT NULL,
+        agrees BOOLEAN NOT NULL,
+        gain DOUBLE
+    );
+    """,
 )
 """Never edit one that a release has carried: append the next. The n-th leads to version n."""
 

@@ -37,6 +37,7 @@ from population.ports import (
     Started,
 )
 from population.proposals import Portfolio, Proposals
+from population.quarantine import due, first_score, jump, verdict
 from population.state import State, is_infrastructure
 from population.survivors import choose_contender, choose_survivors
 from population.task import Direction
@@ -46,6 +47,8 @@ __all__ = ["Search", "SearchConfig", "training_seed"]
 WAIT_S = 0.5
 """How long the driver listens for results before it looks whether it should stop."""
 WAIT_BESIDE_PROPOSALS_S = 0.02
+CONFIRMATION_STREAM = 0xC0F1
+"""Keeps the seeds of confirmations apart from those of the search."""
 REFUSALS_IN_A_ROW = 200
 INFRASTRUCTURE_FAILURES_IN_A_ROW = 30
 
@@ -111,7 +114,7 @@ class Search:
             self._prepare_ahead()
             self._fill_slots()
             self._check_that_a_founder_works()
-            if not self._state.unsettled and self._is_over():
+            if not self._state.unsettled and not self._state.quarantine and self._is_over():
                 return
             self._collect(WAIT_S)
         self._collect(0.0)
@@ -124,8 +127,14 @@ class Search:
     # Beginning and end
 
     def _resume(self) -> None:
+        latest: IndividualId | None = None
         for record in self.lineage.replay():
+            latest = None
+            if isinstance(record, Ended):
+                latest = self._state.in_flight[record.result.request].individual
             self._state.apply(record)
+        if latest is not None:
+            self._hold_back(latest)
         for request_id in list(self._state.in_flight):
             self._record(Abandoned(request_id))
 
@@ -188,8 +197,11 @@ class Search:
             self.evaluation.submit(request)
 
     def _next_request(self) -> Request | None:
-        """Return the most urgent request: a rerun, a founder, a contender, a newcomer."""
-        owed = self._state.owed()
+        """Return the most urgent request.
+
+        In this order: a rerun, a confirmation, a founder, a contender, a newcomer.
+        """
+        owed = self._state.owed() or self._confirmation()
         if owed is not None or self._is_over():
             return owed
         founder = self._founder_to_screen()
@@ -232,8 +244,57 @@ class Search:
             timeout_s = min(timeout_s, WAIT_BESIDE_PROPOSALS_S)
         results = self.evaluation.wait(timeout_s)
         for result in results:
+            individual = self._state.in_flight[result.request].individual
             self._record(Ended(self._state.marked(result)))
+            self._hold_back(individual)
+        self._clear_quarantine()
         self._check_infrastructure(results)
+
+    # Quarantine
+
+    def _hold_back(self, individual: IndividualId) -> None:
+        """Quarantine an individual whose first score is a jump."""
+        state, history = self._state, self._state.history()
+        value = first_score(state.ranking_values(individual))
+        known = individual in state.quarantine or individual in state.refused
+        if value is None or known or not self.config.quarantine_sigmas or not history.sigma:
+            return
+        if state.confirmations(individual).values:
+            return
+        bound = self.config.quarantine_sigmas * history.sigma
+        child, fitness = state.individuals[individual], self.direction.fitness(value)
+        held = jump(child, fitness, history.standings, bound)
+        if held is not None:
+            self._record(held)
+
+    def _confirmation(self) -> Request | None:
+        """Return the next training that a quarantine waits for."""
+        state = self._state
+        for held in state.quarantine.values():
+            parties = state.confirmations(held.individual), state.confirmations(held.parent)
+            who = due(held, *parties)
+            if who is not None:
+                return self._request_confirmation(who)
+        return None
+
+    def _request_confirmation(self, who: IndividualId) -> Request:
+        tries = self._state.confirmations(who).tries
+        return Request(
+            id=self._state.next_evaluation,
+            individual=who,
+            genome=self._state.individuals[who].genome,
+            seed=training_seed(self.config.seed, CONFIRMATION_STREAM, who, tries),
+            shard=self.shards[1],
+            purpose=Purpose.CONFIRM,
+        )
+
+    def _clear_quarantine(self) -> None:
+        state = self._state
+        for held in list(state.quarantine.values()):
+            parties = state.confirmations(held.individual), state.confirmations(held.parent)
+            cleared = verdict(held, *parties)
+            if cleared is not None:
+                self._record(cleared)
 
     def _check_infrastructure(self, results: Sequence[Result]) -> None:
         for result in results:

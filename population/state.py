@@ -24,15 +24,18 @@ from population.individual import (
 )
 from population.ports import (
     Abandoned,
+    Cleared,
     Ended,
     Founded,
     History,
     Proposed,
+    Quarantined,
     Record,
     Selected,
     Standing,
     Started,
 )
+from population.quarantine import Readings
 from population.statistics import (
     FOREIGN_SHARE,
     Estimate,
@@ -45,6 +48,8 @@ from population.task import Direction
 
 RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
 """Purposes whose evaluations rank individuals and count against a run's limit."""
+JOBS = RANKING | {Purpose.CONFIRM}
+"""Purposes whose evaluations are run again when they are disturbed or lost."""
 
 JobKey = tuple[IndividualId, int, str, Purpose]
 
@@ -87,7 +92,9 @@ class State:
         births: settled newcomers since the last survivor selection; founders are none.
         unborn: newcomers without any settled evaluation.
         failures: every settled failure with the id of its individual.
-        exam_reads: evaluations that were started on the exam shard.
+        quarantine: whose scores are held back until the confirmation shard agrees.
+        refused: whom it has refused, for good.
+        confirmation_reads, exam_reads: evaluations that were started on those shards.
     """
 
     def __init__(
@@ -111,8 +118,13 @@ class State:
         self.counted = 0
         self.raced = 0
         self.settled_since_selection = 0
+        self.quarantine: dict[IndividualId, Quarantined] = {}
+        self.refused: set[IndividualId] = set()
+        self.confirmation_reads = 0
         self.exam_reads = 0
         self._jobs: Counter[IndividualId] = Counter()
+        self._confirmations: Counter[IndividualId] = Counter()
+        self._confirmed: dict[str, dict[IndividualId, list[float]]] = {}
         self._keys: Counter[str] = Counter()
         self._values: dict[str, dict[IndividualId, list[float]]] = {}
         self._failed: Counter[IndividualId] = Counter()
@@ -147,6 +159,10 @@ class State:
                 self.selections += 1
                 self.births = 0
                 self.settled_since_selection = 0
+            case Quarantined(individual):
+                self.quarantine[individual] = record
+            case Cleared(individual, agrees, _):
+                self._clear(individual, agrees)
 
     def _enter(self, individual: Individual) -> None:
         self.individuals[individual.id] = individual
@@ -161,13 +177,17 @@ class State:
         self.in_flight[request.id] = request
         self._last_evaluation = max(self._last_evaluation, request.id)
         self.exam_reads += request.purpose is Purpose.EXAM
-        if request.purpose not in RANKING:
+        self.confirmation_reads += request.purpose is Purpose.CONFIRM
+        if request.purpose not in JOBS:
             return
         job = self.unsettled.get(_key(request))
         if job is not None:
             job.request, job.running = request, True
             return
         self.unsettled[_key(request)] = Job(request)
+        if request.purpose is Purpose.CONFIRM:
+            self._confirmations[request.individual] += 1
+            return
         self.unscreened.pop(request.individual, None)
         self._jobs[request.individual] += 1
         self.raced += request.purpose is Purpose.RACE
@@ -177,7 +197,7 @@ class State:
         reference_s = result.measured("reference_s")
         if reference_s is not None:
             self.readings[result.host, result.device].append(reference_s)
-        if request.purpose not in RANKING:
+        if request.purpose not in JOBS:
             return
         job = self.unsettled[_key(request)]
         job.running = False
@@ -194,11 +214,14 @@ class State:
             self._settle(request, result)
 
     def _abandon(self, request: Request) -> None:
-        if request.purpose in RANKING:
+        if request.purpose in JOBS:
             self.unsettled[_key(request)].running = False
 
     def _settle(self, request: Request, result: Result) -> None:
         del self.unsettled[_key(request)]
+        if request.purpose is Purpose.CONFIRM:
+            self._confirm(request.individual, result)
+            return
         self.settled_since_selection += 1
         self.counted += not is_infrastructure(result)
         if request.individual in self.unborn:
@@ -218,6 +241,18 @@ class State:
             outcome = Failed(Stage.SCORING, "not_finite", f"its score is {outcome.value}")
         self._failed[individual] += 1
         self.failures.append((individual, outcome))
+
+    def _confirm(self, individual: IndividualId, result: Result) -> None:
+        outcome = result.outcome
+        if isinstance(outcome, Scored) and math.isfinite(outcome.value):
+            values = self._confirmed.setdefault(result.comparability.key, {})
+            values.setdefault(individual, []).append(outcome.value)
+
+    def _clear(self, individual: IndividualId, agrees: bool) -> None:
+        del self.quarantine[individual]
+        self.settled_since_selection += 1
+        if not agrees:
+            self.refused.add(individual)
 
     def _take(self, request_id: EvaluationId) -> Request:
         try:
@@ -251,6 +286,27 @@ class State:
     def evaluations_of(self, individual: IndividualId) -> int:
         """How many evaluations it was given, in flight and failed ones included."""
         return self._jobs[individual]
+
+    @property
+    def pending(self) -> int:
+        """How many evaluations that count are asked for and not settled."""
+        return sum(job.request.purpose in RANKING for job in self.unsettled.values())
+
+    def ranking_values(self, individual: IndividualId) -> tuple[float, ...]:
+        """Return the metric values of an individual that rank it."""
+        return tuple(self._ranking_values().get(individual, ()))
+
+    def confirmations(self, individual: IndividualId) -> Readings:
+        """Return what the confirmation shard has said of an individual so far."""
+        values = self._confirmed.get(self._usual_key(), {}).get(individual, [])
+        return Readings(
+            values=tuple(self.direction.fitness(value) for value in values),
+            tries=self._confirmations[individual],
+            running=any(
+                job.request.individual == individual and job.request.purpose is Purpose.CONFIRM
+                for job in self.unsettled.values()
+            ),
+        )
 
     def owed(self) -> Request | None:
         """Return the first evaluation that has to be asked for again, None if there is none."""
@@ -299,6 +355,7 @@ class State:
                 evaluations=len(values.get(one, ())),
                 failures=self._failed[one],
                 in_flight=running[one],
+                held=one in self.quarantine or one in self.refused,
             )
             for one, individual in self.individuals.items()
         }
@@ -316,9 +373,11 @@ class State:
 
     def _ranking_values(self) -> dict[IndividualId, list[float]]:
         """Return the values that may be ranked against each other, by individual."""
-        if not self._keys:
-            return {}
-        return self._values[max(self._keys, key=self._keys.__getitem__)]
+        return self._values.get(self._usual_key(), {})
+
+    def _usual_key(self) -> str:
+        """Return the comparability key of most results, the earliest among equals."""
+        return max(self._keys, key=self._keys.__getitem__, default="")
 
 
 def _key(request: Request) -> JobKey:

@@ -17,6 +17,8 @@ def choose_survivors(
     While scored individuals of other structures exist, one structure holds at most half of the
     places, rounded up; places that only it could fill then stay empty.
 
+    Whom the quarantine holds does not take part.
+
     Args:
         standings: of all individuals, by id.
         mu: places, at least 1.
@@ -24,7 +26,7 @@ def choose_survivors(
     Returns:
         Ids, best first; empty only while nothing is scored.
     """
-    scored = [standing for standing in standings.values() if standing.fitness is not None]
+    scored = [s for s in standings.values() if s.fitness is not None and not s.held]
     scored.sort(key=fitness_order, reverse=True)
     structures = {standing.individual.structure for standing in scored}
     cap = mu if len(structures) < 2 else (mu + 1) // 2

@@ -59,6 +59,11 @@ _LEADERBOARD = """
         FROM evaluations GROUP BY individual
     ), parents AS (
         SELECT individual, list(parent ORDER BY ordinal) AS parents FROM parent GROUP BY individual
+    ), held AS (
+        SELECT q.individual, CASE WHEN bool_or(c.agrees) THEN 'confirmed'
+            WHEN count(c.seq) > 0 THEN 'refused' ELSE 'held' END AS quarantine
+        FROM quarantine q LEFT JOIN clearance c ON c.individual = q.individual
+        GROUP BY q.individual
     ), standing AS (
         SELECT i.id AS individual, i.name, i.operator, coalesce(b.generation, 0) AS generation,
             m.mean, coalesce(r.shrunken_mean, m.mean) AS shrunken_mean,
@@ -66,7 +71,8 @@ _LEADERBOARD = """
                 AS standard_error,
             m.evaluations, fate.failures,
             latest.seq IS NULL OR r.seq = latest.seq OR fate.first_seq > latest.seq AS alive,
-            coalesce(p.parents, []) AS parents, born.recorded_at AS born_at
+            coalesce(p.parents, []) AS parents, born.recorded_at AS born_at,
+            coalesce(held.quarantine, '') AS quarantine
         FROM individual i
         JOIN record born ON born.seq = i.seq
         JOIN means m ON m.individual = i.id
@@ -74,10 +80,12 @@ _LEADERBOARD = """
         LEFT JOIN latest ON true
         LEFT JOIN ranked r ON r.individual = i.id
         LEFT JOIN parents p ON p.individual = i.id
+        LEFT JOIN held ON held.individual = i.id
         ASOF LEFT JOIN births b ON i.seq > b.seq
     )
     SELECT row_number() OVER (
-            ORDER BY (SELECT fitness_sign FROM run) * shrunken_mean DESC, individual
+            ORDER BY quarantine IN ('held', 'refused'),
+                (SELECT fitness_sign FROM run) * shrunken_mean DESC, individual
         ) AS rank, *
     FROM standing ORDER BY rank
 """

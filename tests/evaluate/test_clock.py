@@ -4,7 +4,7 @@ import time
 
 import pytest
 
-from evaluate.feeder import Clock
+from evaluate.feeder import RECENT_STEPS, Clock
 
 
 def test_progress_reaches_one_at_the_bell_and_the_room_lies_inside_the_budget() -> None:
@@ -13,6 +13,26 @@ def test_progress_reaches_one_at_the_bell_and_the_room_lies_inside_the_budget() 
     assert not clock.late()
     clock.started = time.monotonic() - 10.1
     assert clock.late()
+
+
+def test_the_bell_leaves_room_for_twice_the_slowest_recent_step_and_no_more_than_is_allowed() -> (
+    None
+):
+    clock = Clock("seconds", 10.0, 0.5, started=time.monotonic())
+    assert clock.room() == 0.5  # nothing is known of its steps yet
+    clock.recent_s.extend([0.01, 0.02])
+    assert clock.room() == pytest.approx(0.09)
+    clock.recent_s.append(3.0)
+    assert clock.room() == 0.5
+    clock.recent_s.extend([0.01] * RECENT_STEPS)
+    assert clock.room() == pytest.approx(0.07)
+
+
+def test_progress_never_goes_back() -> None:
+    clock = Clock("seconds", 10.0, 0.5, started=time.monotonic() - 5.0)
+    before = clock.progress()
+    clock.recent_s.append(0.001)
+    assert clock.progress() >= before > 0.52
 
 
 def test_billed_start_up_counts_as_used() -> None:

@@ -29,7 +29,12 @@ def test_a_program_that_keeps_the_rules_passes() -> None:
         (GOOD + f"x = {[[n, n] for n in range(129)]}\n", "line 5 holds a table of 258"),
         (GOOD + f"x = {dict.fromkeys(range(200), 1)}\n", "line 5 holds a table of 400"),
         (GOOD + f"x = {2**300}\n", "line 5 holds an integer of 301 bits"),
-        (GOOD + f"def f():\n    {'a' * 9_000!r}\n", "docstrings hold 9000 bytes"),
+        (GOOD + f"def f():\n    {'a' * 9_000!r}\n", "comments and docstrings hold 9000 bytes"),
+        (GOOD + f"# {'a' * 100}\n" * 90, "comments and docstrings hold 9180 bytes"),
+        (GOOD + f"{'a' * 65} = 1\n", "line 5 holds a name of 65 letters"),
+        (GOOD + "".join(f"n{n}_{'a' * 50} = 0\n" for n in range(320)), "names hold"),
+        (GOOD + f"x = {[0] * 200}\n" * 11, "numbers are 2202"),
+        (GOOD + "x = 1" + " " * 2_000 + "\n", "line ends hold 2000 blanks"),
     ],
 )
 def test_a_program_that_breaks_a_rule_is_refused_with_the_reason(source: str, reason: str) -> None:

@@ -44,7 +44,7 @@ def rows(reader: Connection, query: str) -> list[tuple[object, ...]]:
 
 COLUMNS = {
     "leaderboard": "rank individual name operator generation mean shrunken_mean standard_error "
-    "evaluations failures alive parents born_at",
+    "evaluations failures alive parents born_at quarantine",
     "ancestry": "individual ancestor depth",
     "line_of_descent": "individual depth ancestor operator name mean gain",
     "progress": "n ended_at individual value best_so_far",
@@ -102,7 +102,7 @@ def test_an_individual_that_no_selection_ranked_stands_by_its_raw_mean(tmp_path:
         board = rows(reader, "SELECT * EXCLUDE (parents, born_at) FROM leaderboard")
     own, founder = board
     assert own[1:8] == (2, "", "nudge", 1, 2.5, 2.5, pytest.approx(0.2 / 2**0.5))
-    assert own[8:] == (2, 0, True)
+    assert own[8:] == (2, 0, True, "")
     assert founder[7] == pytest.approx(0.2)
 
 

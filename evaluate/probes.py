@@ -1,0 +1,238 @@
+"""Proves that a model's log-probabilities look only backwards and treat each row alone.
+
+The task's metric reads every row once, and what the model said of each true token is kept. Then
+pairs (row, cut) are drawn in secret and read again, in batches of the same shape: everything from
+the cut on is replaced by other validation text, the neighbours are others. What was said of the
+tokens up to the cut must come out again: the token at the cut is predicted from what stands
+before it alone, so a model that has read it, or anything later, answers differently.
+
+Most cuts are drawn where a peek pays: in proportion to how much better a token was foretold than
+by counting trigrams (`surprise.py`). So a leak is found by its worth, not by its number of
+positions: with N cuts, a leak of L nats per token is met about N * L / D times, where D is the
+mean of that lead, honest lead included. `detectable_nats` is the L that is found with 99%
+probability, whatever positions it hides at.
+"""
+
+import math
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+
+from evaluate.surprise import lead_nats
+
+PROBES = 2
+"""Cuts per scored row."""
+UNIFORM_SHARE = 0.25
+"""Share of the cuts that is drawn evenly, for leaks that are faint everywhere."""
+TOLERANCE_NATS = 1e-4
+LOW_PRECISION_TOLERANCE_NATS = 5e-2
+ALLOWED_ROWS = 1
+"""Rows that may differ before a cut: a near-tie in a routing decision is no leak."""
+GAIN_ERRORS = 5.0
+"""Standard errors by which the true text may gain at the cuts before it counts as a leak."""
+SURE = 0.99
+SURE_ERRORS = 2.33
+"""The same 99%, in standard errors."""
+DONORS = 6
+
+
+class RefusedError(Exception):
+    """The hand-in earns no score: (reason, detail)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Proof:
+    """What the probes have shown.
+
+    Attributes:
+        detectable_nats: per token; a larger leak would have been found with 99% probability.
+        cuts: how many were looked at. forwards: calls of the model, scoring included.
+    """
+
+    detectable_nats: float
+    cuts: int
+    forwards: int
+
+
+class Probed:
+    """Turns a model into log-probabilities for a metric, and proves them afterwards.
+
+    Args:
+        model: tokens (E, T) int64 -> logits (E, T, V).
+        tolerance: nats by which a log-probability may differ between two calls, relative to its
+            size where that exceeds 1.
+    """
+
+    def __init__(
+        self,
+        model: Callable[[torch.Tensor], torch.Tensor],
+        vocab_size: int,
+        device: str,
+        tolerance: float,
+    ) -> None:
+        self._model, self._vocab = model, vocab_size
+        self._device, self._tolerance = device, tolerance
+        self._random = np.random.default_rng(secrets.randbits(128))
+        self._rows: list[torch.Tensor] = []
+        self._said: list[torch.Tensor] = []
+        self._forwards = 0
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Return log-probabilities (E, T, V) float32 of the next token. Raises RefusedError."""
+        log_probs = self._forward(tokens)
+        self._rows.append(tokens.clone())
+        self._said.append(_of_true_tokens(log_probs, tokens))
+        return log_probs
+
+    def prove(self) -> Proof:
+        """Probe everything that was said so far. Raises RefusedError where it does not hold."""
+        rows, said = torch.cat(self._rows), torch.cat(self._said)  # (N, T), (N, T - 1)
+        lead = lead_nats(rows, said, self._vocab)
+        places, weights = _draw(lead.numpy().ravel(), PROBES * len(rows), self._random)
+        width, batch = rows.shape[1] - 1, len(self._rows[0])
+        leaking, gains = 0, []
+        for first in range(0, len(places), batch):
+            chosen = torch.from_numpy(places[first : first + batch])
+            index, cuts = chosen // width, chosen % width + 1
+            worst, gain = self._probe(rows, said, index, cuts)
+            leaking += int((worst > 0).sum())
+            gains.append(gain)
+        self._judge(leaking, torch.cat(gains).double() * torch.from_numpy(weights), rows[:batch])
+        return Proof(self._detectable(lead, said, len(places)), len(places), self._forwards)
+
+    def _probe(
+        self, rows: torch.Tensor, said: torch.Tensor, index: torch.Tensor, cuts: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Read one batch of (row, cut) again with other text behind the cuts.
+
+        Returns:
+            For each pair the largest change up to the cut, beyond the tolerance, and what the
+            true text had gained at the cut, in nats.
+        """
+        true = rows[index]
+        changed = torch.where(
+            torch.arange(true.shape[1]) < cuts[:, None], true, self._donors(rows, true, cuts)
+        )
+        again = _of_true_tokens(self._forward(changed), true)
+        first = said[index]
+        before = torch.arange(true.shape[1] - 1) < cuts[:, None]
+        excess = torch.where(before, self._excess(first, again), -1.0)
+        gain = (first - again).gather(1, cuts[:, None] - 1)[:, 0]
+        return excess.amax(1), gain
+
+    def _donors(self, rows: torch.Tensor, true: torch.Tensor, cuts: torch.Tensor) -> torch.Tensor:
+        """Return other rows, each of which has another token at its cut where one can be found."""
+        count = len(true)
+        drawn = torch.from_numpy(self._random.integers(0, len(rows), (DONORS, count)))
+        differs = rows[drawn, cuts] != true[torch.arange(count), cuts]  # (DONORS, E)
+        return rows[drawn[differs.int().argmax(0), torch.arange(count)]]
+
+    def _forward(self, tokens: torch.Tensor) -> torch.Tensor:
+        """Run the model on a copy and normalise: only what log-softmax leaves can be scored."""
+        self._forwards += 1
+        logits = self._model(tokens.clone().to(self._device))
+        expected = (*tokens.shape, self._vocab)
+        if tuple(logits.shape) != expected or not logits.is_floating_point():
+            raise RefusedError(
+                "wrong_shape",
+                f"expected float logits {expected}, got {logits.dtype} {tuple(logits.shape)}",
+            )
+        log_probs = torch.log_softmax(logits.float(), dim=-1).cpu()
+        if not torch.isfinite(logits).all().item() or not torch.isfinite(log_probs).all().item():
+            raise RefusedError(
+                "not_finite",
+                "the logits are not finite: the training diverged, or the forward divides by zero",
+            )
+        return log_probs
+
+    def _excess(self, first: torch.Tensor, again: torch.Tensor) -> torch.Tensor:
+        """Return by how much two log-probabilities differ beyond the tolerance."""
+        return (first - again).abs() - self._tolerance * first.abs().clamp(min=1.0)
+
+    def _judge(self, leaking: int, gains: torch.Tensor, rows: torch.Tensor) -> None:
+        """Raise RefusedError when more changed before the cuts than accidents explain.
+
+        Accidents of rounding favour neither side; a peek favours the true text. So besides rows
+        beyond the tolerance, the mean gain of the true text counts: in low precision, where the
+        tolerance is wide, it finds what hides below it.
+
+        Args:
+            leaking: rows in which something changed before the cut.
+            gains: of every cut, weighted so that their mean estimates the leak in nats per token.
+            rows: one batch, to tell how the rule was broken.
+        """
+        error = (gains.std() / math.sqrt(len(gains))).item()
+        biased = gains.mean().item() > max(TOLERANCE_NATS, GAIN_ERRORS * error)
+        if leaking <= ALLOWED_ROWS and not biased:
+            return
+        found = f"{leaking} of {len(gains)} probed rows, {gains.mean().item():.4f} nats per token"
+        said = _of_true_tokens(self._forward(rows), rows)
+        again = _of_true_tokens(self._forward(rows), rows)
+        if (self._excess(said, again) > 0).any().item():
+            raise RefusedError(
+                "not_repeatable",
+                "the same tokens gave other logits: the evaluation forward must not be random",
+            )
+        kept = len(rows) // 2
+        others = torch.cat([rows[:kept], rows[:kept].flip(0), rows[:1]])[: len(rows)]
+        turned = _of_true_tokens(self._forward(others), others)
+        if (self._excess(said, turned)[:kept] > 0).any().item():
+            raise RefusedError(
+                "rows_depend",
+                f"logits of a row changed with its neighbours ({found}): rows are independent",
+            )
+        raise RefusedError(
+            "not_causal",
+            f"logits changed with tokens that come later ({found}): position t may use tokens "
+            "0..t only",
+        )
+
+    def _detectable(self, lead: torch.Tensor, said: torch.Tensor, cuts: int) -> float:
+        """Return the leak in nats per token that these cuts find with 99% probability.
+
+        Two kinds add up: peeks beyond the tolerance, met in proportion to their worth, and faint
+        ones below it, which show in the mean gain alone.
+        """
+        beyond = _sure_hits() * lead.mean().item() / (cuts * (1 - UNIFORM_SHARE))
+        faint = self._tolerance * said.abs().clamp(min=1.0).mean().item()
+        share = (GAIN_ERRORS + SURE_ERRORS) ** 2 / (cuts * UNIFORM_SHARE)
+        return beyond + min(faint, max(TOLERANCE_NATS, faint * min(share, 1.0)))
+
+
+def _of_true_tokens(log_probs: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
+    """Return (E, T - 1): the log-probability of each token after the first, where it is due."""
+    return log_probs[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
+
+
+def _draw(
+    lead: npt.NDArray[Any], count: int, random: np.random.Generator
+) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]:
+    """Draw places in proportion to the lead, a share of them evenly.
+
+    Returns:
+        Places (count,), and for each the weight under which a mean over them estimates the mean
+        over all places.
+    """
+    total = float(lead.sum(dtype=np.float64))
+    even = 1.0 / len(lead)
+    paying = lead / total if total > 0 else even
+    chances = (1 - UNIFORM_SHARE) * paying + UNIFORM_SHARE * even
+    steps = np.cumsum(chances, dtype=np.float64)
+    places = np.searchsorted(steps, random.random(count) * steps[-1], side="right")
+    places = np.minimum(places, len(lead) - 1).astype(np.int64)
+    return places, even / np.asarray(chances, np.float64)[places]
+
+
+def _sure_hits() -> float:
+    """Return the mean number of hits at which more than the allowed ones are 99% sure."""
+    low, high = 0.0, 100.0
+    for _ in range(60):
+        mean = (low + high) / 2
+        few = (mean**k / math.factorial(k) for k in range(ALLOWED_ROWS + 1))
+        low, high = (mean, high) if math.exp(-mean) * sum(few) > 1 - SURE else (low, mean)
+    return high
