@@ -42,7 +42,9 @@ def status(found: dict[str, Any]) -> str:
         f"{found['failed']} failed, generation {found['generation']}, "
         f"{number(found['evaluations_per_hour'], 0)} evaluations/h, "
         f"cost {found['cost_usd']:.2f} USD",
-        f"noise of one evaluation {number(found['sigma'] or None)}",
+        f"noise of one evaluation {number(found['sigma'] or None)}, "
+        f"confirmation shard read {count(found['confirmation_readings'], 'time')}, "
+        f"exam shard {count(found['exam_readings'], 'time')}",
     ]
     best = found["best"]
     if best is not None:

@@ -49,6 +49,8 @@ WAIT_S = 0.5
 WAIT_BESIDE_PROPOSALS_S = 0.02
 CONFIRMATION_STREAM = 0xC0F1
 """Keeps the seeds of confirmations apart from those of the search."""
+EXACT = 1e-8
+"""Noise below this share of a score is none."""
 REFUSALS_IN_A_ROW = 200
 INFRASTRUCTURE_FAILURES_IN_A_ROW = 30
 
@@ -253,13 +255,16 @@ class Search:
     # Quarantine
 
     def _hold_back(self, individual: IndividualId) -> None:
-        """Quarantine an individual whose first score is a jump."""
+        """Quarantine an individual whose first score is a jump.
+
+        A score that repeats to the last digit has no sigma to be measured in.
+        """
         state, history = self._state, self._state.history()
         value = first_score(state.ranking_values(individual))
-        known = individual in state.quarantine or individual in state.refused
-        if value is None or known or not self.config.quarantine_sigmas or not history.sigma:
+        known = individual in state.quarantine or state.confirmations(individual).tries
+        if value is None or known or not self.config.quarantine_sigmas:
             return
-        if state.confirmations(individual).values:
+        if history.sigma <= EXACT * abs(value):
             return
         bound = self.config.quarantine_sigmas * history.sigma
         child, fitness = state.individuals[individual], self.direction.fitness(value)

@@ -155,6 +155,14 @@ def test_a_crash_on_the_other_shard_is_tried_again_a_bounded_number_of_times() -
     assert len({r.seed for r in asked}) == len(asked)
 
 
+def test_a_score_that_repeats_exactly_has_no_sigma_and_nothing_is_held_back() -> None:
+    def exact(asked: Request) -> Outcome:
+        return Scored(float(asked.genome.source.split("VALUE = ")[1]))
+
+    _, records, _ = world(exact)
+    assert kinds(records, Quarantined) == []
+
+
 def test_without_quarantine_nothing_is_held_back() -> None:
     lineage = MemoryLineage()
     search(replace(CONFIG, quarantine_sigmas=None), lineage, FakeEvaluation(), Leap()).run(never)
