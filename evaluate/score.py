@@ -19,12 +19,7 @@ from evaluate import wire
 from evaluate.container import HandInError, parse
 from evaluate.evaluator import load
 from evaluate.graph import Model
-from evaluate.probes import (
-    LOW_PRECISION_TOLERANCE_NATS,
-    TOLERANCE_NATS,
-    Probed,
-    RefusedError,
-)
+from evaluate.probes import Probed, RefusedError
 
 
 def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> dict[str, Any]:
@@ -39,8 +34,7 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
             raise HandInError(f"{len(tensors)} bytes of tensors, expected {container.size}")
         model = Model(container, tensors, spec["device"])
         low = any(name in graph for name in (b"bfloat16", b"float16"))
-        tolerance = LOW_PRECISION_TOLERANCE_NATS if low else TOLERANCE_NATS
-        probed = Probed(model, settings.vocab_size, spec["device"], tolerance)
+        probed = Probed(model, settings.vocab_size, spec["device"], low)
         value = evaluator.metric(probed, directory, shard)
         proof = probed.prove()
     except RefusedError as refusal:
