@@ -6,31 +6,48 @@ were trained again on fresh seeds and scored on the confirmation shard, and at l
 gain is there, too. Every reading of that shard is counted.
 """
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping
 from statistics import fmean
 
 from population.individual import Individual, IndividualId
 from population.ports import Cleared, Quarantined, Standing
+from population.state import Readings, State
 
 CONFIRMED_SHARE = 0.5
 """Share of the gain that the confirmation shard must see."""
 MOST_TRIES = 3
 """Trainings for the confirmation shard, failed ones included, before it is given up."""
+EXACT = 1e-8
+"""Noise below this share of a score is none: then there is no sigma to measure a jump in."""
 
 
-@dataclass(frozen=True, slots=True)
-class Readings:
-    """What the confirmation shard has said of one individual, as fitnesses.
+def held_back(state: State, individual: IndividualId, sigmas: float) -> Quarantined | None:
+    """Return the quarantine of an individual whose first score is a jump, None where it is none.
 
-    Attributes:
-        tries: trainings asked for, failed and running ones included.
-        running: some of them are not settled.
+    Args:
+        state: of the run, after the individual's latest result.
+        individual: whose result came.
+        sigmas: how many make a jump.
     """
+    values, sigma = state.ranking_values(individual), state.history().sigma
+    known = individual in state.quarantine or state.confirmations(individual).tries
+    if len(values) != 1 or known or sigma <= EXACT * abs(values[0]):
+        return None
+    fitness = state.direction.fitness(values[0])
+    standings = state.history().standings
+    return jump(state.individuals[individual], fitness, standings, sigmas * sigma)
 
-    values: tuple[float, ...] = ()
-    tries: int = 0
-    running: bool = False
+
+def next_reading(state: State) -> IndividualId | None:
+    """Return who is to be trained for the confirmation shard next, None while nobody is."""
+    found = (due(held, *_parties(state, held)) for held in state.quarantine.values())
+    return next((who for who in found if who is not None), None)
+
+
+def endings(state: State) -> list[Cleared]:
+    """Return the quarantines that can end now."""
+    found = [verdict(held, *_parties(state, held)) for held in state.quarantine.values()]
+    return [cleared for cleared in found if cleared is not None]
 
 
 def jump(
@@ -60,7 +77,7 @@ def jump(
 
 
 def due(held: Quarantined, child: Readings, parent: Readings) -> IndividualId | None:
-    """Return who is to be trained for the confirmation shard next, None while nobody is."""
+    """Return which of the two is to be trained for the confirmation shard, None: neither now."""
     for who, readings in ((held.parent, parent), (held.individual, child)):
         waiting = not readings.values and not readings.running
         if waiting and readings.tries < MOST_TRIES:
@@ -81,10 +98,9 @@ def verdict(held: Quarantined, child: Readings, parent: Readings) -> Cleared | N
     return None
 
 
+def _parties(state: State, held: Quarantined) -> tuple[Readings, Readings]:
+    return state.confirmations(held.individual), state.confirmations(held.parent)
+
+
 def _given_up(readings: Readings) -> bool:
     return not readings.values and not readings.running and readings.tries >= MOST_TRIES
-
-
-def first_score(values: Sequence[float]) -> float | None:
-    """Return the only value of an individual that has exactly one, else None."""
-    return values[0] if len(values) == 1 else None

@@ -37,7 +37,7 @@ from population.ports import (
     Started,
 )
 from population.proposals import Portfolio, Proposals
-from population.quarantine import due, first_score, jump, verdict
+from population.quarantine import endings, held_back, next_reading
 from population.state import State, is_infrastructure
 from population.survivors import choose_contender, choose_survivors
 from population.task import Direction
@@ -49,8 +49,6 @@ WAIT_S = 0.5
 WAIT_BESIDE_PROPOSALS_S = 0.02
 CONFIRMATION_STREAM = 0xC0F1
 """Keeps the seeds of confirmations apart from those of the search."""
-EXACT = 1e-8
-"""Noise below this share of a score is none."""
 REFUSALS_IN_A_ROW = 200
 INFRASTRUCTURE_FAILURES_IN_A_ROW = 30
 
@@ -249,40 +247,23 @@ class Search:
             individual = self._state.in_flight[result.request].individual
             self._record(Ended(self._state.marked(result)))
             self._hold_back(individual)
-        self._clear_quarantine()
+        for cleared in endings(self._state):
+            self._record(cleared)
         self._check_infrastructure(results)
 
     # Quarantine
 
     def _hold_back(self, individual: IndividualId) -> None:
-        """Quarantine an individual whose first score is a jump.
-
-        A score that repeats to the last digit has no sigma to be measured in.
-        """
-        state, history = self._state, self._state.history()
-        value = first_score(state.ranking_values(individual))
-        known = individual in state.quarantine or state.confirmations(individual).tries
-        if value is None or known or not self.config.quarantine_sigmas:
-            return
-        if history.sigma <= EXACT * abs(value):
-            return
-        bound = self.config.quarantine_sigmas * history.sigma
-        child, fitness = state.individuals[individual], self.direction.fitness(value)
-        held = jump(child, fitness, history.standings, bound)
+        sigmas = self.config.quarantine_sigmas
+        held = held_back(self._state, individual, sigmas) if sigmas else None
         if held is not None:
             self._record(held)
 
     def _confirmation(self) -> Request | None:
         """Return the next training that a quarantine waits for."""
-        state = self._state
-        for held in state.quarantine.values():
-            parties = state.confirmations(held.individual), state.confirmations(held.parent)
-            who = due(held, *parties)
-            if who is not None:
-                return self._request_confirmation(who)
-        return None
-
-    def _request_confirmation(self, who: IndividualId) -> Request:
+        who = next_reading(self._state)
+        if who is None:
+            return None
         tries = self._state.confirmations(who).tries
         return Request(
             id=self._state.next_evaluation,
@@ -292,14 +273,6 @@ class Search:
             shard=self.shards[1],
             purpose=Purpose.CONFIRM,
         )
-
-    def _clear_quarantine(self) -> None:
-        state = self._state
-        for held in list(state.quarantine.values()):
-            parties = state.confirmations(held.individual), state.confirmations(held.parent)
-            cleared = verdict(held, *parties)
-            if cleared is not None:
-                self._record(cleared)
 
     def _check_infrastructure(self, results: Sequence[Result]) -> None:
         for result in results:

@@ -35,7 +35,6 @@ from population.ports import (
     Standing,
     Started,
 )
-from population.quarantine import Readings
 from population.statistics import (
     FOREIGN_SHARE,
     Estimate,
@@ -50,6 +49,21 @@ RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
 """Purposes whose evaluations rank individuals and count against a run's limit."""
 JOBS = RANKING | {Purpose.CONFIRM}
 """Purposes whose evaluations are run again when they are disturbed or lost."""
+
+
+@dataclass(frozen=True, slots=True)
+class Readings:
+    """What the confirmation shard has said of one individual, as fitnesses.
+
+    Attributes:
+        tries: trainings asked for, failed and running ones included.
+        running: some of them are not settled.
+    """
+
+    values: tuple[float, ...] = ()
+    tries: int = 0
+    running: bool = False
+
 
 JobKey = tuple[IndividualId, int, str, Purpose]
 

@@ -19,8 +19,9 @@ from population.individual import (
     Stage,
 )
 from population.ports import Cleared, Ended, Proposal, Quarantined, Standing, Started
-from population.quarantine import MOST_TRIES, Readings, due, jump, verdict
+from population.quarantine import MOST_TRIES, due, jump, verdict
 from population.search import SearchConfig
+from population.state import Readings
 
 HELD = Quarantined(IndividualId(3), IndividualId(1), 1.0, 0.2)
 CONFIG = SearchConfig(mu=4, lambda_=4, max_evaluations=10, racing_share=0.0, quarantine_sigmas=8.0)
