@@ -2,13 +2,22 @@
 
 import subprocess
 import sys
+import tempfile
+from pathlib import Path
 
 import pytest
 
 from evaluate import cores
 
 
-def test_two_leases_at_once_hold_different_cores(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(autouse=True)
+def leases_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Trials of other tests hold cores of this machine meanwhile."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+
+
+def test_two_leases_at_once_hold_different_cores() -> None:
     if len(cores.available()) < 2:
         pytest.skip("this machine has one core")
     with cores.lease(1) as first, cores.lease(1) as second:
