@@ -12,15 +12,20 @@ import socket
 import struct
 import time
 from collections import deque
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from evaluate import wire
 from evaluate.container import MAX_GRAPH_BYTES, HandInError, parse
 from evaluate.evaluator import load
+from evaluate.sandbox import Jail
 
 MAX_BATCH_TOKENS = 1 << 26
+MAX_REGISTRATIONS = 16
+MEMORY_BYTES = 2 << 30
+"""For batches and for reading a hand-in; the training rows are mapped and come on top."""
+UID_OFFSET = 1_000
 CURVE_POINTS = 64
 ROOM_OFF_THE_CLOCK_S = 10.0
 """Room for the hand-in where the budget is counted in tokens or steps."""
@@ -95,6 +100,8 @@ class Feeder:
     reports: int = 0
     graph: int | None = None
     memory: int | None = None
+    registrations: int = 0
+    lent_bytes: int = 0
     forked_at: float = 0.0
 
     def serve(self) -> None:
@@ -114,6 +121,7 @@ class Feeder:
             "budget": {"kind": self.clock.kind, "amount": self.clock.amount},
             "dtype": ahead.dtype.str,
         }
+        wire.send_event(self.trial, event="ready")  # before it the candidate could do nothing here
         wire.send(self.candidate, b"H", json.dumps(hello).encode())
         ready: Any = None
         sent: float | None = None
@@ -174,19 +182,23 @@ class Feeder:
         """Check a graph at once, so that a refusal costs no training, and lend the memory."""
         if self.clock.bell is not None:
             raise HandInError("the model was registered after the bell: register it before")
+        self.registrations += 1
+        if self.registrations > MAX_REGISTRATIONS:
+            raise HandInError(f"models were registered more than {MAX_REGISTRATIONS} times")
+        left = self.spec["max_tensor_bytes"] - self.lent_bytes
         try:
-            container = parse(payload, max_tensor_bytes=self.spec["max_tensor_bytes"])
+            container = parse(payload, max_tensor_bytes=left)
         except HandInError as error:
             wire.send_event(self.trial, event="refused", detail=str(error))
-            wire.send(self.candidate, b"R", str(error).encode())
+            wire.send(self.candidate, b"R", str(error).encode(errors="backslashreplace"))
             return
         for old in (self.graph, self.memory):
             if old is not None:
                 os.close(old)
         self.graph = wire.anonymous_file("graph")
         _write_all(self.graph, payload)
-        self.memory = wire.anonymous_file("tensors")
-        os.ftruncate(self.memory, container.size)
+        self.memory = wire.memory_to_lend("tensors", container.size)
+        self.lent_bytes += container.size  # whoever keeps what was lent before still holds it
         answer = json.dumps({"bytes": container.size}).encode()
         wire.send(self.candidate, b"M", answer, [self.memory])
         wire.send_event(self.trial, event="registered", bytes=container.size)
@@ -237,6 +249,29 @@ def memory_bytes(descriptor: int) -> bytes:
         return view[:]
 
 
+def feeder_jail(candidate: Jail, evaluator: Path, data: str, lent_bytes: int) -> Jail:
+    """Return the jail of the process that feeds this candidate and reads what it sends.
+
+    It can read the evaluator, the training rows and the files that lie directly in the data's
+    folder, but no shard; it writes nowhere but into the memory that it lends, and shares its uid
+    with no candidate.
+    """
+    train = Path(data) / "train"
+    mapped = sum(file.stat().st_size for file in train.rglob("*") if file.is_file())
+    files = (str(file) for file in Path(data).iterdir() if file.is_file())
+    return replace(
+        candidate,
+        workdir="",
+        readable=(str(evaluator), str(train), *files),
+        cores=(),
+        memory_bytes=MEMORY_BYTES + mapped,
+        file_bytes=max(lent_bytes, MAX_GRAPH_BYTES),
+        device="cpu",
+        uid=candidate.uid + UID_OFFSET,
+        memfd=True,
+    )
+
+
 def main(spec: dict[str, Any], candidate: int, trial: int) -> None:
     """Run in a process of its own. Ends after the hand-in or the first broken rule."""
     clock = Clock(spec["budget"]["kind"], spec["budget"]["amount"], spec["budget"]["room_s"])
@@ -251,6 +286,9 @@ def main(spec: dict[str, Any], candidate: int, trial: int) -> None:
         feeder.serve()
     except (HandInError, wire.OversizedError) as error:
         wire.send_event(feeder.trial, event="broken", detail=str(error))
+    except MemoryError:
+        detail = "what it sent needs too much memory to be read"
+        wire.send_event(feeder.trial, event="broken", detail=detail)
     except wire.ClosedError:
         started = clock.started is not None
         wire.send_event(feeder.trial, event="gone", started=started, rung=clock.bell is not None)

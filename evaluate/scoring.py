@@ -10,14 +10,13 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluate import wire
+from evaluate.diagnosis import diagnose, sentence
 from evaluate.sandbox import Jail
-from evaluate.spec import MAX_TENSOR_BYTES, TrialSpec
+from evaluate.spec import TrialSpec
 from evaluate.tail import Tail
-from evaluate.training import diagnose, jail_data
+from evaluate.training import jail_data
 from evaluate.warm import Warm
 from population.individual import Failed, Measurement, Outcome, Scored, Stage
-
-SCORER_MEMORY_BYTES = 16 << 30
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,14 +38,13 @@ class Judge:
     def model(self, graph: int, tensors: int) -> tuple[Outcome, list[Measurement], str]:
         """Score a graph and its tensors; returns the outcome, measurements and the log."""
         readable = (*self.jail.readable, str(self.evaluator), str(self.spec.data))
-        memory = None if self.jail.memory_bytes is None else SCORER_MEMORY_BYTES
         spec = {
-            "jail": jail_data(replace(self.jail, readable=readable, memory_bytes=memory)),
+            "jail": jail_data(replace(self.jail, readable=readable)),
             "evaluator": str(self.evaluator),
             "data": self.spec.data,
             "shard": self.spec.request.shard,
             "device": self.spec.device,
-            "max_tensor_bytes": MAX_TENSOR_BYTES,
+            "max_tensor_bytes": self.spec.max_tensor_bytes,
         }
         ours, theirs = socket.socketpair()
         log_read, log_write = log_pipe()
@@ -135,7 +133,8 @@ def outcome_of(answer: dict[str, object] | None, limit_s: float) -> Outcome:
             f"could not be scored within {limit_s:g} s: the evaluation forward is too slow",
         )
     if "reason" in answer:
-        return Failed(Stage.SCORING, str(answer["reason"]), str(answer.get("detail", "")))
+        detail = sentence(answer.get("detail", ""))
+        return Failed(Stage.SCORING, sentence(answer["reason"])[:40], detail)
     value = answer.get("value")
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return Failed(Stage.SCORING, "not_finite", f"the score {value!r} is not a finite number")

@@ -8,6 +8,7 @@ from population.individual import Request
 from population.task import Budget, EvaluatorKind, Limits, Task
 
 MAX_TENSOR_BYTES = 8 << 30
+"""Of a hand-in, however much memory a task allows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,7 @@ class TrialSpec:
         evaluator_source: text of the locked file; each trial gets its own copy of it.
         data: directory of the prepared data on the worker's machine, None for tasks without.
         device: `cpu`, `cuda`, ...; candidates_per_host: slots of that machine.
+        required: layers of the sandbox without which nothing is trained.
     """
 
     request: Request
@@ -33,6 +35,12 @@ class TrialSpec:
     candidates_per_host: int
     budget: Budget
     limits: Limits
+    required: tuple[str, ...] = ()
+
+    @property
+    def max_tensor_bytes(self) -> int:
+        """What the tensors of a hand-in may need: they lie in memory beside the candidate."""
+        return min(MAX_TENSOR_BYTES, self.limits.memory_bytes)
 
     @property
     def evaluator_sha256(self) -> str:

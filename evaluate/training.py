@@ -1,7 +1,6 @@
 """Runs one candidate until it hands in or fails; nothing of it lives afterwards."""
 
 import os
-import re
 import socket
 import time
 from dataclasses import dataclass, field
@@ -9,12 +8,16 @@ from pathlib import Path
 from typing import Any
 
 from evaluate import wire
+from evaluate.bounds import Bounds
 from evaluate.cores import busy_s
+from evaluate.diagnosis import diagnose, sentence
+from evaluate.feeder import feeder_jail
 from evaluate.sandbox import Jail
-from evaluate.spec import MAX_TENSOR_BYTES, TrialSpec
+from evaluate.spec import TrialSpec
 from evaluate.tail import Tail
+from evaluate.tree import Tree, anonymous_bytes
 from evaluate.warm import Exit, Warm
-from population.errors import EvolveError
+from population.errors import EvolveError, SandboxError
 from population.individual import Failed, Measurement, Stage
 from population.task import BudgetKind, EvaluatorKind
 
@@ -27,9 +30,16 @@ class TreeSurvivedError(EvolveError):
     """A killed process tree is still alive: this machine is not safe to go on with."""
 
 
+class FeederError(EvolveError):
+    """No candidate can be fed on this machine: its evaluator or its data cannot be read."""
+
+
 @dataclass(slots=True)
 class Training:
-    """The state of one candidate's run. `events` fills from the feeder."""
+    """The state of one candidate's run. `events` fills from the feeder.
+
+    `held` are the layers of the sandbox that the candidate was in, known afterwards.
+    """
 
     spec: TrialSpec
     warm: Warm
@@ -44,6 +54,12 @@ class Training:
     exit: Exit | None = None
     busy_before_s: float | None = None
     foreign_share: float | None = None
+    held: tuple[str, ...] = ()
+    wall_s: float = 0.0
+    bounds: Bounds = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.bounds = Bounds(self.spec.limits, Path(self.jail.workdir))
 
     def run(self, log: int) -> Failed | None:
         """Train the candidate; afterwards its process tree is gone. Returns None on a hand-in.
@@ -68,9 +84,11 @@ class Training:
             "artifact": self.spec.artifact,
             "seed": self.spec.request.seed,
         }
-        candidate = self.warm.fork("candidate", spec, [*connection, log])
+        told_read, told_write = os.pipe()
+        candidate = self.warm.fork("candidate", spec, [*connection, log, told_write])
         forked.append(candidate)
         os.close(log)
+        os.close(told_write)
         for end in pairs:
             if end is not feed:
                 end.close()
@@ -78,12 +96,26 @@ class Training:
             self._watch(candidate, feed)
         finally:
             self._end(forked)
+            self.wall_s = time.monotonic() - self.began
             self.exit = self.warm.exits.get(candidate)
+            with os.fdopen(told_read) as told:
+                self.held = tuple(told.read().split())
             self._measure_others()
             if feed is not None:
                 self._read_events(feed, 0.0)
                 feed.close()
+        self._check_machine()
         return self._judge()
+
+    def _check_machine(self) -> None:
+        """Raise EvolveError where what went wrong happened before any of the candidate's code."""
+        if "unfit" in self.events:
+            raise FeederError(f"no candidate can be fed here: {self.events['unfit']['detail']}")
+        if "closed" in self.events and "ready" not in self.events:
+            raise FeederError("the feeder ended before it was ready; its error is in Ray's logs")
+        if not self.held:
+            last = (self.log.text().strip().splitlines() or ["it printed nothing"])[-1]
+            raise SandboxError(f"the candidate could not be jailed: {last}")
 
     def _measure_others(self) -> None:
         """Find out how much of the candidate's cores went to others while it ran."""
@@ -91,12 +123,15 @@ class Training:
         if self.busy_before_s is None or after is None or self.exit is None:
             return
         foreign = after - self.busy_before_s - self.exit.cpu_s
-        seconds = (time.monotonic() - self.began) * max(len(self.jail.cores), 1)
+        seconds = self.wall_s * max(len(self.jail.cores), 1)
         self.foreign_share = max(0.0, foreign / seconds)
 
     def _feeder_spec(self) -> dict[str, Any]:
         budget = self.spec.budget
+        lent_bytes = self.spec.max_tensor_bytes
+        jail = feeder_jail(self.jail, self.evaluator, str(self.spec.data), lent_bytes)
         return {
+            "jail": jail_data(jail),
             "evaluator": str(self.evaluator),
             "data": self.spec.data,
             "device": self.spec.device,
@@ -104,7 +139,7 @@ class Training:
             "forked_at": self.began,
             "budget": {"kind": str(budget.kind), "amount": budget.amount, "room_s": budget.room_s},
             "startup_allowance_s": self.startup_allowance_s,
-            "max_tensor_bytes": MAX_TENSOR_BYTES,
+            "max_tensor_bytes": lent_bytes,
         }
 
     def _watch(self, candidate: int, feed: socket.socket | None) -> None:
@@ -125,12 +160,15 @@ class Training:
                 if feed is not None and not self._feeder_done():
                     self._read_events(feed, 1.0)
                 return
-            if "broken" in self.events:
+            if not self.events.keys().isdisjoint({"broken", "closed", "unfit"}):
                 return
+            if self.bounds.tree is None and candidate in self.warm.pids:
+                shared = anonymous_bytes(self.warm.process.pid)
+                self.bounds.tree = Tree(self.warm.pids[candidate], shared)
             self.failure = self._limit()
 
     def _feeder_done(self) -> bool:
-        return not self.events.keys().isdisjoint({"delivered", "broken", "gone", "closed"})
+        return not self.events.keys().isdisjoint({"delivered", "broken", "gone", "closed", "unfit"})
 
     def _read_events(self, feed: socket.socket, timeout_s: float) -> None:
         while not self._feeder_done() and wire.readable([feed], timeout_s):
@@ -148,6 +186,8 @@ class Training:
         limits, budget, now = self.spec.limits, self.spec.budget, time.monotonic()
         if self.log.total > limits.log_bytes:
             return Failed(self._stage(), "log_limit", f"printed more than {limits.log_bytes} bytes")
+        if passed := self.bounds.passed():
+            return Failed(self._stage(), *passed)
         if self.spec.kind is EvaluatorKind.COMMAND:
             if now - self.began > budget.amount:
                 return Failed(
@@ -205,8 +245,15 @@ class Training:
         self.log.drain()
 
     def _judge(self) -> Failed | None:
-        if self.failure is not None:
-            return self.failure
+        failed = self.failure or self._ended_badly()
+        if failed is not None:
+            return failed
+        assert self.exit is not None
+        cores = max(len(self.jail.cores), 1)
+        passed = self.bounds.cpu(self.exit.cpu_s, cores, self.wall_s) or self.bounds.left()
+        return None if passed is None else Failed(Stage.TRAINING, *passed)
+
+    def _ended_badly(self) -> Failed | None:
         delivered = self.events.get("delivered")
         if delivered is not None:
             if not delivered["late"]:
@@ -219,7 +266,11 @@ class Training:
                 f"copy must fit into {self.spec.budget.room_s:g} s; use a smaller batch or model",
             )
         if "broken" in self.events:
-            return Failed(self._stage(), "protocol", self.events["broken"]["detail"])
+            return Failed(self._stage(), "protocol", sentence(self.events["broken"]["detail"]))
+        if "closed" in self.events:
+            return Failed(
+                self._stage(), "protocol", "what it sent ended the process that feeds candidates"
+            )
         assert self.exit is not None
         if self.spec.kind is EvaluatorKind.COMMAND and self.exit.code == 0:
             return None
@@ -249,33 +300,3 @@ class Training:
 def jail_data(jail: Jail) -> dict[str, Any]:
     """Return a jail as plain data, for the way to the forked process."""
     return {name: getattr(jail, name) for name in jail.__slots__}
-
-
-OUT_OF_MEMORY = re.compile(
-    r"MemoryError|OutOfMemoryError|out of memory|can't allocate memory", re.IGNORECASE
-)
-SIGKILL_CODES = (137, -9 & 0xFF)
-
-
-def diagnose(stage: Stage, end: Exit, log: str, refused: dict[str, Any] | None) -> Failed:
-    """Say why a candidate ended without a hand-in, from its exit code and what it printed."""
-    lines = [line for line in log.strip().splitlines() if line.strip()]
-    last = lines[-1].strip()[:500] if lines else ""
-    if end.code == 99 or OUT_OF_MEMORY.search("\n".join(lines[-8:])):
-        return Failed(stage, "out_of_memory", f"needs more memory than it may use: {last}")
-    if end.code in SIGKILL_CODES:
-        return Failed(
-            stage, "killed", "the system killed it, most likely for memory: use less of it"
-        )
-    if refused is not None:
-        return Failed(Stage.HANDIN, "refused", refused["detail"])
-    refusals = [line for line in lines if "HandInRefusedError: " in line]
-    if refusals:
-        return Failed(
-            Stage.HANDIN, "refused", refusals[-1].partition("HandInRefusedError: ")[2][:1000]
-        )
-    if end.code == 0:
-        return Failed(stage, "no_handin", "ended without run.deliver(model): nothing was handed in")
-    if "SyntaxError" in last or "IndentationError" in last:
-        return Failed(stage, "syntax", last)
-    return Failed(stage, "crash", last or f"ended with exit code {end.code} and printed nothing")

@@ -2,11 +2,9 @@
 
 import contextlib
 import fcntl
-import hashlib
 import importlib.metadata
 import os
 import platform
-import shutil
 import socket
 import tempfile
 import time
@@ -15,10 +13,10 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from evaluate import wire
+from evaluate import directory, wire
 from evaluate.cores import lease
 from evaluate.evaluator import load
-from evaluate.sandbox import Jail, owner, probe
+from evaluate.sandbox import UNPRIVILEGED_UID, Jail, owner
 from evaluate.scoring import Judge, log_pipe
 from evaluate.spec import TrialSpec
 from evaluate.tail import Tail
@@ -94,7 +92,7 @@ def _run(
         curve=tuple((at, loss) for at, loss in curve),
         host=platform.node(),
         device=device_name(spec.device) + f" cores {','.join(map(str, cores))}",
-        sandbox=active_layers(),
+        sandbox=training.held,
     )
 
 
@@ -106,6 +104,7 @@ def _score(
     _own(room, jail)
     judge = Judge(spec, warm, replace(jail, workdir=str(room)), evaluator, workdir)
     if spec.kind is EvaluatorKind.COMMAND:
+        directory.keep_plain(workdir)
         return judge.command()
     graph, tensors = training.descriptors[-2:]
     return judge.model(graph, tensors)
@@ -138,10 +137,14 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
             file_bytes=spec.limits.file_bytes,
             environment=tuple(env.items()),
             device=spec.device,
+            uid=UNPRIVILEGED_UID + (cores[0] if cores else 0),
+            required=spec.required,
         )
-        trusted.mkdir(mode=0o700)
+        trusted.mkdir()
+        trusted.chmod(0o755)
         evaluator = trusted / spec.evaluator_name
         evaluator.write_text(spec.evaluator_source)
+        evaluator.chmod(0o444)
         _own(workdir, jail)
         (workdir / spec.artifact).write_text(spec.request.genome.source)
         if spec.kind is EvaluatorKind.MODEL:
@@ -150,7 +153,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
             file.chmod(0o444)
         yield jail, evaluator
     finally:
-        shutil.rmtree(root, ignore_errors=True)
+        directory.remove(root)
         lock.close()
 
 
@@ -159,27 +162,30 @@ def _sweep(folder: Path) -> None:
 
     A living worker holds a lock in its directory, which the system drops when it dies.
     """
-    for lock in folder.glob(f"{PREFIX}*/lock"):
-        with contextlib.suppress(OSError), lock.open() as file:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            shutil.rmtree(lock.parent, ignore_errors=True)
+    for left in folder.glob(f"{PREFIX}*"):
+        with contextlib.suppress(OSError):
+            if left.lstat().st_uid != os.geteuid() or left.is_symlink():
+                continue
+            lock = os.open(left / "lock", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(lock) as file:
+                fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                directory.remove(left)
 
 
-def _own(directory: Path, jail: Jail) -> None:
-    directory.mkdir(mode=0o700)
+def _own(folder: Path, jail: Jail) -> None:
+    folder.mkdir(mode=0o700)
     ids = owner(jail)
     if ids is not None:
-        os.chown(directory, *ids)
+        os.chown(folder, *ids)
 
 
 def _untouched(outcome: Outcome, workdir: Path, spec: TrialSpec) -> Outcome:
     """Fail a candidate that changed its copy of the evaluator; only a warning sign, no more."""
-    copy = workdir / spec.evaluator_name
     if spec.kind is not EvaluatorKind.MODEL:
         return outcome
-    with contextlib.suppress(OSError):
-        if hashlib.sha256(copy.read_bytes()).hexdigest() == spec.evaluator_sha256:
-            return outcome
+    expected = spec.evaluator_source.encode()
+    if directory.read_plain(workdir / spec.evaluator_name, len(expected) + 1) == expected:
+        return outcome
     return Failed(Stage.TRAINING, "tampered", f"changed its read-only {spec.evaluator_name}")
 
 
@@ -222,12 +228,6 @@ def _startup_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
     if seconds is None:
         raise RuntimeError(f"the minimal program did not start: {result.outcome}\n{result.log}")
     return seconds
-
-
-@cache
-def active_layers() -> tuple[str, ...]:
-    """Return the names of the sandbox's layers that hold on this machine."""
-    return tuple(layer.name for layer in probe() if layer.active)
 
 
 @cache

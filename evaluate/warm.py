@@ -6,11 +6,9 @@ It has one thread and an environment from an allow-list, holds no data and no ke
 its children when its owner goes away. Forking saves the 4 s that a cold torch costs each process.
 """
 
-import ctypes
 import gc
 import importlib
 import os
-import runpy
 import signal
 import socket
 import subprocess
@@ -18,14 +16,12 @@ import sys
 import time
 import traceback
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from evaluate import wire
-from evaluate.sandbox import Jail, enter
+from evaluate.roles import PACKAGES, ROLES
 
 PASSED_ON = ("LANG", "LC_ALL", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES", "TZ")
-PACKAGES = Path(__file__).parents[1]
 
 
 def environment(threads: int) -> dict[str, str]:
@@ -56,10 +52,14 @@ class Exit:
 
 @dataclass(slots=True)
 class Warm:
-    """The owner's end. Used from one thread at a time; `exits` fills as children end."""
+    """The owner's end. Used from one thread at a time.
+
+    `pids` fills as children are forked (each is the guard of its tree), `exits` as they end.
+    """
 
     process: subprocess.Popen[bytes]
     control: socket.socket
+    pids: dict[int, int] = field(default_factory=dict)
     exits: dict[int, Exit] = field(default_factory=dict)
     count: int = 0
 
@@ -95,7 +95,10 @@ class Warm:
         """Take in what has ended, waiting at most `timeout_s`. Raises wire.ClosedError."""
         while wire.readable([self.control], timeout_s):
             event, _ = wire.receive_event(self.control)
-            self.exits[event["number"]] = Exit(event["code"], event["cpu_s"], event["rss"])
+            if "pid" in event:
+                self.pids[event["number"]] = event["pid"]
+            else:
+                self.exits[event["number"]] = Exit(event["code"], event["cpu_s"], event["rss"])
             timeout_s = 0.0
 
     def wait(self, number: int, timeout_s: float) -> Exit | None:
@@ -135,7 +138,7 @@ def main() -> None:
                 _reap(control, children)
             if control in ready:
                 event, fds = wire.receive_event(control, max_fds=16)
-                _obey(event, fds, children)
+                _obey(event, fds, children, control)
     except wire.ClosedError:
         for pid in children:
             os.kill(pid, signal.SIGTERM)
@@ -143,12 +146,15 @@ def main() -> None:
             os.waitpid(pid, 0)
 
 
-def _obey(event: dict[str, Any], fds: list[int], children: dict[int, int]) -> None:
+def _obey(
+    event: dict[str, Any], fds: list[int], children: dict[int, int], control: socket.socket
+) -> None:
     if event["cmd"] == "fork":
         pid = os.fork()
         if pid == 0:
             _child(event["role"], event["spec"], fds)
         children[pid] = event["number"]
+        wire.send_event(control, number=event["number"], pid=pid)
         for descriptor in fds:
             os.close(descriptor)
     else:
@@ -218,93 +224,6 @@ def _keep_only(fds: list[int]) -> None:
     for low, high in zip(keep, [*keep[1:], 4096], strict=True):
         os.closerange(low + 1, high)
 
-
-def _redirect(log: int) -> None:
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(log)
-
-
-def _jail(spec: dict[str, Any]) -> Jail:
-    fields = dict(spec)
-    for name in ("readable", "cores"):
-        fields[name] = tuple(fields[name])
-    fields["environment"] = tuple((k, v) for k, v in fields["environment"])
-    return Jail(**fields)
-
-
-def candidate(spec: dict[str, Any], fds: list[int]) -> int:
-    """Run the artifact as a script inside the jail. fds: its socket (0 or 1 of them), its log."""
-    *connection, log = fds
-    _redirect(log)
-    jail = _jail(spec["jail"])
-    enter(jail)
-    if connection:
-        os.environ["EVOLVE_SOCKET"] = str(connection[0])
-    os.environ["EVOLVE_SEED"] = str(spec["seed"])
-    sys.argv = [spec["artifact"]]
-    sys.path[:] = [jail.workdir, *(p for p in sys.path if p not in ("", str(PACKAGES)))]
-    for name in [name for name in sys.modules if name.split(".")[0] in ("prepare", "evaluate")]:
-        if name != "evaluate.sandbox":
-            del sys.modules[name]
-    try:
-        runpy.run_path(str(Path(jail.workdir) / spec["artifact"]), run_name="__main__")
-    except MemoryError:
-        traceback.print_exc()
-        return 99
-    return 0
-
-
-def feeder(spec: dict[str, Any], fds: list[int]) -> int:
-    """Feed one candidate. fds: its socket, the trial's socket."""
-    from evaluate.feeder import main as serve
-
-    _die_with_owner()
-    serve(spec, fds[0], fds[1])
-    return 0
-
-
-def scorer(spec: dict[str, Any], fds: list[int]) -> int:
-    """Score one hand-in inside a jail. fds: the trial's socket, graph, tensors, log."""
-    from evaluate.score import main as score
-
-    _redirect(fds[3])
-    enter(_jail(spec["jail"]))
-    score(spec, fds[0], fds[1], fds[2])
-    return 0
-
-
-def command(spec: dict[str, Any], fds: list[int]) -> int:
-    """Become the task's scoring command, in a jail of its own. fds: its output, its log."""
-    os.dup2(fds[0], 1)
-    os.dup2(fds[1], 2)
-    enter(_jail(spec["jail"]))
-    os.execvpe(spec["argv"][0], spec["argv"], dict(os.environ))
-
-
-def reference(spec: dict[str, Any], fds: list[int]) -> int:
-    """Time the reference workload on the trial's cores. fds: the trial's socket."""
-    from evaluate.reference import seconds
-
-    _die_with_owner()
-    if spec["cores"] and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, spec["cores"])
-    wire.send_event(socket.socket(fileno=fds[0]), seconds=seconds(spec["device"]))
-    return 0
-
-
-def _die_with_owner() -> None:
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(1, signal.SIGKILL, 0, 0, 0)
-
-
-ROLES = {
-    "candidate": candidate,
-    "feeder": feeder,
-    "scorer": scorer,
-    "command": command,
-    "reference": reference,
-}
 
 if __name__ == "__main__":
     main()

@@ -1,5 +1,6 @@
 """Messages between processes: a kind, a length, that many bytes; descriptors may ride along."""
 
+import fcntl
 import json
 import os
 import select
@@ -92,3 +93,20 @@ def anonymous_file(name: str) -> int:
         return os.memfd_create(name)
     with tempfile.TemporaryFile() as file:
         return os.dup(file.fileno())
+
+
+def memory_to_lend(name: str, size: int) -> int:
+    """Return a descriptor of anonymous memory that whoever holds it cannot grow or shrink.
+
+    macOS has no seals: there a borrower could, and is found out by the size of what it delivers.
+    """
+    if sys.platform != "linux":
+        descriptor = anonymous_file(name)
+        os.ftruncate(descriptor, size)
+        return descriptor
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    os.ftruncate(descriptor, size)
+    fcntl.fcntl(
+        descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_GROW | fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_SEAL
+    )
+    return descriptor

@@ -144,6 +144,7 @@ def _limits(machine: Table) -> Limits:
     usual = Limits()
     return Limits(
         memory_bytes=machine.size("memory", usual.memory_bytes),
+        disk_bytes=machine.size("disk", usual.disk_bytes),
         startup_s=machine.positive("startup_s", usual.startup_s),
         scoring_s=machine.positive("scoring_s", usual.scoring_s),
         processes=machine.whole("processes", usual.processes),

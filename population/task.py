@@ -44,9 +44,14 @@ class Budget:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What a candidate process tree may use; every limit ends in its death."""
+    """What a candidate process tree may use; every limit ends in its death.
+
+    `memory_bytes` and `disk_bytes` (what lies in its directory) hold for the tree as a whole,
+    `file_bytes` for one file.
+    """
 
     memory_bytes: int = 4 << 30
+    disk_bytes: int = 1 << 30
     startup_s: float = 60.0
     scoring_s: float = 120.0
     processes: int = 64

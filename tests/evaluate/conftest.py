@@ -2,7 +2,9 @@
 
 import random
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -92,7 +94,10 @@ DEFAULT_LIMITS = Limits()
 
 @pytest.fixture(scope="session")
 def trial(text_data: Path) -> Trial:
-    """Return a function that trains and scores one source: `trial(source, steps=20, ...)`."""
+    """Return a function that trains and scores one source: `trial(source, steps=20, ...)`.
+
+    Further names are those of a TrialSpec, in place of what stands there.
+    """
     evaluator = Path(prepare.__file__).read_text()
 
     def run(
@@ -101,6 +106,7 @@ def trial(text_data: Path) -> Trial:
         limits: Limits = DEFAULT_LIMITS,
         seed: int = 1,
         shard: str = "selection",
+        **given: Any,
     ) -> Result:
         request = Request(
             EvaluationId(1), IndividualId(1), Genome(source), seed, shard, Purpose.TRY
@@ -109,6 +115,6 @@ def trial(text_data: Path) -> Trial:
             request, "train.py", EvaluatorKind.MODEL, "prepare.py", evaluator, (),
             str(text_data), "", "cpu", 1, 1, budget, limits,
         )  # fmt: skip
-        return run_trial(spec)
+        return run_trial(replace(spec, **given))
 
     return run

@@ -213,6 +213,7 @@ def denied(action: str) -> str:
         "__import__('socket').socket(1, 1).connect('/tmp/some.sock')",
         "__import__('os').sched_setaffinity(0, range(64))",
         "__import__('os').kill({pid}, 0)",
+        "__import__('os').memfd_create('hidden')",
     ],
 )
 def test_the_world_of_a_candidate_ends_at_its_directory(

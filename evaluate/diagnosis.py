@@ -1,0 +1,43 @@
+"""Why a process ended without an answer, from its exit code and what it printed."""
+
+import re
+from typing import Any
+
+from evaluate.warm import Exit
+from population.individual import Failed, Stage
+
+OUT_OF_MEMORY = re.compile(
+    r"MemoryError|OutOfMemoryError|out of memory|can't allocate memory", re.IGNORECASE
+)
+SIGKILL_CODES = (137, -9 & 0xFF)
+DETAIL_CHARACTERS = 1_000
+
+
+def sentence(text: object) -> str:
+    """Return what a candidate may have had a hand in as short, valid text that can be stored."""
+    whole = str(text)[:DETAIL_CHARACTERS].encode("utf-8", "backslashreplace").decode()
+    return whole.replace("\x00", "\N{REPLACEMENT CHARACTER}")
+
+
+def diagnose(stage: Stage, end: Exit, log: str, refused: dict[str, Any] | None) -> Failed:
+    """Say why a candidate ended without a hand-in, from its exit code and what it printed."""
+    lines = [line for line in log.strip().splitlines() if line.strip()]
+    last = lines[-1].strip()[:500] if lines else ""
+    if end.code == 99 or OUT_OF_MEMORY.search("\n".join(lines[-8:])):
+        return Failed(stage, "out_of_memory", f"needs more memory than it may use: {last}")
+    if end.code in SIGKILL_CODES:
+        return Failed(
+            stage, "killed", "the system killed it, most likely for memory: use less of it"
+        )
+    if refused is not None:
+        return Failed(Stage.HANDIN, "refused", sentence(refused["detail"]))
+    refusals = [line for line in lines if "HandInRefusedError: " in line]
+    if refusals:
+        return Failed(
+            Stage.HANDIN, "refused", sentence(refusals[-1].partition("HandInRefusedError: ")[2])
+        )
+    if end.code == 0:
+        return Failed(stage, "no_handin", "ended without run.deliver(model): nothing was handed in")
+    if "SyntaxError" in last or "IndentationError" in last:
+        return Failed(stage, "syntax", last)
+    return Failed(stage, "crash", last or f"ended with exit code {end.code} and printed nothing")

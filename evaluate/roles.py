@@ -1,0 +1,112 @@
+"""What a forked child of the warm process does: one function per role.
+
+Each gets its part of the trial as plain data and the descriptors that it was lent, and returns an
+exit code. All but the reference run in a jail.
+"""
+
+import os
+import runpy
+import socket
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+from evaluate import wire
+from evaluate.guard import die_with_parent
+from evaluate.sandbox import Jail, enter
+from population.errors import EvolveError
+
+PACKAGES = Path(__file__).parents[1]
+
+
+def _redirect(log: int) -> None:
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(log)
+
+
+def _jail(spec: dict[str, Any]) -> Jail:
+    fields = dict(spec)
+    for name in ("readable", "cores", "required"):
+        fields[name] = tuple(fields[name])
+    fields["environment"] = tuple((k, v) for k, v in fields["environment"])
+    return Jail(**fields)
+
+
+def candidate(spec: dict[str, Any], fds: list[int]) -> int:
+    """Run the artifact as a script inside the jail.
+
+    fds: its socket (0 or 1 of them), its log, where to tell which layers of the sandbox hold. That
+    is told before any of its code runs: whoever tells nothing was never jailed.
+    """
+    *connection, log, told = fds
+    _redirect(log)
+    jail = _jail(spec["jail"])
+    held = enter(jail)
+    os.write(told, " ".join(held).encode())
+    os.close(told)
+    if connection:
+        os.environ["EVOLVE_SOCKET"] = str(connection[0])
+    os.environ["EVOLVE_SEED"] = str(spec["seed"])
+    sys.argv = [spec["artifact"]]
+    sys.path[:] = [jail.workdir, *(p for p in sys.path if p not in ("", str(PACKAGES)))]
+    for name in [name for name in sys.modules if name.split(".")[0] in ("prepare", "evaluate")]:
+        if name != "evaluate.sandbox":
+            del sys.modules[name]
+    try:
+        runpy.run_path(str(Path(jail.workdir) / spec["artifact"]), run_name="__main__")
+    except MemoryError:
+        traceback.print_exc()
+        return 99
+    return 0
+
+
+def feeder(spec: dict[str, Any], fds: list[int]) -> int:
+    """Feed one candidate inside a jail. fds: its socket, the trial's socket."""
+    from evaluate.feeder import main as serve
+
+    try:
+        enter(_jail(spec["jail"]))
+        serve(spec, fds[0], fds[1])
+    except EvolveError as error:
+        wire.send_event(socket.socket(fileno=fds[1]), event="unfit", detail=str(error))
+    return 0
+
+
+def scorer(spec: dict[str, Any], fds: list[int]) -> int:
+    """Score one hand-in inside a jail. fds: the trial's socket, graph, tensors, log."""
+    from evaluate.score import main as score
+
+    _redirect(fds[3])
+    enter(_jail(spec["jail"]))
+    score(spec, fds[0], fds[1], fds[2])
+    return 0
+
+
+def command(spec: dict[str, Any], fds: list[int]) -> int:
+    """Become the task's scoring command, in a jail of its own. fds: its output, its log."""
+    os.dup2(fds[0], 1)
+    os.dup2(fds[1], 2)
+    enter(_jail(spec["jail"]))
+    os.execvpe(spec["argv"][0], spec["argv"], dict(os.environ))
+
+
+def reference(spec: dict[str, Any], fds: list[int]) -> int:
+    """Time the reference workload on the trial's cores. fds: the trial's socket."""
+    from evaluate.reference import seconds
+
+    die_with_parent()
+    if spec["cores"] and hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, spec["cores"])
+    wire.send_event(socket.socket(fileno=fds[0]), seconds=seconds(spec["device"]))
+    return 0
+
+
+ROLES = {
+    "candidate": candidate,
+    "feeder": feeder,
+    "scorer": scorer,
+    "command": command,
+    "reference": reference,
+}

@@ -1,0 +1,108 @@
+"""Which system calls a jailed process may make: a filter that its children inherit.
+
+Refused (EPERM) are those that undo the clock, inspect others, mount, make namespaces, hold memory
+that no limit sees, or load code into the kernel. `clone3` does not exist (ENOSYS): its flags lie in
+memory, where a filter cannot read them, and libc falls back to `clone`.
+"""
+
+import ctypes
+import os
+import struct
+
+SYSCALLS = {
+    "x86_64": (0xC000003E, {
+        "socket": 41, "memfd_create": 319, "memfd_secret": 447,
+        "clone": 56, "clone3": 435, "prctl": 157,
+        "sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setattr": 314,
+        "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "process_madvise": 440,
+        "pidfd_getfd": 438, "kcmp": 312, "perf_event_open": 298, "bpf": 321, "userfaultfd": 323,
+        "mount": 165, "umount2": 166, "pivot_root": 155, "chroot": 161, "open_tree": 428,
+        "open_tree_attr": 467, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
+        "fspick": 433, "mount_setattr": 442, "unshare": 272, "setns": 308,
+        "name_to_handle_at": 303, "open_by_handle_at": 304, "io_uring_setup": 425,
+        "keyctl": 250, "add_key": 248, "request_key": 249,
+        "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
+        "init_module": 175, "finit_module": 313, "delete_module": 176,
+        "kexec_load": 246, "kexec_file_load": 320,
+    }),
+    "aarch64": (0xC00000B7, {
+        "socket": 198, "memfd_create": 279, "memfd_secret": 447,
+        "clone": 220, "clone3": 435, "prctl": 167,
+        "sched_setaffinity": 122, "sched_setscheduler": 119, "sched_setattr": 274,
+        "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "process_madvise": 440,
+        "pidfd_getfd": 438, "kcmp": 272, "perf_event_open": 241, "bpf": 280, "userfaultfd": 282,
+        "mount": 40, "umount2": 39, "pivot_root": 41, "chroot": 51, "open_tree": 428,
+        "open_tree_attr": 467, "move_mount": 429, "fsopen": 430, "fsconfig": 431, "fsmount": 432,
+        "fspick": 433, "mount_setattr": 442, "unshare": 97, "setns": 268,
+        "name_to_handle_at": 264, "open_by_handle_at": 265, "io_uring_setup": 425,
+        "keyctl": 219, "add_key": 217, "request_key": 218,
+        "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
+        "init_module": 105, "finit_module": 273, "delete_module": 106,
+        "kexec_load": 104, "kexec_file_load": 294,
+    }),
+}  # fmt: skip
+_BY_ARGUMENT = {"clone", "clone3", "prctl"}
+_NEW_NAMESPACE = 0x7E020000  # CLONE_NEW* of `clone`: mount, cgroup, uts, ipc, user, pid, network
+_SET_PDEATHSIG = 1  # a candidate that outlives its guard would be nobody's
+_X32_CALLS = 0x40000000  # a second table of x86-64, by which every call could be reached again
+
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
+_ALLOW, _REFUSE, _ABSENT, _KILL = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38, 0x80000000
+_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+
+Instruction = tuple[int, int, int, int]
+
+
+def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
+    """Return the filter for a machine's name, as (code, jump if true, jump if false, operand).
+
+    Args:
+        machine: `x86_64` or `aarch64`.
+        sockets: leave `socket` alone: an accelerator's driver may need it. Elsewhere no socket
+            can be made, so that those of other programs with a path cannot be reached either;
+            `socketpair` and inherited ones work.
+        memfd: leave `memfd_create` alone: the feeder lends such memory.
+    """
+    architecture, known = SYSCALLS[machine]
+    spared = {name for name, wanted in (("socket", sockets), ("memfd_create", memfd)) if wanted}
+    refused = sorted(number for name, number in known.items() if name not in _BY_ARGUMENT | spared)
+    tail: list[Instruction] = [
+        (_ANSWER, 0, 0, _ALLOW),
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),  # clone
+        (_ANY_BIT, 4, 3, _NEW_NAMESPACE),
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),  # prctl
+        (_EQUAL, 2, 1, _SET_PDEATHSIG),
+        (_ANSWER, 0, 0, _ABSENT),
+        (_ANSWER, 0, 0, _ALLOW),
+        (_ANSWER, 0, 0, _REFUSE),
+    ]
+    clone, prctl, absent, refuse = 1, 3, 5, 7  # where they begin in the tail
+    rules = [
+        (_AT_LEAST, _X32_CALLS, refuse),
+        (_EQUAL, known["clone"], clone),
+        (_EQUAL, known["prctl"], prctl),
+        (_EQUAL, known["clone3"], absent),
+        *((_EQUAL, number, refuse) for number in refused),
+    ]
+    return [
+        (_LOAD, 0, 0, _ARCHITECTURE),
+        (_EQUAL, 1, 0, architecture),
+        (_ANSWER, 0, 0, _KILL),
+        (_LOAD, 0, 0, _NUMBER),
+        *(
+            (code, len(rules) - 1 - position + target, 0, operand)
+            for position, (code, operand, target) in enumerate(rules)
+        ),
+        *tail,
+    ]
+
+
+def install(*, sockets: bool, memfd: bool) -> bool:
+    """Filter the calling process from here on; return whether the kernel took the filter."""
+    machine = os.uname().machine
+    if machine not in SYSCALLS:
+        return False
+    rows = program(machine, sockets=sockets, memfd=memfd)
+    code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *row) for row in rows))
+    header = struct.pack("@HP", len(rows), ctypes.addressof(code))
+    return bool(ctypes.CDLL(None, use_errno=True).prctl(22, 2, header, 0, 0) == 0)

@@ -1,0 +1,111 @@
+"""The filter of system calls: what it refuses, what it lets pass, and that its numbers are right."""
+
+import platform
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from evaluate.seccomp import SYSCALLS, install
+
+needs_filter = pytest.mark.skipif(
+    sys.platform != "linux" or platform.machine() not in SYSCALLS,
+    reason="seccomp filters exist on Linux, and tables for two machines",
+)
+HEADERS = {
+    "x86_64": "/usr/include/x86_64-linux-gnu/asm/unistd_64.h",
+    "aarch64": "/usr/include/asm-generic/unistd.h",
+}
+TRY = """
+import ctypes, os, sys, threading
+from evaluate import seccomp
+libc = ctypes.CDLL(None, use_errno=True)
+libc.prctl(38, 1, 0, 0, 0)
+assert seccomp.install(sockets=False, memfd={memfd})
+def call(number, *arguments):
+    ctypes.set_errno(0)
+    return libc.syscall(number, *arguments), ctypes.get_errno()
+numbers = seccomp.SYSCALLS[os.uname().machine][1]
+"""
+
+
+def inside(body: str, memfd: bool = False) -> str:
+    """Return what a process prints that runs `body` under the filter."""
+    done = subprocess.run(
+        [sys.executable, "-c", TRY.format(memfd=memfd) + body],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=True,
+        cwd=Path(install.__code__.co_filename).parents[1],
+    )
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("machine", SYSCALLS)
+def test_the_numbers_are_those_of_the_kernel_headers(machine: str) -> None:
+    header = Path(HEADERS[machine])
+    if not header.exists():
+        pytest.skip(f"no {header} here")
+    lines = re.findall(r"#define __NR(?:3264)?_(\w+)\s+(\d+)", header.read_text())
+    known = {name: int(number) for name, number in lines}
+    ours = SYSCALLS[machine][1]
+    assert {name: known[name] for name in ours if name in known} == {
+        name: number for name, number in ours.items() if name in known
+    }
+    assert len(ours.keys() & known.keys()) > 40
+
+
+@needs_filter
+def test_every_call_of_the_table_is_refused_whatever_its_arguments() -> None:
+    body = """
+for name, number in sorted(numbers.items()):
+    if name not in ("clone", "clone3", "prctl"):
+        print(name, *call(number, 0, 0, 0, 0, 0, 0))
+"""
+    answers = [line.split() for line in inside(body).splitlines()]
+    assert len(answers) > 40
+    assert {tuple(answer[1:]) for answer in answers} == {("-1", "1")}, answers
+
+
+@needs_filter
+def test_namespaces_cannot_be_made_by_clone_and_clone3_is_not_there() -> None:
+    body = """
+for bit in (17, 25, 26, 27, 28, 29, 30):
+    answer = call(numbers["clone"], 1 << bit | 17, 0, 0, 0, 0)
+    if answer[0] == 0:
+        os._exit(0)
+    print(*answer)
+print(*call(numbers["clone3"], 0, 0))
+"""
+    assert inside(body).splitlines() == ["-1 1"] * 7 + ["-1 38"]
+
+
+@needs_filter
+def test_threads_forks_and_subprocesses_still_work() -> None:
+    body = """
+import subprocess
+thread = threading.Thread(target=print, args=("thread",), kwargs={"flush": True})
+thread.start(); thread.join()
+if os.fork() == 0:
+    os._exit(0)
+print(os.wait()[1], subprocess.run(["echo", "child"], capture_output=True).stdout)
+"""
+    assert inside(body).splitlines() == ["thread", "0 b'child\\n'"]
+
+
+@needs_filter
+def test_no_process_can_outlive_its_guard_by_clearing_its_death_signal() -> None:
+    assert inside('print(*call(numbers["prctl"], 1, 0), *call(numbers["prctl"], 15, b"x"))') == (
+        "-1 1 0 0"
+    )
+
+
+@needs_filter
+def test_only_a_role_that_lends_memory_can_make_memory_files() -> None:
+    assert inside("print(os.memfd_create('x') > 2)", memfd=True) == "True"
+    assert "refused" in inside(
+        "try: os.memfd_create('x')\nexcept PermissionError: print('refused')"
+    )

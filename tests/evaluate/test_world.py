@@ -1,0 +1,294 @@
+"""Candidates can do no harm: a whole tree is bounded, and what it leaves behind hurts nobody."""
+
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+import prepare
+from evaluate.training import FeederError
+from population.errors import SandboxError
+from population.individual import Failed, Scored
+from population.task import Budget, BudgetKind, EvaluatorKind, Limits
+
+from .conftest import MODEL, Trial, program
+
+linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's bounds are Linux's")
+EVALUATOR = Path(prepare.__file__).read_text()
+SLOW = Budget(BudgetKind.SECONDS, 8.0, room_s=0.5)
+
+FORKS = """
+import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        hoard = b"x" * (400 << 20)
+        time.sleep(60)
+time.sleep(60)
+"""
+SHARED = """
+import os, time
+kept = b"x" * (300 << 20)
+for _ in range(6):
+    if os.fork() == 0:
+        time.sleep(60)
+time.sleep(1)
+"""
+FILES = """
+import os, time
+for number in range({count}):
+    with open(str(number), "wb") as file:
+        file.write(bytes({size}))
+time.sleep({then})
+"""
+DEEP = """
+import os
+fd = os.open(".", os.O_RDONLY)
+for _ in range(5000):
+    os.mkdir("d", dir_fd=fd)
+    below = os.open("d", os.O_RDONLY, dir_fd=fd)
+    os.close(fd)
+    fd = below
+os.close(fd)
+"""
+DELETED = """
+import time
+kept = []
+for number in range(20):
+    kept.append(open("x", "wb"))
+    kept[-1].write(bytes(1 << 20))
+    kept[-1].flush()
+    os.unlink("x")
+time.sleep(60)
+"""
+
+
+@linux
+def test_memory_is_bounded_for_the_whole_tree(trial: Trial) -> None:
+    result = trial(program(before_clock=FORKS), limits=Limits(memory_bytes=1 << 30))
+    assert isinstance(result.outcome, Failed), result
+    assert result.outcome.reason == "out_of_memory"
+    assert "processes" in result.outcome.detail
+
+
+@linux
+def test_what_forked_processes_share_counts_once(trial: Trial) -> None:
+    result = trial(program(before_clock=SHARED), limits=Limits(memory_bytes=1 << 30))
+    assert isinstance(result.outcome, Scored), result
+
+
+@pytest.mark.parametrize(
+    ("files", "limits"),
+    [
+        (FILES.format(count=40, size=1 << 20, then=60), Limits(disk_bytes=8 << 20)),
+        (FILES.format(count=40, size=1 << 20, then=0), Limits(disk_bytes=8 << 20)),
+        (FILES.format(count=20_001, size=0, then=60), Limits()),
+    ],
+    ids=["while it runs", "when it has ended", "entries"],
+)
+def test_what_lies_in_its_directory_is_bounded(files: str, limits: Limits, trial: Trial) -> None:
+    outcome = trial(program(before_clock=files), limits=limits).outcome
+    assert isinstance(outcome, Failed), outcome
+    assert outcome.reason == "disk_limit", outcome
+
+
+def test_five_thousand_nested_directories_hurt_nobody(trial: Trial, tmp_path: Path) -> None:
+    result = trial(program(before_clock=DEEP))
+    assert isinstance(result.outcome, Scored), result
+
+
+@linux
+def test_a_tree_that_works_on_more_cores_than_it_has_is_found_out(trial: Trial) -> None:
+    if len(os.sched_getaffinity(0)) < 2:
+        pytest.skip("one core: nobody can use more")
+    busy = """
+import os, time
+began = time.monotonic()
+while time.monotonic() - began < 20:
+    for _ in range(4):
+        if os.fork() == 0:
+            while time.process_time() < 0.5: pass
+            os._exit(0)
+    for _ in range(4): os.wait()
+    if sum(os.times()[:4]) > 1.3 * (time.monotonic() - began) + 2:
+        print("enough")
+        break
+"""
+    result = trial(program(before_clock=busy), cores=0)
+    if "enough" not in result.log:
+        pytest.skip("this machine had no second core to spare")
+    assert isinstance(result.outcome, Failed), result
+    assert result.outcome.reason == "cpu_limit", result
+
+
+TAMPERING = {
+    "a pipe": "os.mkfifo('prepare.py')",
+    "a link to the right text": "os.rename('kept', 'other'); os.symlink('other', 'prepare.py')",
+    "a folder": "os.mkdir('prepare.py')",
+    "another text": "open('prepare.py', 'w').write('')",
+}
+
+
+@pytest.mark.parametrize("what", TAMPERING)
+def test_whatever_stands_in_the_evaluator_s_place_is_noticed(what: str, trial: Trial) -> None:
+    swap = f"import os\nos.rename('prepare.py', 'kept')\n{TAMPERING[what]}\n"
+    outcome = trial(program(before_clock=swap)).outcome
+    assert isinstance(outcome, Failed), outcome
+    assert outcome.reason == "tampered", outcome
+
+
+@linux
+def test_open_files_are_bounded(trial: Trial) -> None:
+    hoard = """
+kept = []
+try:
+    while True: kept.append(open("train.py"))
+except OSError:
+    print("files", len(kept))
+"""
+    log = trial(program(before_clock=hoard)).log
+    assert 400 < int(log.split("files")[1].split()[0]) < 512
+
+
+COMMAND_SCORER = """
+import json, os, sys
+found = sorted(os.path.join(at, name) for at, names, files in os.walk(".") for name in names + files)
+print(json.dumps({"value": len(found)}))
+print(found, file=sys.stderr)
+"""
+
+
+def test_a_scoring_command_sees_only_files_and_directories(trial: Trial) -> None:
+    source = """
+import os
+open("answer", "w").close()
+os.mkdir("folder")
+os.mkfifo("folder/pipe")
+os.symlink("/etc/passwd", "link")
+os.symlink("/", "root")
+"""
+    scorer = COMMAND_SCORER.replace('os.walk(".")', "os.walk(sys.argv[1])")
+    result = trial(
+        source,
+        Budget(BudgetKind.SECONDS, 5.0),
+        kind=EvaluatorKind.COMMAND,
+        evaluator_source=scorer,
+        command=("{python}", "{evaluator}", "{workdir}"),
+    )
+    assert result.outcome == Scored(3.0), result  # train.py, answer, folder
+
+
+HOSTILE = {
+    "an unknown kind": "run._send(b'?', b'')",
+    "a graph that is no JSON": "run._send(b'G', b'[' * (1 << 20)); run._receive(); 1 / 0",
+    "a graph that is too large": "run._send(b'G', bytes(17 << 20))",
+    "a length that is a lie": "run._socket.sendall(b'G' + b'\\xff' * 8)",
+    "a batch of everything": "run._send(b'B', b'{\"rows\": 1e9}')",
+    "a report that is none": "run._send(b'L', b'')",
+    "too many registrations": "[run.register(model) for _ in range(17)]",
+    "a name that is no text": (
+        'run._send(b\'G\', b\'{"version": 1, "tensors": [{"name": "\\\\ud800", "dtype": 1, '
+        '"shape": []}], "graph": 1}\'); run._receive(); 1 / 0'
+    ),
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_hostile_messages_end_their_sender_and_nobody_else(what: str, trial: Trial) -> None:
+    outcome = trial(program(before_clock=f"{HOSTILE[what]}\nimport time; time.sleep(60)\n")).outcome
+    assert isinstance(outcome, Failed), outcome
+    assert outcome.reason in ("protocol", "refused", "crash"), outcome
+    assert len(outcome.detail) < 2000
+    assert outcome.detail.encode().decode() == outcome.detail
+
+
+BIG = MODEL.replace(
+    "        self.head",
+    "        self.big = nn.Buffer(torch.zeros(80 << 20))\n        self.head",
+).replace("return self", "return self.big[0] + self")  # 320 MiB
+
+
+def test_memory_is_lent_up_to_the_task_s_limit_whatever_files_may_hold(trial: Trial) -> None:
+    limits = Limits(memory_bytes=2 << 30, file_bytes=1 << 20)
+    assert isinstance(trial(program(model=BIG), limits=limits).outcome, Scored)
+
+
+def test_all_registrations_together_are_lent_no_more_than_that(trial: Trial) -> None:
+    again = "for _ in range(3): run.register(model)\n"
+    result = trial(program(model=BIG, before_clock=again), limits=Limits(memory_bytes=1 << 30))
+    assert isinstance(result.outcome, Failed), result
+    assert result.outcome.reason == "refused", result
+
+
+@linux
+def test_lent_memory_can_neither_grow_nor_shrink(trial: Trial) -> None:
+    resize = """
+import os
+original = os.close
+def keep(fd):
+    for size in (1 << 20, 1):
+        try:
+            os.ftruncate(fd, size)
+            print("re" + "sized")
+        except PermissionError:
+            print("sea" + "led")
+    original(fd)
+os.close = keep
+"""
+    source = program().replace(
+        "run.register(model)", resize + "run.register(model)\nos.close = original\n"
+    )
+    result = trial(source)
+    assert isinstance(result.outcome, Scored), result
+    assert result.log.count("sealed") == 2 and "resized" not in result.log
+
+
+def feeding(body: str) -> str:
+    """Return the evaluator with `body` at the start of its batch source."""
+    place = "    tokens, T = _load(directory"
+    assert EVALUATOR.count(place) == 1
+    return EVALUATOR.replace(place, body + place)
+
+
+def test_a_feeder_that_dies_ends_its_candidate(trial: Trial) -> None:
+    place = "        nonlocal starts\n"
+    evaluator = EVALUATOR.replace(place, place + "        assert B != 4\n")
+    outcome = trial(program(), evaluator_source=evaluator, budget=SLOW).outcome
+    assert isinstance(outcome, Failed), outcome
+    assert outcome.reason == "protocol", outcome
+
+
+def test_a_feeder_that_cannot_start_is_the_machine_s_fault(trial: Trial) -> None:
+    with pytest.raises(FeederError):
+        trial(program(), evaluator_source=feeding("    1 / 0\n"), budget=SLOW)
+
+
+@linux
+def test_the_feeder_reads_training_data_alone_and_writes_nothing(trial: Trial) -> None:
+    body = """
+    for action in (
+        lambda: open(directory / "selection" / "tokens.npy", "rb"),
+        lambda: os.listdir(directory),
+        lambda: open("/etc/passwd"),
+        lambda: open("/tmp/outside", "w"),
+        lambda: open(directory / "train" / "new", "w"),
+        lambda: open(__file__, "a"),
+        lambda: socket.socket(),
+    ):
+        try:
+            action()
+        except OSError:
+            continue
+        raise RuntimeError("the feeder could do what it must not")
+"""
+    result = trial(program(), evaluator_source=feeding(body))
+    assert isinstance(result.outcome, Scored), result
+
+
+def test_a_required_layer_that_is_missing_is_the_machine_s_fault(trial: Trial) -> None:
+    with pytest.raises((SandboxError, FeederError), match="lacks moat"):
+        trial(program(), required=("limits", "moat"))
+
+
+def test_the_layers_of_a_result_are_those_that_its_candidate_was_in(trial: Trial) -> None:
+    assert {"limits", "environment"} <= set(trial(program()).sandbox)
