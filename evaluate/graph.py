@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from evaluate.container import Container, HandInError
-from evaluate.guards import guard
+from evaluate.operands import check_operands
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -62,7 +62,7 @@ class Model:
             kwargs = {key: self._decode(item, values) for key, item in node["kwargs"].items()}
             try:
                 function = _operator(node["op"], self)
-                guard(function, args, kwargs)
+                check_operands(function, args, kwargs)
                 values[node["name"]] = function(*args, **kwargs)
             except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
                 raise HandInError(

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from evaluate.container import HandInError
-from evaluate.guards import guard
+from evaluate.operands import check_operands
 
 ATEN = torch.ops.aten
 ATTENTION = ATEN.scaled_dot_product_attention.default
@@ -15,7 +15,7 @@ LSTM, GRU, GROUPED = ATEN.lstm.input, ATEN.gru.input, ATEN._grouped_mm.default
 
 
 def run(operator: Any, *args: Any, **kwargs: Any) -> Any:
-    guard(operator, list(args), kwargs)
+    check_operands(operator, list(args), kwargs)
     return operator(*args, **kwargs)
 
 
@@ -53,7 +53,7 @@ HONEST: dict[str, Callable[[], Any]] = {
         GROUPED, torch.randn(16, 16).bfloat16(), torch.randn(2, 16, 16).bfloat16(),
         torch.tensor([4, 16], dtype=torch.int32),
     ),
-    "an operator without a guard": lambda: run(ATEN.add.Tensor, heads(1), heads(1)),
+    "an operator that needs no check": lambda: run(ATEN.add.Tensor, heads(1), heads(1)),
 }  # fmt: skip
 
 HOSTILE: dict[str, Callable[[], Any]] = {

@@ -15,7 +15,7 @@ from evaluate.container import HandInError
 Arguments = dict[str, Any]
 
 
-def guard(operator: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
+def check_operands(operator: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
     """Check the arguments of one of torch's operators. Raises HandInError."""
     schema = getattr(operator, "_schema", None)
     check = None if schema is None else CHECKS.get(schema.name.removeprefix("aten::"))
