@@ -6,6 +6,7 @@ untrusted: bounded, parsed, answered or refused.
 """
 
 import json
+import math
 import mmap
 import os
 import socket
@@ -131,7 +132,7 @@ class Feeder:
                 rows = _rows(payload, width)
                 if sent is not None:
                     self.clock.recent_s.append(time.monotonic() - sent)
-                if self._bell():
+                if self._bell(rows * (width - 1)):
                     wire.send(self.candidate, b"E")
                     continue
                 if ready is None or len(ready) != rows:
@@ -152,8 +153,11 @@ class Feeder:
             else:
                 raise HandInError(f"the candidate sent a message of unknown kind {kind!r}")
 
-    def _bell(self) -> bool:
-        """Start the clock at the first batch; return whether the bell has rung."""
+    def _bell(self, tokens: int) -> bool:
+        """Start the clock at the first batch; return whether the bell rings before this one.
+
+        Under a budget in tokens no batch goes beyond it: a giant last one would be a gift.
+        """
         if self.clock.started is None:
             startup_s = time.monotonic() - self.forked_at
             allowance = self.spec["startup_allowance_s"]
@@ -161,7 +165,13 @@ class Feeder:
                 self.clock.billed_s = max(0.0, startup_s - allowance)
             self.clock.started = time.monotonic()
             wire.send_event(self.trial, event="started", startup_s=startup_s)
-        if self.clock.bell is None and self.clock.progress() >= 1.0:
+        beyond = self.clock.kind == "tokens" and self.clock.tokens + tokens > self.clock.amount
+        if beyond and not self.clock.steps:
+            raise HandInError(
+                f"the first batch has {tokens} tokens, more than the whole budget of "
+                f"{self.clock.amount:g}: use a smaller batch"
+            )
+        if self.clock.bell is None and (beyond or self.clock.progress() >= 1.0):
             self.clock.bell = time.monotonic()
             wire.send_event(self.trial, event="bell")
         return self.clock.bell is not None
@@ -171,6 +181,8 @@ class Feeder:
         if len(payload) != 8:
             raise HandInError("a report is one float64")
         (loss,) = struct.unpack("<d", payload)
+        if not math.isfinite(loss):
+            return
         if self.reports % self.stride == 0:
             self.curve.append((round(self.clock.progress(), 4), loss))
             if len(self.curve) > CURVE_POINTS:

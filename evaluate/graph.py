@@ -1,6 +1,5 @@
 """Runs a validated graph on real tensors: an interpreter of some 60 lines, no code of others."""
 
-import itertools
 import operator
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
@@ -9,6 +8,7 @@ from typing import Any
 import torch
 
 from evaluate.container import Container, HandInError
+from evaluate.operands import check_operands
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -61,8 +61,9 @@ class Model:
             args = [self._decode(item, values) for item in node["args"]]
             kwargs = {key: self._decode(item, values) for key, item in node["kwargs"].items()}
             try:
-                _check_places(node["op"], args, kwargs)
-                values[node["name"]] = _operator(node["op"], self)(*args, **kwargs)
+                function = _operator(node["op"], self)
+                check_operands(function, args, kwargs)
+                values[node["name"]] = function(*args, **kwargs)
             except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
                 raise HandInError(
                     f"{node['op']} ({node['line'] or 'unknown line'}) failed in the scorer: "
@@ -106,27 +107,6 @@ class Model:
         mode: AbstractContextManager[Any] = torch.no_grad()
         with mode:
             return self._subgraph(graph, *inputs)
-
-
-def _check_places(name: str, args: list[Any], kwargs: dict[str, Any]) -> None:
-    """Refuse offsets that reach past a tensor, where torch's kernels would follow them.
-
-    Raises:
-        HandInError: naming the operator.
-    """
-    if not name.startswith(("aten._grouped_mm.", "aten.grouped_mm.")):
-        return
-    offsets = kwargs.get("offs", args[2] if len(args) > 2 else None)
-    if not isinstance(offsets, torch.Tensor):
-        return
-    left, right = args[0], args[1]
-    if left.dim() == 2:
-        end = left.shape[0] if right.dim() == 3 else left.shape[1]
-    else:
-        end = right.shape[-1]
-    ends = offsets.reshape(-1).tolist()
-    if any(b < a for a, b in itertools.pairwise([0, *ends, end])):
-        raise HandInError(f"{name}: its offsets {ends[:8]} must rise from 0 to at most {end}")
 
 
 def _operator(name: str, model: Model) -> Callable[..., Any]:

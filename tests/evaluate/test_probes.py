@@ -102,8 +102,8 @@ def worth_of(target: float) -> Thief:
 def test_a_leak_of_the_stated_size_is_found_nearly_always_wherever_it_hides() -> None:
     stated = read(Counting()).prove().detectable_nats
     thief = worth_of(stated)
-    assert sum(found(thief) for _ in range(60)) >= 57  # 99% of 60 is 59.4
-    assert 0 < sum(found(worth_of(stated / 4)) for _ in range(60)) < 60  # smaller ones may pass
+    assert sum(found(thief) for _ in range(40)) >= 37  # 99% of 40 is 39.6
+    assert 0 < sum(found(worth_of(stated / 4)) for _ in range(30)) < 30  # smaller ones may pass
 
 
 def test_the_bound_falls_with_the_number_of_rows() -> None:

@@ -54,9 +54,24 @@ def test_a_budget_in_seconds_ends_by_itself_inside_the_budget(trial: Trial) -> N
     assert 1.0 < used <= 2.0
 
 
-def test_a_budget_in_tokens_is_counted_in_tokens(trial: Trial) -> None:
+def test_a_budget_in_tokens_is_counted_in_tokens_and_never_exceeded(trial: Trial) -> None:
     result = trial(program(), Budget(BudgetKind.TOKENS, 10_000))
-    assert result.measured("steps") == 20  # the first multiple of 4 x 128 that reaches 10,000
+    assert result.measured("steps") == 19  # 20 batches of 4 x 128 would be more than 10,000
+    greedy = program(before_clock="next(iter(run.batches(1)))\n").replace(
+        "batches(4)", "batches(400)"
+    )
+    assert trial(greedy, Budget(BudgetKind.TOKENS, 10_000)).measured("tokens") == 128
+
+
+def test_a_batch_beyond_the_whole_budget_is_refused(trial: Trial) -> None:
+    outcome = trial(program(), Budget(BudgetKind.TOKENS, 500)).outcome
+    assert isinstance(outcome, Failed)
+    assert outcome.reason == "protocol" and "use a smaller batch" in outcome.detail
+
+
+def test_losses_that_are_not_finite_do_not_enter_the_curve(trial: Trial) -> None:
+    result = trial(program(in_loop="    run.report(float('nan'))\n"))
+    assert len(result.curve) == 20
 
 
 def test_what_a_candidate_prints_is_a_log_and_never_a_score(trial: Trial) -> None:

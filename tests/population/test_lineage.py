@@ -36,10 +36,12 @@ from population.lineage import DuckLineage, open_published, stored_identity
 from population.ports import (
     Abandoned,
     Attempt,
+    Cleared,
     Ended,
     Founded,
     Proposal,
     Proposed,
+    Quarantined,
     Record,
     Selected,
     Started,
@@ -357,3 +359,18 @@ def test_a_whole_family_is_replayed(tmp_path: Path) -> None:
         for record in family():
             lineage.record(record)
         assert list(lineage.replay()) == list(family())
+
+
+def test_a_quarantine_and_its_end_are_replayed(tmp_path: Path) -> None:
+    first, second = IndividualId(1), IndividualId(2)
+    records = [
+        *family(),
+        Quarantined(second, first, 0.5, 0.1),
+        Cleared(second, True, 0.4),
+        Quarantined(first, second, 0.25, 0.125),
+        Cleared(first, False, None),
+    ]
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        for record in records:
+            lineage.record(record)
+        assert list(lineage.replay()) == records

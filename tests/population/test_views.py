@@ -17,9 +17,9 @@ from journal import (
 )
 
 from population.database import Connection
-from population.individual import EvaluationId, Failed, Purpose, Stage
+from population.individual import EvaluationId, Failed, IndividualId, Purpose, Stage
 from population.lineage import DuckLineage, RunIdentity, open_published
-from population.ports import Abandoned, Record
+from population.ports import Abandoned, Cleared, Quarantined, Record
 from population.task import Direction
 
 UPWARD = replace(IDENTITY, metric="accuracy", direction=Direction.MAXIMIZE)
@@ -209,3 +209,19 @@ def test_an_evaluation_says_what_became_of_it(tmp_path: Path) -> None:
     with published(tmp_path, records) as reader:
         fates = rows(reader, "SELECT status FROM evaluations ORDER BY evaluation")
     assert fates == [("scored",), ("failed",), ("abandoned",), ("running",)]
+
+
+def test_whom_the_quarantine_holds_ranks_behind_all_others_and_is_named(tmp_path: Path) -> None:
+    ids = [IndividualId(number) for number in range(5)]
+    records = [
+        founded(1),
+        *trial(1, 1, 3.0),
+        *(bred(number, 1) for number in (2, 3, 4)),
+        *(one for number in (2, 3, 4) for one in trial(number, number, 1.0 + number / 10)),
+        *(Quarantined(ids[number], ids[1], 1.0, 0.1) for number in (2, 3, 4)),
+        Cleared(ids[3], True, 1.0),
+        Cleared(ids[4], False, 0.0),
+    ]
+    with published(tmp_path, records) as reader:
+        board = rows(reader, "SELECT individual, quarantine FROM leaderboard ORDER BY rank")
+    assert board == [(3, "confirmed"), (1, ""), (2, "held"), (4, "refused")]
