@@ -2,7 +2,6 @@
 
 import fcntl
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -293,15 +292,20 @@ def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> Non
     assert (alone.measured("foreign_share") or 0) < (shared.measured("foreign_share") or 0)
 
 
-def test_what_a_killed_worker_left_is_removed_by_the_next_trial(trial: Trial) -> None:
-    folder = Path(tempfile.gettempdir())
-    left = Path(tempfile.mkdtemp(prefix=PREFIX))
-    (left / "lock").touch()
-    held = Path(tempfile.mkdtemp(prefix=PREFIX))
+def test_what_a_killed_worker_left_is_removed_by_the_next_trial(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))  # others train in the usual place
+    left, held, foreign = (tmp_path / f"{PREFIX}{name}" for name in ("left", "held", "foreign"))
+    for folder in (left, held):
+        folder.mkdir()
+        (folder / "lock").touch()
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "lock").touch()
+    foreign.symlink_to(outside)
     with (held / "lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        before = set(folder.glob(f"{PREFIX}*"))
         trial(program())
-        assert not left.exists() and held.exists()
-    assert set(folder.glob(f"{PREFIX}*")) <= before
-    shutil.rmtree(held)
+    assert sorted(tmp_path.glob(f"{PREFIX}*")) == sorted([held, foreign])
+    assert (outside / "lock").exists()
