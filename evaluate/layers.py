@@ -12,6 +12,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 
 from evaluate.sandbox import Jail, Layer, enter, owner
+from population.errors import SandboxError
 
 EXPLANATIONS = {
     "limits": ("memory, processes, disk, file size and log size are bounded", ""),
@@ -34,11 +35,7 @@ EXPLANATIONS = {
 
 
 def layers() -> list[Layer]:
-    """Return every layer, seen from inside a jail in a fresh directory.
-
-    Raises:
-        RuntimeError: the jail could not be entered.
-    """
+    """Return every layer, seen from inside a jail in a fresh directory; none: nobody got there."""
     with tempfile.TemporaryDirectory() as room:
         jail = Jail(workdir=room)
         ids = owner(jail)
@@ -52,18 +49,21 @@ def layers() -> list[Layer]:
         with os.fdopen(read) as answer:
             held = answer.read().split()
         os.waitpid(child, 0)
-    if not held:
-        raise RuntimeError("a process that should enter a jail did not arrive there")
-    return [Layer(name, name in held, *texts) for name, texts in EXPLANATIONS.items()]
+    return [Layer(name, name in held, *texts) for name, texts in EXPLANATIONS.items() if held]
 
 
 def _tell(jail: Jail, write: int) -> None:
     """Write the names of the layers that hold, from inside; nothing returns from here."""
     try:
         held = [name for name in enter(jail) if _holds(name)]
+        if _refused(lambda: os.close(os.open(os.__file__, os.O_RDONLY))):
+            raise SandboxError(
+                f"{sys.base_prefix} cannot be read without root's rights: move it to where others "
+                "can reach it, or start the harness as an ordinary user"
+            )
         os.write(write, " ".join(held).encode())
     except Exception as error:  # noqa: BLE001 - the boundary of a process: it tells and ends
-        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+        print(error, file=sys.stderr, flush=True)
     os._exit(0)
 
 
@@ -86,4 +86,6 @@ def _refused(attempt: Callable[[], object]) -> bool:
 
 
 if __name__ == "__main__":
-    print(json.dumps([asdict(layer) for layer in layers()]))
+    found = layers()
+    print(json.dumps([asdict(layer) for layer in found]))
+    sys.exit(not found)

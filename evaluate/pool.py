@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -55,15 +56,23 @@ class RayPool:
         slots: candidates at once on this machine; None: one per device, on the processor one per
             `task.cores` cores. Ignored with an address, where the cluster's resources decide.
         address: of a running Ray cluster, `auto` for the one of this machine.
+        required: layers of the sandbox without which no node trains.
 
     Raises:
         PoolError: Ray does not answer, or no node has what one candidate needs.
     """
 
     def __init__(
-        self, task: Task, data: Path | None, *, device: str, slots: int | None, address: str | None
+        self,
+        task: Task,
+        data: Path | None,
+        *,
+        device: str,
+        slots: int | None,
+        address: str | None,
+        required: tuple[str, ...] = (),
     ) -> None:
-        self._task, self._data, self._device = task, data, device
+        self._task, self._data, self._device, self._required = task, data, device, required
         self._data_sha256 = ""
         if data is not None and task.kind is EvaluatorKind.MODEL:
             self._data_sha256 = load(task.evaluator).data_sha256(data)
@@ -117,6 +126,7 @@ class RayPool:
             slots=self._slots,
         )
         remote = _evaluate.options(num_cpus=self._task.cores, num_gpus=self._gpus)
+        spec = replace(spec, required=self._required)
         self._requests[remote.remote(spec)] = request.id
 
     def wait(self, timeout_s: float) -> list[Result]:

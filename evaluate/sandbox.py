@@ -13,27 +13,23 @@ The jail is entered by a forked child of the warm process (`warm.py`), never by 
 Ray's workers have threads.
 """
 
-import contextlib
 import ctypes
 import json
 import os
 import resource
-import struct
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluate import landlock, seccomp
 from evaluate.guard import die_with_parent, fork_guarded, unset_signals
+from evaluate.namespaces import become, in_user_namespace, separate
 from population.errors import SandboxError
 
-_NEW_USER = 0x10000000
-_NEW_NET_PID_IPC = 0x40000000 | 0x20000000 | 0x08000000
-_PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_SET_NO_NEW_PRIVS, _PR_CAP_AMBIENT = 4, 8, 38, 47
-_CAP_DAC_READ_SEARCH = 2
+_PR_SET_NO_NEW_PRIVS = 38
 _LINUX = sys.platform == "linux"
 UNPRIVILEGED_UID = 61_000
 OPEN_FILES = 512
@@ -121,7 +117,7 @@ def enter(jail: Jail) -> tuple[str, ...]:
         os.sched_setaffinity(0, jail.cores)
     die_with_parent()
     held = ["limits", "environment"]
-    if _LINUX and _separate(jail):
+    if _LINUX and separate(jail.uid, jail.readable):
         held.append("namespaces")
     fork_guarded()
     _limit(jail)
@@ -137,72 +133,13 @@ def enter(jail: Jail) -> tuple[str, ...]:
     return tuple(held)
 
 
-def _libc() -> ctypes.CDLL:
-    return ctypes.CDLL(None, use_errno=True)
-
-
-def _unshare(flags: int) -> bool:
-    return bool(_libc().unshare(flags) == 0)
-
-
-def _unshare_as_user() -> bool:
-    uid, gid = os.getuid(), os.getgid()
-    if not _unshare(_NEW_USER | _NEW_NET_PID_IPC):
-        return False
-    with contextlib.suppress(OSError):
-        Path("/proc/self/setgroups").write_text("deny")
-        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
-        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
-    return True
-
-
-def _separate(jail: Jail) -> bool:
-    """Enter namespaces of network, processes and messages; return whether there are any.
-
-    Root without the capability for them (in a container, say) can have them inside a user
-    namespace, as an ordinary user and so only where that one can read what the jail needs.
-    """
-    if os.geteuid() != 0:
-        return _unshare_as_user()
-    if _unshare(_NEW_NET_PID_IPC):
-        return True
-
-    def as_user() -> bool:
-        _become(jail.uid, keep_reading=False)
-        return _unshare_as_user()
-
-    return _open_to_others(jail) and in_child(as_user) and as_user()
-
-
-def _open_to_others(jail: Jail) -> bool:
-    """Whether a user without rights can reach the interpreter and what the jail may read."""
-    for needed in (sys.prefix, sys.base_prefix, *jail.readable):
-        path = Path(needed).resolve()
-        if not all(folder.stat().st_mode & 0o001 for folder in path.parents):
-            return False
-        if not path.stat().st_mode & 0o004:
-            return False
-    return True
-
-
-def in_child(attempt: Callable[[], bool]) -> bool:
-    """Whether `attempt` succeeds in a forked child, so that nothing of it stays."""
-    child = os.fork()
-    if child == 0:
-        try:
-            os._exit(0 if attempt() else 1)
-        except OSError:
-            os._exit(1)
-    return os.waitpid(child, 0)[1] == 0
-
-
 def _limit(jail: Jail) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (jail.file_bytes, jail.file_bytes))
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     files = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
-    if _LINUX and (os.geteuid() == 0 or _in_user_namespace()):
+    if _LINUX and (os.geteuid() == 0 or in_user_namespace()):
         resource.setrlimit(resource.RLIMIT_NPROC, (jail.processes, jail.processes))
     if jail.memory_bytes is not None and _LINUX:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
@@ -210,49 +147,21 @@ def _limit(jail: Jail) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _in_user_namespace() -> bool:
-    with contextlib.suppress(OSError):
-        return "4294967295" not in Path("/proc/self/uid_map").read_text()
-    return False
-
-
 def _confine(jail: Jail) -> Iterator[str]:
     """Give up every right that the jail does not need; yield the name of each layer entered."""
+    readable = (*interpreter_paths(), *device_paths(jail.device), *jail.readable)
+    writable = (jail.workdir,) if jail.workdir else ()
     if _LINUX and os.geteuid() == 0:
-        _become(jail.uid, keep_reading=landlock.available() > 0)
+        become(jail.uid, keep_reading=landlock.available() > 0)
     if os.geteuid() != 0:
         yield "unprivileged"
     if not _LINUX:
         return
-    _libc().prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
-    readable = (*interpreter_paths(), *device_paths(jail.device), *jail.readable)
-    writable = (jail.workdir,) if jail.workdir else ()
+    ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if landlock.restrict(readable, writable, jail.device):
         yield "landlock"
     if seccomp.install(sockets=jail.device != "cpu", memfd=jail.memfd):
         yield "seccomp"
-
-
-def _become(uid: int, *, keep_reading: bool) -> None:
-    """Become an unprivileged user.
-
-    The interpreter may lie below a directory that only root can enter. Where Landlock bounds what
-    can be read anyway, the capability to read past permissions is kept for that.
-    """
-    libc = _libc()
-    if keep_reading:
-        libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
-    os.setgroups([])
-    os.setresgid(uid, uid, uid)
-    os.setresuid(uid, uid, uid)
-    if keep_reading:
-        header = struct.pack("=Ii", 0x20080522, 0)
-        bit = 1 << _CAP_DAC_READ_SEARCH
-        libc.capset(header, struct.pack("=6I", bit, bit, bit, 0, 0, 0))
-        libc.prctl(_PR_CAP_AMBIENT, 2, _CAP_DAC_READ_SEARCH, 0, 0)
-    else:
-        libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # else its own /proc files stay root's
-    die_with_parent()
 
 
 def owner(jail: Jail) -> tuple[int, int] | None:
@@ -278,6 +187,21 @@ def probe() -> tuple[Layer, ...]:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]
         raise SandboxError(f"no candidate can be jailed on this machine: {last}")
     return tuple(Layer(**row) for row in json.loads(done.stdout))
+
+
+def require_all() -> tuple[str, ...]:
+    """Return the names of all layers, for trials to insist on.
+
+    Raises:
+        SandboxError: this machine lacks some; the message says which and what to do.
+    """
+    layers = probe()
+    missing = [f"{layer.name} ({layer.remedy})" for layer in layers if not layer.active]
+    if missing:
+        raise SandboxError(
+            f"--require-sandbox: this machine lacks {'; '.join(missing)}; or leave the option out"
+        )
+    return tuple(layer.name for layer in layers)
 
 
 def protects_data(layers: Collection[str]) -> bool:

@@ -14,6 +14,7 @@ from evolve.options import (
     json_option,
     run_options,
     runs_option,
+    sandbox_option,
     task_option,
     task_options,
 )
@@ -80,6 +81,7 @@ def cli() -> None:
 )
 @click.option("--sync", is_flag=True, default=None, help="Strict generations; slots may wait.")
 @address_option
+@sandbox_option
 @click.option("--plain", is_flag=True, help="One line per event instead of a live display.")
 @click.option(
     "--export/--no-export", default=False, help="Hold the exam and export when the run ends."
@@ -105,16 +107,20 @@ def run(**given: Any) -> int:
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
 @click.option("--shard", default=None, help="Validation shard (default: the selection shard).")
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Train so often, seeds rising.")
+@sandbox_option
 @json_option
-def try_(file: Path, repeat: int, as_json: bool, **given: Any) -> int:
+def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given: Any) -> int:
     """Train and score one FILE as the search would."""
+    from evaluate.sandbox import require_all
     from evolve.composition import cache_folder, prepared
     from evolve.taskfile import find_task, load_task
     from evolve.trying import Trial, read_genome, try_program
 
     task = load_task(given["task"] or find_task(), given["budget"], given["data"])
     genome = read_genome(file, task)
-    trial = Trial(task, genome, prepared(task, cache_folder(given["cache"])), given["shard"])
+    required = require_all() if require_sandbox else ()
+    data = prepared(task, cache_folder(given["cache"]))
+    trial = Trial(task, genome, data, given["shard"], required)
     return try_program(trial, range(given["seed"], given["seed"] + repeat), as_json)
 
 
@@ -141,8 +147,8 @@ def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
     from evolve.reading import Reading, find_run
 
     with Reading(find_run(runs, name)) as reading:
-        rows = reading.top(limit)
-    _print(rows.objects() if as_json else printing.leaderboard(rows))
+        rows, unprotected = reading.top(limit), reading.unprotected()
+    _print(rows.objects() if as_json else printing.leaderboard(rows, unprotected))
 
 
 @cli.command(epilog=examples("evolve show 17", "evolve show --source > best.py"))

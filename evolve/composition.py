@@ -8,6 +8,7 @@ from pathlib import Path
 from evaluate.cores import available
 from evaluate.evaluator import load
 from evaluate.pool import RayPool
+from evaluate.sandbox import require_all
 from evolve.config import RunConfig
 from mutate import genome
 from mutate.checks import Checks
@@ -131,9 +132,18 @@ def pool(config: RunConfig, task: Task, data: Path | None) -> RayPool:
     """Return the pool that trains this run's candidates.
 
     Raises:
+        SandboxError: a layer is missing here, and the run was told to insist on all.
         PoolError: Ray does not answer, or nothing fits.
     """
-    return RayPool(task, data, device=DEVICE, slots=config.slots, address=config.address)
+    required = require_all() if config.require_sandbox else ()
+    return RayPool(
+        task,
+        data,
+        device=DEVICE,
+        slots=config.slots,
+        address=config.address,
+        required=required,
+    )
 
 
 def local_slots(task: Task) -> int:

@@ -29,6 +29,7 @@ class RunConfig:
         cache: folder of prepared data. slots: candidates at once, None: what the machine has.
         address: of a Ray cluster, None: this machine.
         evaluations, generations, hours: stop conditions, None: none.
+        require_sandbox: train only where every layer of the sandbox holds.
         plain: no live display. export: run the exam at the end, over `pairs` pairs.
     """
 
@@ -47,6 +48,7 @@ class RunConfig:
     evaluations: int | None = None
     generations: int | None = None
     hours: float | None = None
+    require_sandbox: bool = False
     plain: bool = False
     export: bool = False
     pairs: int = 3

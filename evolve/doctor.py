@@ -4,18 +4,18 @@ import importlib.metadata
 import os
 import shutil
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
 from evaluate.cores import available
 from evaluate.pool import RayPool
-from evaluate.sandbox import probe
+from evaluate.sandbox import Layer, probe, protects_data
 from evaluate.trial import device_name
 from evolve.composition import DEVICE, data_folder, data_sha256, founders
 from evolve.taskfile import format_budget, load_task
-from population.errors import EvolveError
+from population.errors import EvolveError, SandboxError
 from population.task import Task
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
@@ -48,7 +48,7 @@ def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) 
     says = f"{task.name}: {count} founders, {task.metric} ({task.direction}), "
     findings.append(Finding("task", OK, says + f"budget {format_budget(task.budget)}"))
     findings.append(_checked("data", lambda: _data(task, cache)))
-    findings += _sandbox()
+    findings += _sandbox(task)
     findings.append(_checked("Ray", lambda: _ray(task, address)))
     return findings
 
@@ -84,12 +84,29 @@ def _data(task: Task, cache: Path) -> Finding:
     return Finding("data", OK, f"{folder}, sha256 {data_sha256(task, folder)[:12]}")
 
 
-def _sandbox() -> Iterator[Finding]:
-    for layer in probe():
+def _sandbox(task: Task) -> Iterator[Finding]:
+    try:
+        layers = probe()
+    except SandboxError as error:
+        yield Finding("sandbox", BROKEN, str(error))
+        return
+    for layer in layers:
         state = OK if layer.active else NOTE
         remedy = "" if layer.active else layer.remedy
         says = layer.explanation if layer.active else f"missing: {layer.explanation}"
         yield Finding(f"sandbox: {layer.name}", state, says, remedy)
+    yield from _sandbox_in_all(layers, task)
+
+
+def _sandbox_in_all(layers: Sequence[Layer], task: Task) -> Iterator[Finding]:
+    held = [layer.name for layer in layers if layer.active]
+    if task.data is not None and not protects_data(held):
+        says = "candidates can read it here: every score is marked as not protected"
+        yield Finding("validation data", NOTE, says, "see `sandbox: landlock`")
+    if len(held) == len(layers):
+        yield Finding("sandbox", OK, "every layer holds: --require-sandbox is met")
+    else:
+        yield Finding("sandbox", NOTE, "--require-sandbox would refuse to train on this machine")
 
 
 def _ray(task: Task, address: str | None) -> Finding:

@@ -44,6 +44,13 @@ address_option = click.option(
 )
 
 
+sandbox_option = click.option(
+    "--require-sandbox",
+    is_flag=True,
+    help="Refuse to train where a layer of the sandbox is missing; `evolve doctor` lists them.",
+)
+
+
 def run_options(command: Command) -> Command:
     """Add `--run` and `--runs` to a command that reads a run."""
     option = click.option("--run", "name", metavar="NAME", help="Which run (default: the newest).")

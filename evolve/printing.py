@@ -10,7 +10,18 @@ LOG_LINES = 20
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def leaderboard(rows: Rows) -> str:
+def unprotected(scores: int) -> list[str]:
+    """Return a warning where scores were made within reach of the validation data."""
+    if not scores:
+        return []
+    made = "score was" if scores == 1 else "scores were"
+    return [
+        f"{scores} {made} made where candidates could read the validation data (no Landlock): "
+        "they count only if no program looked"
+    ]
+
+
+def leaderboard(rows: Rows, unprotected_scores: int = 0) -> str:
     """Return `evolve top`: rank, mean with its 95% interval, evaluations, origin, age."""
     names = ("rank", "id", "mean", "+-", "n", "failed", "operator", "parents", "gen", "age", "")
     lines = [
@@ -29,7 +40,8 @@ def leaderboard(rows: Rows) -> str:
         )
         for row in rows.objects()
     ]
-    return columns(names, lines) if lines else "nothing is scored yet"
+    table = columns(names, lines) if lines else "nothing is scored yet"
+    return "\n".join([table, *unprotected(unprotected_scores)])
 
 
 def status(found: dict[str, Any]) -> str:
@@ -54,6 +66,7 @@ def status(found: dict[str, Any]) -> str:
             f"best {number(best['shrunken_mean'])} +- {error} (95%)  #{best['individual']} {who}, "
             f"{count(best['evaluations'], 'evaluation')}"
         )
+    lines += unprotected(found["unprotected"])
     if found["live"]:
         now = time.time()
         lines += [
@@ -82,6 +95,7 @@ def individual(found: dict[str, Any]) -> str:
             f"rank {standing['rank']}, mean {number(standing['shrunken_mean'])} +- {error} (95%), "
             f"{count(standing['evaluations'], 'evaluation')}, {standing['failures']} failed"
         )
+    lines += unprotected(found["unprotected"])
     constants = "  ".join(f"{name}={value}" for name, value in found["constants"].items())
     lines.append(f"constants: {one_line(constants, 400)}" if constants else "no tunable constants")
     for change in found["changes"]:

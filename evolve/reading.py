@@ -100,6 +100,21 @@ class Reading:
             [limit],
         )
 
+    def unprotected(self, individual: int | None = None) -> int:
+        """Return how many scores were made where candidates could read the validation data.
+
+        Args:
+            individual: whose scores; None: those of the whole run.
+        """
+        if not self.run()["data_sha256"]:
+            return 0
+        found = self.query(
+            "SELECT count(*) FROM evaluations WHERE status = 'scored' AND NOT protected "
+            "AND individual = coalesce(?, individual)",
+            [individual],
+        )
+        return int(found.rows[0][0])
+
     def leader(self) -> int:
         """Return the id of the best individual.
 
@@ -125,7 +140,7 @@ class Reading:
         if not found:
             last = self.query("SELECT max(id) FROM individual").rows[0][0]
             raise LineageError(f"individual {individual} does not exist; ids go from 1 to {last}")
-        return found[0] | self._details(individual)
+        return found[0] | self._details(individual) | {"unprotected": self.unprotected(individual)}
 
     def _details(self, individual: int) -> dict[str, Any]:
         def about(sql: str) -> list[dict[str, Any]]:
@@ -204,6 +219,7 @@ class Reading:
             "published_s_ago": max(0.0, time.time() - published_at),
             "best": best[0] if best else None,
             **self._counts(),
+            "unprotected": self.unprotected(),
             "operators": self.query("SELECT * FROM operators").objects(),
             "failures": self.query("SELECT * FROM failures").objects(),
             "live": live if is_running(live) else None,

@@ -9,7 +9,7 @@ from pathlib import Path
 from types import FrameType
 
 from evaluate.pool import RayPool
-from evaluate.sandbox import probe
+from evaluate.sandbox import probe, protects_data
 from evaluate.trial import device_name
 from evolve.composition import (
     DEVICE,
@@ -188,7 +188,8 @@ def _export(
 
 
 def _announce(config: RunConfig, task: Task, data: Path | None, slots: int) -> None:
-    missing = [layer for layer in probe() if not layer.active]
+    layers = probe()
+    missing = [layer for layer in layers if not layer.active]
     stop = [
         f"{value:g} {name}"
         for name in ("evaluations", "generations", "hours")
@@ -204,6 +205,8 @@ def _announce(config: RunConfig, task: Task, data: Path | None, slots: int) -> N
     if missing:
         names = ", ".join(layer.name for layer in missing)
         print(f"sandbox  not on this machine: {names}; `evolve doctor` explains")
+    if data and not protects_data([layer.name for layer in layers if layer.active]):
+        print("sandbox  candidates can read validation data here: every score is marked so")
     print(flush=True)
 
 
@@ -216,7 +219,7 @@ def _summarise(config: RunConfig, task: Task, watch: Watch) -> None:
     )
     if snapshot.best is not None:
         with Reading(config.folder) as reading:
-            print(leaderboard(reading.top(8)))
+            print(leaderboard(reading.top(8), reading.unprotected()))
         print(f"best {task.metric} {best_line(snapshot.best)}")
         print(f"     {config.folder / 'best' / task.artifact}")
     runs = "" if config.runs == Path("runs") else f" --runs {config.runs}"

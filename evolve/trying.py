@@ -4,13 +4,15 @@ import json
 import platform
 import statistics
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evaluate.sandbox import protects_data
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
 from evolve.composition import DEVICE, data_sha256, local_slots
+from evolve.printing import unprotected
 from evolve.text import clean, duration, number, one_line
 from population.errors import TaskError
 from population.individual import (
@@ -45,12 +47,16 @@ def read_genome(file: Path, task: Task) -> Genome:
 
 @dataclass(frozen=True, slots=True)
 class Trial:
-    """What is trained and how it is scored. `shard` None stands for the selection shard."""
+    """What is trained and how it is scored. `shard` None stands for the selection shard.
+
+    Without the layers of the sandbox in `required` nothing is trained.
+    """
 
     task: Task
     genome: Genome
     data: Path | None
     shard: str | None = None
+    required: tuple[str, ...] = ()
 
     def run(self, seed: int) -> Result:
         """Train and score once on this machine.
@@ -70,7 +76,7 @@ class Trial:
             device=DEVICE,
             slots=local_slots(self.task),
         )
-        return run_trial(spec)
+        return run_trial(replace(spec, required=self.required))
 
 
 def try_program(trial: Trial, seeds: Sequence[int], as_json: bool) -> int:
@@ -105,6 +111,7 @@ def as_object(result: Result, trial: Trial, seed: int) -> dict[str, Any]:
         "measurements": {m.name: m.value for m in result.measurements},
         "comparability": asdict(result.comparability) | {"key": result.comparability.key},
         "sandbox": list(result.sandbox),
+        "protected": trial.data is None or protects_data(result.sandbox),
         "device": result.device,
         "host": result.host or platform.node(),
         "seconds": result.ended_at - result.started_at,
@@ -127,6 +134,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [
         f"  {name:<18}{_quantity(name, measured[name])}" for name in SHOWN if name in measured
     ]
+    if found["failure"] is None and not found["protected"]:
+        lines += unprotected(1)
     if found["failure"] is not None and found["log"].strip():
         tail = clean(found["log"]).rstrip().splitlines()[-LOG_LINES:]
         lines += [f"its output, last {len(tail)} lines:", *(f"  {line}" for line in tail)]

@@ -50,7 +50,8 @@ COLUMNS = {
     "progress": "n ended_at individual value best_so_far",
     "operators": "operator proposals refused evaluated failed improved mean_gain cost_usd",
     "evaluations": "evaluation individual purpose shard seed attempt status value stage reason "
-    "detail contended comparability host device started_at ended_at started_seq ended_seq",
+    "detail contended comparability host device started_at ended_at started_seq ended_seq "
+    "protected",
     "sources": "individual source",
     "logs": "evaluation individual log",
     "prompts": "proposal ordinal operator individual what outcome prompt answer",

@@ -1,0 +1,108 @@
+"""Who a jailed process is and what it shares with others: namespaces, uid, capabilities."""
+
+import contextlib
+import ctypes
+import os
+import struct
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from evaluate.guard import die_with_parent
+
+_NEW_USER = 0x10000000
+_NEW_NET_PID_IPC = 0x40000000 | 0x20000000 | 0x08000000
+_PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT = 4, 8, 47
+_CAP_DAC_READ_SEARCH = 2
+
+
+def _unshare(flags: int) -> bool:
+    return bool(_libc().unshare(flags) == 0)
+
+
+def _unshare_as_user() -> bool:
+    uid, gid = os.getuid(), os.getgid()
+    if not _unshare(_NEW_USER | _NEW_NET_PID_IPC):
+        return False
+    with contextlib.suppress(OSError):
+        Path("/proc/self/setgroups").write_text("deny")
+        Path("/proc/self/uid_map").write_text(f"{uid} {uid} 1")
+        Path("/proc/self/gid_map").write_text(f"{gid} {gid} 1")
+    return True
+
+
+def separate(uid: int, needed: Sequence[str]) -> bool:
+    """Enter namespaces of network, processes and messages; return whether there are any.
+
+    Root without the capability for them (in a container, say) can have them inside a user
+    namespace, as an ordinary user and so only where that one can read what is needed.
+
+    Args:
+        uid: whom root becomes for that.
+        needed: paths that are read afterwards, besides the interpreter's.
+    """
+    if os.geteuid() != 0:
+        return _unshare_as_user()
+    if _unshare(_NEW_NET_PID_IPC):
+        return True
+
+    def as_user() -> bool:
+        become(uid, keep_reading=False)
+        return _unshare_as_user()
+
+    return _open_to_others(needed) and _in_child(as_user) and as_user()
+
+
+def _open_to_others(needed: Sequence[str]) -> bool:
+    """Whether a user without rights can reach the interpreter and these paths."""
+    for name in (sys.prefix, sys.base_prefix, *needed):
+        path = Path(name).resolve()
+        if not all(folder.stat().st_mode & 0o001 for folder in path.parents):
+            return False
+        if not path.stat().st_mode & 0o004:
+            return False
+    return True
+
+
+def _in_child(attempt: Callable[[], bool]) -> bool:
+    """Whether `attempt` succeeds in a forked child, so that nothing of it stays."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if attempt() else 1)
+        except OSError:
+            os._exit(1)
+    return os.waitpid(child, 0)[1] == 0
+
+
+def in_user_namespace() -> bool:
+    """Whether this process lives in a user namespace that does not map every user."""
+    with contextlib.suppress(OSError):
+        return "4294967295" not in Path("/proc/self/uid_map").read_text()
+    return False
+
+
+def become(uid: int, *, keep_reading: bool) -> None:
+    """Become an unprivileged user.
+
+    The interpreter may lie below a directory that only root can enter. Where Landlock bounds what
+    can be read anyway, the capability to read past permissions is kept for that.
+    """
+    libc = _libc()
+    if keep_reading:
+        libc.prctl(_PR_SET_KEEPCAPS, 1, 0, 0, 0)
+    os.setgroups([])
+    os.setresgid(uid, uid, uid)
+    os.setresuid(uid, uid, uid)
+    if keep_reading:
+        header = struct.pack("=Ii", 0x20080522, 0)
+        bit = 1 << _CAP_DAC_READ_SEARCH
+        libc.capset(header, struct.pack("=6I", bit, bit, bit, 0, 0, 0))
+        libc.prctl(_PR_CAP_AMBIENT, 2, _CAP_DAC_READ_SEARCH, 0, 0)
+    else:
+        libc.prctl(_PR_SET_DUMPABLE, 1, 0, 0, 0)  # else its own /proc files stay root's
+    die_with_parent()
+
+
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None, use_errno=True)
