@@ -15,6 +15,7 @@ from pathlib import Path
 
 from evaluate import directory, wire
 from evaluate.cores import lease
+from evaluate.device import device_free, device_name
 from evaluate.evaluator import load
 from evaluate.sandbox import UNPRIVILEGED_UID, Jail, owner
 from evaluate.scoring import Judge, log_pipe
@@ -61,6 +62,7 @@ def run_trial(spec: TrialSpec) -> Result:
 def _run(
     spec: TrialSpec, cores: tuple[int, ...], warm: Warm, allowance: float | None, score: bool = True
 ) -> Result:
+    device_free(spec.device)
     before = _reference_s(spec, cores, warm)
     with _directories(spec, cores) as (jail, evaluator):
         log_read, log_write = log_pipe()
@@ -228,20 +230,6 @@ def _startup_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
     if seconds is None:
         raise RuntimeError(f"the minimal program did not start: {result.outcome}\n{result.log}")
     return seconds
-
-
-@cache
-def device_name(device: str) -> str:
-    """Return the device kind for people and for comparability: the processor's or card's name."""
-    if device != "cpu":
-        import torch
-
-        return str(torch.cuda.get_device_name(0)) if device == "cuda" else device
-    with contextlib.suppress(OSError):
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def comparability(spec: TrialSpec) -> Comparability:

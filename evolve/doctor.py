@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluate.cores import available
+from evaluate.device import device_name
 from evaluate.pool import RayPool
 from evaluate.sandbox import Layer, probe, protects_data
-from evaluate.trial import device_name
 from evolve.composition import DEVICE, data_folder, data_sha256, founders
 from evolve.taskfile import format_budget, load_task
 from population.errors import EvolveError, SandboxError

@@ -8,9 +8,9 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
+from evaluate.device import device_name
 from evaluate.pool import RayPool
 from evaluate.sandbox import probe, protects_data
-from evaluate.trial import device_name
 from evolve.composition import (
     DEVICE,
     cache_folder,

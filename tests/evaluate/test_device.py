@@ -1,0 +1,61 @@
+"""Nothing of another program may live on a device that a candidate gets for itself."""
+
+from pathlib import Path
+
+import pytest
+
+from evaluate import device
+from evaluate.device import DeviceBusyError, device_free, device_name
+
+
+def answering(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Put a program called nvidia-smi first in the search path."""
+    program = folder / "nvidia-smi"
+    program.write_text(f"#!/bin/sh\n{script}\n")
+    program.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_the_processor_is_never_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    answering(tmp_path, "touch asked; echo 123", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    device_free("cpu")
+    assert not (tmp_path / "asked").exists()
+    assert device_name("cpu")
+
+
+def test_a_device_on_which_a_process_stays_is_refused_with_its_pid(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(tmp_path, "echo 4711", monkeypatch)
+    monkeypatch.setattr(device, "PATIENCE_S", 0.5)
+    with pytest.raises(DeviceBusyError, match="4711"):
+        device_free("cuda")
+
+
+def test_a_process_that_is_on_its_way_out_is_waited_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(tmp_path, "test -e gone || echo 4711; touch gone", monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    device_free("cuda")
+    assert (tmp_path / "gone").exists()
+
+
+@pytest.mark.parametrize("script", ["echo broken; exit 9", "sleep 30", "echo '[N/A]'"])
+def test_a_query_that_fails_or_hangs_holds_nobody_up(
+    script: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(tmp_path, f"exec {script}" if "sleep" in script else script, monkeypatch)
+    monkeypatch.setattr(device, "QUERY_S", 0.5)
+    device_free("cuda")
+
+
+def test_only_the_devices_that_are_ours_are_asked_about(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(tmp_path, 'echo "$@" > asked', monkeypatch)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    device_free("cuda")
+    assert "--id=3" in (tmp_path / "asked").read_text()
