@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from evaluate import directory
-from evaluate.tree import Tree
+from evaluate.tree import Tree, deleted_bytes
 from population.task import Limits
 
 MEMORY_EVERY_S = 0.2
@@ -66,8 +66,10 @@ class Bounds:
 
     def left(self) -> tuple[str, str] | None:
         """Look at its directory, while it lives or afterwards."""
+        pids = [] if self.tree is None else self.tree.processes()
+        deleted = deleted_bytes(pids, str(self.workdir))
         try:
-            directory.check(self.workdir, self.limits.disk_bytes)
+            directory.check(self.workdir, self.limits.disk_bytes, deleted)
         except directory.TooLargeError as error:
             return "disk_limit", f"its directory holds too much: {error}"
         return None

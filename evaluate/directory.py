@@ -88,13 +88,15 @@ def _next(folders: list[_Folder]) -> int | None:
     return None
 
 
-def check(top: Path, limit_bytes: int) -> None:
-    """Count what lies below `top`.
+def check(top: Path, limit_bytes: int, elsewhere_bytes: int = 0) -> None:
+    """Count what lies below `top`, together with what was counted elsewhere.
 
     Raises:
         TooLargeError: more than `limit_bytes` or `MAX_ENTRIES`, or it cannot be walked.
     """
-    size = 0
+    size = elsewhere_bytes
+    if size > limit_bytes:
+        raise TooLargeError(f"more than {limit_bytes} bytes in deleted files that are still open")
     for count, (_, entry) in enumerate(walk(top), 1):
         with contextlib.suppress(FileNotFoundError):
             found = entry.stat(follow_symlinks=False)

@@ -11,7 +11,7 @@ import struct
 
 SYSCALLS = {
     "x86_64": (0xC000003E, {
-        "socket": 41, "memfd_create": 319, "memfd_secret": 447,
+        "socket": 41, "socketpair": 53, "memfd_create": 319, "memfd_secret": 447,
         "clone": 56, "clone3": 435, "prctl": 157,
         "sched_setaffinity": 203, "sched_setscheduler": 144, "sched_setattr": 314,
         "ptrace": 101, "process_vm_readv": 310, "process_vm_writev": 311, "process_madvise": 440,
@@ -26,7 +26,7 @@ SYSCALLS = {
         "kexec_load": 246, "kexec_file_load": 320,
     }),
     "aarch64": (0xC00000B7, {
-        "socket": 198, "memfd_create": 279, "memfd_secret": 447,
+        "socket": 198, "socketpair": 199, "memfd_create": 279, "memfd_secret": 447,
         "clone": 220, "clone3": 435, "prctl": 167,
         "sched_setaffinity": 122, "sched_setscheduler": 119, "sched_setattr": 274,
         "ptrace": 117, "process_vm_readv": 270, "process_vm_writev": 271, "process_madvise": 440,
@@ -44,6 +44,7 @@ SYSCALLS = {
 _BY_ARGUMENT = {"clone", "clone3", "prctl"}
 _NEW_NAMESPACE = 0x7E020000  # CLONE_NEW* of `clone`: mount, cgroup, uts, ipc, user, pid, network
 _SET_PDEATHSIG = 1  # a candidate that outlives its guard would be nobody's
+_SET_DUMPABLE = 4  # a process that is not could hide its memory and files from `tree.py`
 _X32_CALLS = 0x40000000  # a second table of x86-64, by which every call could be reached again
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
@@ -58,25 +59,27 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
 
     Args:
         machine: `x86_64` or `aarch64`.
-        sockets: leave `socket` alone: an accelerator's driver may need it. Elsewhere no socket
-            can be made, so that those of other programs with a path cannot be reached either;
-            `socketpair` and inherited ones work.
+        sockets: leave sockets alone: an accelerator's driver may need them. Elsewhere none can be
+            made: those of other programs with a path cannot be reached, and what lies in a
+            socket's buffer is memory that no limit counts. The inherited one works.
         memfd: leave `memfd_create` alone: the feeder lends such memory.
     """
     architecture, known = SYSCALLS[machine]
-    spared = {name for name, wanted in (("socket", sockets), ("memfd_create", memfd)) if wanted}
+    spared = {"socket", "socketpair"} if sockets else set()
+    spared |= {"memfd_create"} if memfd else set()
     refused = sorted(number for name, number in known.items() if name not in _BY_ARGUMENT | spared)
     tail: list[Instruction] = [
         (_ANSWER, 0, 0, _ALLOW),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),  # clone
-        (_ANY_BIT, 4, 3, _NEW_NAMESPACE),
+        (_ANY_BIT, 5, 4, _NEW_NAMESPACE),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),  # prctl
-        (_EQUAL, 2, 1, _SET_PDEATHSIG),
+        (_EQUAL, 3, 0, _SET_PDEATHSIG),
+        (_EQUAL, 2, 1, _SET_DUMPABLE),
         (_ANSWER, 0, 0, _ABSENT),
         (_ANSWER, 0, 0, _ALLOW),
         (_ANSWER, 0, 0, _REFUSE),
     ]
-    clone, prctl, absent, refuse = 1, 3, 5, 7  # where they begin in the tail
+    clone, prctl, absent, refuse = 1, 3, 6, 8  # where they begin in the tail
     rules = [
         (_AT_LEAST, _X32_CALLS, refuse),
         (_EQUAL, known["clone"], clone),

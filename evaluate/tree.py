@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _KIB = 1024
+_DELETED = " (deleted)"
 
 
 @dataclass(slots=True)
@@ -60,6 +61,37 @@ class Tree:
                 fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
                 self.cpu_s[pid, fields[19]] = (int(fields[11]) + int(fields[12])) / ticks
         return sum(self.cpu_s.values())
+
+
+def deleted_bytes(pids: list[int], folder: str) -> int:
+    """Return the size of files that were deleted below a folder and are still open or mapped.
+
+    They lie on the disk and in no directory.
+    """
+    sizes: dict[int, int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            _add_open(pid, folder, sizes)
+        with contextlib.suppress(OSError):
+            _add_mapped(pid, folder, sizes)
+    return sum(sizes.values())
+
+
+def _add_open(pid: int, folder: str, sizes: dict[int, int]) -> None:
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(OSError):
+            name = str(descriptor.readlink())
+            if name.startswith(f"{folder}/") and name.endswith(_DELETED):
+                found = descriptor.stat()
+                sizes[found.st_ino] = max(found.st_size, found.st_blocks * 512)
+
+
+def _add_mapped(pid: int, folder: str, sizes: dict[int, int]) -> None:
+    for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
+        if line.endswith(_DELETED) and f" {folder}/" in line:
+            span, _, _, _, inode, *_ = line.split()
+            first, last = (int(end, 16) for end in span.split("-"))
+            sizes[int(inode)] = max(sizes.get(int(inode), 0), last - first)
 
 
 def anonymous_bytes(pid: int) -> int:

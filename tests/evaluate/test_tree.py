@@ -5,10 +5,11 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
-from evaluate.tree import Tree, anonymous_bytes
+from evaluate.tree import Tree, anonymous_bytes, deleted_bytes
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="read from /proc, on Linux only")
 
@@ -109,3 +110,23 @@ ready()
         tree = Tree(first)
         assert tree.count_cpu(tree.processes()) >= 0.4
     assert tree.count_cpu([]) >= 0.4
+
+
+def test_files_that_are_deleted_and_still_in_use_are_found(tmp_path: Path) -> None:
+    body = f"""
+os.chdir({str(tmp_path)!r})
+for name in ("open", "mapped", "left"):
+    with open(name, "w+b") as file:
+        file.write(bytes(3 << 20))
+opened, area = open("open"), mmap.mmap(-1, 4096)
+libc = __import__("ctypes").CDLL(None)
+libc.mmap.restype = __import__("ctypes").c_void_p
+fd = os.open("mapped", os.O_RDONLY)
+assert libc.mmap(None, 3 << 20, 1, 1, fd, 0)
+os.close(fd)  # a mapping alone holds it
+os.unlink("open"); os.unlink("mapped")
+ready()
+"""
+    with running(body, 1) as first:
+        assert deleted_bytes([first], str(tmp_path)) == 6 * MIB
+        assert deleted_bytes([first], str(tmp_path / "elsewhere")) == 0

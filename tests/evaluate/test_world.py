@@ -51,8 +51,20 @@ for _ in range(5000):
     fd = below
 os.close(fd)
 """
+MAPPED = """
+import mmap, os, time
+kept = []
+for number in range(20):
+    file = open("x", "w+b")
+    file.truncate(1 << 20)
+    kept.append(mmap.mmap(file.fileno(), 1 << 20))
+    kept[-1][:] = bytes(1 << 20)
+    file.close()
+    os.unlink("x")
+time.sleep(60)
+"""
 DELETED = """
-import time
+import os, time
 kept = []
 for number in range(20):
     kept.append(open("x", "wb"))
@@ -83,8 +95,10 @@ def test_what_forked_processes_share_counts_once(trial: Trial) -> None:
         (FILES.format(count=40, size=1 << 20, then=60), Limits(disk_bytes=8 << 20)),
         (FILES.format(count=40, size=1 << 20, then=0), Limits(disk_bytes=8 << 20)),
         (FILES.format(count=20_001, size=0, then=60), Limits()),
+        pytest.param(DELETED, Limits(disk_bytes=8 << 20), marks=linux),
+        pytest.param(MAPPED, Limits(disk_bytes=8 << 20), marks=linux),
     ],
-    ids=["while it runs", "when it has ended", "entries"],
+    ids=["while it runs", "when it has ended", "entries", "deleted", "mapped and deleted"],
 )
 def test_what_lies_in_its_directory_is_bounded(files: str, limits: Limits, trial: Trial) -> None:
     outcome = trial(program(before_clock=files), limits=limits).outcome
