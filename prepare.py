@@ -830,7 +830,8 @@ def _graph_data(graph: torch.fx.Graph, owner: torch.nn.Module) -> dict[str, Any]
             row["kwargs"] = {k: _argument(v, subgraphs) for k, v in node.kwargs.items()}
             if name == "aten.empty.memory_format":
                 row["kwargs"].pop("memory_format", None)
-            data["nodes"].append({**row, "line": _line_in(node)})
+            line = _line_in(node)
+            data["nodes"] += [{**part, "line": line} for part in _expanded(row)]
     return data
 
 
@@ -857,6 +858,20 @@ _STAND_INS = {
     "aten.unsafe_split_with_sizes.default": "aten.split_with_sizes.default",
 }
 """Operators that the scorer does not run, and safe ones that a program cannot tell from them."""
+
+
+def _expanded(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a node, or the safe ones that compute the same: torch's own reads out of bounds."""
+    if row["op"] != "aten._weight_norm.default":
+        return [row]
+    direction, length, *rest = row["args"]
+    norm, scale = f"{row['name']}:norm", f"{row['name']}:scale"
+    dim = rest[0] if rest else row["kwargs"].get("dim", 0)
+    return [
+        _node(norm, "aten.norm_except_dim.default", direction, 2, dim),
+        _node(scale, "aten.div.Tensor", length, {"node": norm}),
+        _node(row["name"], "aten.mul.Tensor", direction, {"node": scale}),
+    ]
 
 
 def _node(name: str, op: str, *args: Any) -> dict[str, Any]:

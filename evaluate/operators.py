@@ -5,10 +5,10 @@ operator on an intermediate is harmless, one on a parameter or buffer is found b
 counters (`graph.py`). Left out: random ones (a score must repeat), uninitialised memory
 (`empty`), raw storage access (`as_strided`, `set_`, `resize_`), files, anything that leaves the
 device, and whatever trusts the numbers in its arguments as places in memory (`embedding_bag`'s
-offsets, packed sequences, `searchsorted`'s sorter, the pivots of `lu_solve`): a read out of bounds
-could find the very text that is scored. Views that no version counter sees (`_unsafe_view`,
-`unsafe_chunk`, `unsafe_split`) are left out as well: a model that can write to its own parameters
-remembers the rows that were scored, and answers the probes from memory.
+offsets, packed sequences, `searchsorted`'s sorter, the pivots of `lu_solve`, the lengths of
+`_weight_norm`): a read out of bounds could find the very text that is scored. Views that no version counter sees (`_unsafe_view`, `unsafe_chunk`, `unsafe_split`) are
+left out as well: a model that can write to its own parameters remembers the rows that were scored,
+and answers the probes from memory.
 """
 
 UNSAFE_OVERLOADS = frozenset({"out", "data"})
@@ -97,7 +97,7 @@ sum_to_size trapz vander
 _CREATION = """
 arange eye full full_like linspace logspace new_full new_ones new_zeros ones ones_like scalar_tensor
 zeros zeros_like bartlett_window blackman_window hamming_window hann_window kaiser_window
-fft_fftfreq fft_rfftfreq range
+fft_fftfreq fft_rfftfreq
 """
 
 _NETWORKS = """
@@ -111,7 +111,7 @@ tensordot tril avg_pool1d max_pool1d adaptive_avg_pool1d
 _softmax _log_softmax cumulative_trapezoid trapezoid chain_matmul linalg_multi_dot cdist
 cartesian_prod broadcast_to broadcast_tensors atleast_1d atleast_2d batch_norm
 _fused_rms_norm _grouped_mm
-_native_batch_norm_legit_no_training _prelu_kernel _safe_softmax _trilinear _weight_norm
+_prelu_kernel _safe_softmax _trilinear
 alpha_dropout avg_pool2d conv_tbc conv_transpose2d feature_alpha_dropout
 feature_dropout fft_fftn fft_fftshift fft_ifftn fft_ifftshift fft_irfft2 fft_irfftn fft_rfft2
 fft_rfftn ger gru_cell im2col linalg_cholesky linalg_cholesky_ex linalg_det linalg_diagonal

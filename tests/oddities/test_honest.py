@@ -45,7 +45,7 @@ def cases() -> Iterator[object]:
             yield pytest.param(path.stem, seed, marks=MARKS.get(path.stem, ()))
 
 
-@pytest.mark.parametrize(("name", "seed"), cases())
+@pytest.mark.parametrize(("name", "seed"), list(cases()))
 def test_an_honest_model_scores_normally(name: str, seed: int, trial: Trial) -> None:
     result = trial(source_of(name), STEPS, limits=PATIENT, seed=seed)
     assert isinstance(result.outcome, Scored), f"{result.outcome}\n{result.log[-2000:]}"
