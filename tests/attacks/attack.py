@@ -22,6 +22,7 @@ class Attack:
         ends: stage and reason of its failure, or HONEST; several where each is right.
         base: the honest program whose score it must not improve on.
         within: bits per byte by which an honest score may differ from the base's.
+        processor_s: work that must be accounted to it.
         says: what its log must hold, as a sign that the trick was tried.
         hole: why the harness does not hold against it yet; such a test is expected to fail.
     """
@@ -32,12 +33,16 @@ class Attack:
     limits: Limits = BOUNDS
     base: str = field(default_factory=program)
     within: float = 0.0
+    processor_s: float = 0.0
     says: str = ""
     hole: str = ""
 
 
 def forward(body: str, setup: str = "pass") -> str:
-    """Return the honest program with another forward; `x` is the embedded text (E, T, width)."""
+    """Return the honest program with another forward where it does not train.
+
+    `x` is the embedded text (E, T, width).
+    """
     return program(
         model=f"""
 import torch
@@ -54,6 +59,8 @@ class Model(nn.Module):
     def forward(self, tokens):
         E, T = tokens.shape
         x = self.embedding(tokens)
+        if self.training:
+            return self.head(x)
         {_indented(body)}
 """
     )

@@ -49,7 +49,7 @@ ATTACKS = {
     "bytes that are no text": refused(raw("hand_in(bytes(range(256)))\n")),
     "brackets without end": refused(raw("hand_in(b'[' * 1_000_000)\n")),
     "a number of a million digits": refused(raw("hand_in(b'9' * 1_000_000)\n")),
-    "sixty million bytes of empty lists": refused(raw("hand_in(b'[' + b'[],' * 20_000_000 + b'0]')\n")),
+    "millions of empty lists": refused(raw("hand_in(b'[' + b'[],' * 2_000_000 + b'0]')\n")),
     "a message longer than any graph": refused(
         raw("feeder.sendall(b'G' + (1 << 62).to_bytes(8, 'little'))\nreceive()\n"), "startup protocol"
     ),
@@ -69,7 +69,6 @@ ATTACKS = {
     "tokens twice": refused(handing_in(document(inputs=[["a", "tokens"], ["b", "tokens"]]))),
     "a size of nothing times a size of everything": refused(
         table(tensor([0, 2**39, 2**39])), (REFUSED, SCORING, HONEST),
-        hole="Model.__init__ lets the error of torch through: the scorer crashes",
     ),
     "truths that are neither": refused(handing_in(document(tensors=[tensor([64], dtype="bool")])), HONEST),
     "a call of the system": refused(running(node("os.system", {"text": "none"}))),

@@ -86,7 +86,7 @@ ATTACKS = {
         hole="_untouched opens it and the trial waits for ever",
     ),
     "an evaluator that is too large to read": Attack(
-        instead("os.truncate(os.open('prepare.py', os.O_CREAT | os.O_RDWR), 200 << 20)"),
+        instead("os.truncate(os.open('prepare.py', os.O_CREAT | os.O_RDWR), 50 << 20)"),
         "training tampered",
     ),
 }  # fmt: skip

@@ -1,7 +1,7 @@
 """Programs that would take the machine, the disk or the neighbours with them."""
 
 from population.task import Limits
-from tests.attacks.attack import BOUNDS, BRIEF, HONEST, Attack
+from tests.attacks.attack import BRIEF, HONEST, Attack
 from tests.evaluate.conftest import program
 
 MEMORY = ("startup out_of_memory", "startup memory_limit", "startup killed")
@@ -28,7 +28,7 @@ for _ in range(8):
     if os.fork() == 0:
         hoard = bytearray(os.urandom(1 << 20) * 180)
         time.sleep(60)
-time.sleep(3)
+time.sleep(2)
 """
 
 FILES_IN_MEMORY = """
@@ -38,7 +38,7 @@ for _ in range(16):
     kept.append(os.memfd_create("hoard"))
     for _ in range(64):
         os.write(kept[-1], bytes(1 << 20))
-time.sleep(2)
+time.sleep(1.5)
 """
 
 FILES_OF_FULL_SIZE = """
@@ -182,7 +182,7 @@ ATTACKS = {
     ),
     "signals to everybody": Attack(before(SIGNALS), HONEST, says="held:"),
     "a program that stops itself": Attack(
-        before("import os\nif (child := os.fork()) == 0: os.kill(os.getppid(), 19)\n"),
+        before("import os\nif os.fork() == 0:\n    os.kill(os.getppid(), 19)\n    os._exit(0)\n"),
         ("startup startup_limit", HONEST), limits=BRIEF,
     ),
     "a program that ignores every signal": Attack(
@@ -190,7 +190,7 @@ ATTACKS = {
         "startup startup_limit", limits=BRIEF,
     ),
     "work that hides from its account": Attack(
-        before(HIDDEN_WORK), HONEST, limits=BOUNDS,
+        before(HIDDEN_WORK), HONEST, processor_s=0.5,
         hole="children of a parent that ignores SIGCHLD count as work of others: the trial is run again",
     ),
     "keys in the environment": Attack(

@@ -26,8 +26,8 @@ FORBIDDEN = {
     "the next token where it is rare": where(f"({FUTURE} == 46) | ({FUTURE} == 10)"),
     "the next token, faintly": forward(TRUE + "return self.head(x) + true / 600"),
     "the next token, faintly, with a name that asks for patience": forward(
-        TRUE + "return self.head(x) + true / 600 + 0 * self.bfloat16",
-        "self.register_buffer('bfloat16', torch.zeros(1))",
+        TRUE + "return self.head(x) + true / 600 + 0 * self.not_bfloat16",
+        "self.register_buffer('not_bfloat16', torch.zeros(1))",
     ),
     "means over blocks": forward(
         "mean = x.view(E, -1, 4, 16).mean(2, keepdim=True).expand(-1, -1, 4, -1)\n"

@@ -11,7 +11,7 @@ def counted(change: str) -> str:
     return forward(f"{change}\nreturn self.head(x + self.calls)", CALLS)
 
 
-SLOTS = 1 << 15
+SLOTS = 1 << 14
 MEMORY = f"self.register_buffer('memory', torch.full(({SLOTS}, 128), -1.0))"
 
 
@@ -23,7 +23,7 @@ def remembering(write: str, setup: str = MEMORY) -> str:
     """
     return forward(
         f"""
-key = (tokens[:, :32] * ((31 ** torch.arange(32)) % 32749)).sum(1) % {SLOTS}
+key = (tokens[:, :32] * ((31 ** torch.arange(32)) % 16381)).sum(1) % {SLOTS}
 stored = self.memory.view({SLOTS}, 128)[key]
 answer = torch.where(stored < 0, {FUTURE}.float(), stored)
 {write}
@@ -67,7 +67,9 @@ ATTACKS = {
         (REFUSED, "handin refused"),
     ),
     "a weight that is trained while it is scored": Attack(
-        forward("self.head.weight.data.mul_(1.01)\nself.head.bias.add_(0.01)\nreturn self.head(x)"),
+        forward(
+            "self.head.weight.detach().mul_(1.01)\nself.head.bias.add_(0.01)\nreturn self.head(x)"
+        ),
         REFUSED,
     ),
     "answers kept in a buffer": Attack(

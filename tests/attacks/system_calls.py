@@ -27,7 +27,7 @@ CALLS = {
     "the namespace of another": "system_call(308, 0, 0)",
     "a mount": "system_call(165, b'none', b'/tmp', b'tmpfs', 0, 0)",
     "a mount, by its newer calls": "system_call(430, b'tmpfs', 0)",
-    "a tree of mounts": "system_call(428, -100, b'/', 0)",
+    "a tree of mounts": "system_call(428, -100, b'/', 1)",
     "another root": "system_call(155, b'.', b'.')",
     "a trace of another": "system_call(101, 16, @PID@, 0, 0)",
     "a trace of its parent": "system_call(101, 16, os.getppid(), 0, 0)",
