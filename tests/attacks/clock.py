@@ -111,6 +111,10 @@ run._send = lambda kind, payload: [send(kind, payload) for _ in range(2)]
         ("training protocol", "startup protocol"), TOKENS,
         hole="a budget in tokens is overrun by one batch of up to 64 million tokens",
     ),
+    "training before the clock of a budget in steps": Attack(
+        program(before_clock=LIBRARY), "startup startup_limit",
+        hole="start-up is billed under budgets in seconds only, and on no accelerator",
+    ),
     "training on after the bell of a budget in steps": Attack(
         program(before_clock="kept = []\n", in_loop="    kept.append((x, y))\n", at_bell=REMEMBERED.removeprefix("kept = []\n")),
         "handin late",

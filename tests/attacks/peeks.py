@@ -1,6 +1,6 @@
 """Logits that know what comes later, or what stands beside."""
 
-from tests.attacks.attack import FUTURE, Attack, forward
+from tests.attacks.attack import FUTURE, NO_LEAD, Attack, forward
 
 LOOK = f"look = self.embedding({FUTURE})\n"
 TRUE = f"true = 30 * F.one_hot({FUTURE}, 256).float()\n"
@@ -48,7 +48,6 @@ FORBIDDEN = {
     "ranks along time": forward("return self.head(x + tokens.argsort(1)[..., None] / T)"),
     "the mean over time": forward("return self.head(x - x.mean(1, keepdim=True))"),
     "a norm over time": forward("return self.head(F.instance_norm(x.transpose(1, 2)).transpose(1, 2))"),
-    "the largest over time": forward("return self.head(x + x.amax(1, keepdim=True))"),
     "the last token": forward("return self.head(x + x[:, -1:])"),
     "a count of what is to come": forward("return self.head(x + F.one_hot(tokens, 256).float().sum(1, keepdim=True)[..., :16])"),
     "a convolution that looks both ways": forward(
@@ -77,4 +76,7 @@ ATTACKS = {
         name: Attack(source, ("scoring rows_depend", "scoring not_causal"))
         for name, source in ROWS.items()
     },
+    "the largest over time": Attack(
+        forward("return self.head(x + x.amax(1, keepdim=True))"), "scoring not_causal", hole=NO_LEAD
+    ),
 }
