@@ -690,7 +690,8 @@ class Session:
             raise HandInRefusedError("deliver() came before register(): register the model first")
         present = named_tensors(model) | self._constants | (tensors or {})
         for name, offset, size in self._names:
-            data = present[name].detach().to("cpu").contiguous()
+            data = present[name].detach().to("cpu")
+            data = (_pairs(data) if data.is_complex() else data).contiguous()
             if data.numel() * data.element_size() != size:
                 raise HandInRefusedError(
                     f"{name} changed its size since register(): register again"
@@ -758,6 +759,8 @@ def trace(
         with torch.no_grad(), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             program = torch.export.export(plain.eval(), (tokens,), strict=False)
+            if any(_is_vmap(node) for node in program.graph.nodes):
+                program = program.run_decompositions({})
     except Exception as error:
         raise HandInRefusedError(
             f"forward does not trace at {_line_of(error)}: {type(error).__name__}: "
@@ -775,6 +778,7 @@ def _as_data(
     """Turn an exported program into the container's graph, its tensor table and constants."""
     values = {**program.state_dict, **program.constants}
     inputs: list[list[str]] = []
+    complexes: list[dict[str, Any]] = []
     table: dict[str, dict[str, Any]] = {}
     for spec in program.graph_signature.input_specs:
         if spec.kind.name == "USER_INPUT":
@@ -783,7 +787,11 @@ def _as_data(
         value = values.get(spec.target)
         if not isinstance(value, torch.Tensor):
             raise HandInRefusedError(f"{spec.target} is not a tensor: only tensors are handed in")
-        inputs.append([spec.arg.name, "tensor", spec.target])
+        name, value = spec.arg.name, value.detach()
+        if value.is_complex():
+            complexes.append(_node(name, "aten.view_as_complex.default", {"node": f"{name}:pairs"}))
+            name, value = f"{name}:pairs", _pairs(value)
+        inputs.append([name, "tensor", spec.target])
         dtype = str(value.dtype).removeprefix("torch.")
         if dtype not in _NUMPY_NAMES:
             raise HandInRefusedError(
@@ -791,6 +799,7 @@ def _as_data(
             )
         table[spec.target] = {"name": spec.target, "dtype": dtype, "shape": list(value.shape)}
     graph = _graph_data(program.graph, program.graph_module)
+    graph["nodes"] = complexes + graph["nodes"]
     constants = {n: v for n, v in program.constants.items() if isinstance(v, torch.Tensor)}
     return {**graph, "inputs": inputs}, list(table.values()), constants
 
@@ -799,6 +808,9 @@ def _graph_data(graph: torch.fx.Graph, owner: torch.nn.Module) -> dict[str, Any]
     """Return one graph as plain data: inputs, nodes in order, output."""
     subgraphs: dict[Any, Any] = {}
     data: dict[str, Any] = {"inputs": [], "nodes": [], "output": None}
+    for node in graph.nodes:
+        if isinstance(node.target, torch._ops.HigherOrderOperator):
+            _check_mode(node)
     for node in graph.nodes:
         if node.op == "placeholder":
             data["inputs"].append(node.name)
@@ -812,14 +824,68 @@ def _graph_data(graph: torch.fx.Graph, owner: torch.nn.Module) -> dict[str, Any]
         elif not _is_assertion(node):
             target = node.target
             name = str(target) if hasattr(target, "_schema") else _plain_name(target)
-            data["nodes"].append({
-                "name": node.name,
-                "op": name,
-                "args": [_argument(a, subgraphs) for a in node.args],
-                "kwargs": {k: _argument(v, subgraphs) for k, v in node.kwargs.items()},
-                "line": _line_in(node),
-            })  # fmt: skip
+            row = _node(node.name, _STAND_INS.get(name, name), *(
+                _argument(a, subgraphs) for a in node.args
+            ))  # fmt: skip
+            row["kwargs"] = {k: _argument(v, subgraphs) for k, v in node.kwargs.items()}
+            if name == "aten.empty.memory_format":
+                row["kwargs"].pop("memory_format", None)
+            line = _line_in(node)
+            data["nodes"] += [{**part, "line": line} for part in _expanded(row)]
     return data
+
+
+_MODES = ("wrap_with_autocast", "wrap_with_set_grad_enabled")
+
+
+def _check_mode(node: torch.fx.Node) -> None:
+    """Refuse an operator that runs code, unless it only runs a part of the graph under a mode."""
+    if getattr(node.target, "__name__", "") not in _MODES:
+        raise HandInRefusedError(
+            f"{node.target} ({_line_in(node) or 'unknown line'}) is not among the operators that "
+            "the scorer runs: write this step of the evaluation forward with other tensor "
+            "operations, attention with scaled_dot_product_attention"
+        )
+
+
+_STAND_INS = {
+    "aten.empty.memory_format": "aten.zeros.default",
+    "aten.empty_like.default": "aten.zeros_like.default",
+    "aten.new_empty.default": "aten.new_zeros.default",
+    "aten._unsafe_view.default": "aten.reshape.default",
+    "aten.unsafe_chunk.default": "aten.chunk.default",
+    "aten.unsafe_split.Tensor": "aten.split.Tensor",
+    "aten.unsafe_split_with_sizes.default": "aten.split_with_sizes.default",
+}
+"""Operators that the scorer does not run, and safe ones that a program cannot tell from them."""
+
+
+def _expanded(row: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a node, or the safe ones that compute the same: torch's own reads out of bounds."""
+    if row["op"] != "aten._weight_norm.default":
+        return [row]
+    direction, length, *rest = row["args"]
+    norm, scale = f"{row['name']}:norm", f"{row['name']}:scale"
+    dim = rest[0] if rest else row["kwargs"].get("dim", 0)
+    return [
+        _node(norm, "aten.norm_except_dim.default", direction, 2, dim),
+        _node(scale, "aten.div.Tensor", length, {"node": norm}),
+        _node(row["name"], "aten.mul.Tensor", direction, {"node": scale}),
+    ]
+
+
+def _node(name: str, op: str, *args: Any) -> dict[str, Any]:
+    return {"name": name, "op": op, "args": list(args), "kwargs": {}, "line": ""}
+
+
+def _pairs(value: torch.Tensor) -> torch.Tensor:
+    """Return complex numbers as pairs of real ones: (...,) -> (..., 2)."""
+    return torch.view_as_real(value.resolve_conj())
+
+
+def _is_vmap(node: torch.fx.Node) -> bool:
+    """Whether the node belongs to torch.func.vmap, which tracing leaves in the graph as it is."""
+    return getattr(node.target, "__module__", "") == "torch._functorch.predispatch"
 
 
 def _is_assertion(node: torch.fx.Node) -> bool:

@@ -8,6 +8,7 @@ the scorer is jailed as well (`score.py`).
 
 import json
 import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -19,6 +20,7 @@ from evaluate.operators import (
     UNSAFE_ARGUMENTS,
     UNSAFE_OVERLOADS,
 )
+from evaluate.signatures import objection
 
 DTYPE_BYTES = {
     "float64": 8, "float32": 4, "float16": 2, "bfloat16": 2,
@@ -162,6 +164,7 @@ def _check_graph(graph: dict[str, Any], names: set[str], depth: int, count: list
             _check_argument(value, names, depth, count)
         if not isinstance(node["name"], str) or node["name"] in names:
             raise HandInError(f"node name {node['name']!r} is repeated or not a string")
+        _check_call(node)
         names.add(node["name"])
     _check_argument(graph["output"], names, depth, count)
 
@@ -174,12 +177,20 @@ def _check_operator(node: dict[str, Any]) -> None:
         return
     parts = name.split(".")
     known = len(parts) == 3 and parts[0] == "aten" and parts[1] in ALLOWED
-    if known and parts[2].isidentifier() and not parts[2].endswith(UNSAFE_OVERLOADS):
+    if known and parts[2].isidentifier() and parts[2] not in UNSAFE_OVERLOADS:
         return
     raise HandInError(
         f"{name[:100]} ({line or 'unknown line'}) is not among the operators that the scorer "
         "runs: write this step of the evaluation forward with other tensor operations"
     )
+
+
+def _check_call(node: dict[str, Any]) -> None:
+    if not node["op"].startswith("aten."):
+        return
+    wrong = objection(node["op"], node["args"], node["kwargs"])
+    if wrong:
+        raise HandInError(f"{node['op']} ({node['line'] or 'unknown line'}) {wrong}")
 
 
 def _check_argument(value: Any, names: set[str], depth: int, count: list[int]) -> None:
@@ -206,6 +217,8 @@ def _check_named(value: dict[str, Any], names: set[str], depth: int, count: list
     ((kind, content),) = value.items()
     if kind != "graph" and not isinstance(content, str):
         raise HandInError(f"the argument {kind} is not given by name")
+    if kind == "text" and EQUATION.fullmatch(content):
+        return
     if kind == "graph":
         _keys(content, {"inputs", "nodes", "output"}, "a subgraph")
         inputs = content["inputs"]
@@ -219,6 +232,11 @@ def _check_named(value: dict[str, Any], names: set[str], depth: int, count: list
         raise HandInError(f"the argument {kind} = {content!r} is not known")
 
 
+_INDICES = "[a-zA-Z. ]{0,64}"
+EQUATION = re.compile(
+    f"{_INDICES}(,{_INDICES}){{0,16}}(->{_INDICES})|{_INDICES}(,{_INDICES}){{1,16}}"
+)
+"""What einsum is asked for: letters, commas and an arrow."""
 CODES: dict[str, frozenset[str]] = {
     "float": frozenset({"inf", "-inf", "nan"}),
     "text": frozenset({"none", "tanh", "floor", "trunc", "mean", "sum", "reflect", "constant",

@@ -1,0 +1,76 @@
+"""Logits that are no logits."""
+
+from tests.attacks.attack import HONEST, NO_LEAD, Attack, forward
+
+NOT_FINITE = "scoring not_finite"
+SHAPE = "scoring wrong_shape"
+FLOAT_ERROR = 1e-3
+
+ATTACKS = {
+    "probabilities that sum to a thousand": Attack(
+        forward("return self.head(x).log_softmax(-1) + 6.9"), HONEST, within=FLOAT_ERROR
+    ),
+    "log-probabilities above zero": Attack(
+        forward("return self.head(x).log_softmax(-1).abs() * 0 + 50"), HONEST, within=4.0
+    ),
+    "another constant for every position": Attack(
+        forward("return self.head(x) + torch.arange(T)[:, None]"), HONEST, within=FLOAT_ERROR
+    ),
+    "logits in double precision": Attack(
+        forward("return self.head(x).double()"), HONEST, within=FLOAT_ERROR
+    ),
+    "logits beyond single precision": Attack(
+        forward("return self.head(x).double() * 1e300"), NOT_FINITE
+    ),
+    "logits of 1e30 for every token": Attack(
+        forward("return self.head(x) * 0 + 1e30"), (HONEST, NOT_FINITE), within=4.0
+    ),
+    "odds that are all on a token that never comes": Attack(
+        forward("return 50 * F.one_hot(tokens * 0, 256).float()"),
+        HONEST,
+        within=100.0,
+        hole=NO_LEAD,
+    ),
+    "infinity everywhere": Attack(forward("return self.head(x) + float('inf')"), NOT_FINITE),
+    "infinity for one token": Attack(
+        forward("return self.head(x).index_fill(2, torch.tensor([32]), float('inf'))"), NOT_FINITE
+    ),
+    "nothing for tokens that do not come": Attack(
+        forward("return self.head(x).index_fill(2, torch.tensor([0]), float('-inf'))"), NOT_FINITE
+    ),
+    "no number in one row": Attack(
+        forward("return self.head(x).index_fill(0, torch.tensor([63]), float('nan'))"), NOT_FINITE
+    ),
+    "no number at the last position": Attack(
+        forward("return self.head(x).index_fill(1, torch.tensor([127]), float('nan'))"), NOT_FINITE
+    ),
+    "no number where it would be wrong": Attack(
+        forward(
+            "true = torch.roll(tokens, -1, 1)[..., None]\n"
+            "logits = self.head(x)\n"
+            "return torch.where(logits.gather(2, true) < 0, float('nan'), logits)"
+        ),
+        NOT_FINITE,
+    ),
+    "more tokens than there are": Attack(
+        forward("return F.pad(self.head(x), (0, 1))"), SHAPE
+    ),
+    "fewer tokens than there are": Attack(forward("return self.head(x)[..., :200]"), SHAPE),
+    "one position less": Attack(forward("return self.head(x)[:, 1:]"), SHAPE),
+    "one row": Attack(forward("return self.head(x)[:1]"), SHAPE),
+    "a shape that would broadcast": Attack(forward("return self.head(x)[:, :1]"), SHAPE),
+    "complex numbers": Attack(forward("return torch.complex(self.head(x), self.head(x))"), SHAPE),
+    "whole numbers": Attack(forward("return self.head(x).long()"), SHAPE),
+    "a loss in place of logits": Attack(
+        forward("return F.cross_entropy(self.head(x)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()) * 0"),
+        SHAPE,
+    ),
+    "a second output": Attack(
+        forward("self.last = None\nreturn self.head(x), x"),
+        ("scoring refused", "handin refused", "training crash"),
+    ),
+    "no output": Attack(
+        forward("return self.head(x) if self.training else None"),
+        ("scoring refused", "handin refused"),
+    ),
+}  # fmt: skip

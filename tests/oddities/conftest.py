@@ -1,0 +1,5 @@
+"""The same small text task as the tests of evaluation."""
+
+from tests.evaluate.conftest import text_data, trial
+
+__all__ = ["text_data", "trial"]
