@@ -186,11 +186,17 @@ def _check_operator(node: dict[str, Any]) -> None:
 
 
 def _check_call(node: dict[str, Any]) -> None:
-    if not node["op"].startswith("aten."):
-        return
-    wrong = objection(node["op"], node["args"], node["kwargs"])
+    wrong = ""
+    if node["op"].startswith("aten."):
+        wrong = objection(node["op"], node["args"], node["kwargs"])
+    elif node["op"] in PLAIN and (node["kwargs"] or not all(map(_is_operand, node["args"]))):
+        wrong = "takes numbers and results of other nodes"
     if wrong:
         raise HandInError(f"{node['op']} ({node['line'] or 'unknown line'}) {wrong}")
+
+
+def _is_operand(value: Any) -> bool:
+    return isinstance(value, int | float) or (isinstance(value, dict) and "node" in value)
 
 
 def _check_argument(value: Any, names: set[str], depth: int, count: list[int]) -> None:

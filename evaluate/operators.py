@@ -6,9 +6,9 @@ counters (`graph.py`). Left out: random ones (a score must repeat), uninitialise
 (`empty`), raw storage access (`as_strided`, `set_`, `resize_`), files, anything that leaves the
 device, and whatever trusts the numbers in its arguments as places in memory (`embedding_bag`'s
 offsets, packed sequences, `searchsorted`'s sorter, the pivots of `lu_solve`, the lengths of
-`_weight_norm`): a read out of bounds could find the very text that is scored. Views that no version counter sees (`_unsafe_view`, `unsafe_chunk`, `unsafe_split`) are
-left out as well: a model that can write to its own parameters remembers the rows that were scored,
-and answers the probes from memory.
+`_weight_norm`): a read out of bounds could find the very text that is scored. Views that no version
+counter sees (`_unsafe_view`, `unsafe_chunk`, `unsafe_split`) are left out as well: a model that can
+write to its own parameters remembers the rows that were scored, and answers the probes from memory.
 """
 
 UNSAFE_OVERLOADS = frozenset({"out", "data"})
@@ -27,7 +27,6 @@ PLAIN = frozenset(
         "mod",
         "neg",
         "truediv",
-        "pow",
         "lt",
         "le",
         "gt",
@@ -39,7 +38,7 @@ PLAIN = frozenset(
         "not_",
     ]
 )
-"""Python operators on sizes and on tuples of results."""
+"""Python operators on sizes and on tuples of results. Left out: powers, whose cost has no bound."""
 
 HIGHER_ORDER = frozenset({
     "higher_order.wrap_with_autocast",

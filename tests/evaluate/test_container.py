@@ -92,6 +92,20 @@ def test_an_operator_is_called_as_its_schema_says_or_refused_by_line(name: str) 
     assert reason in message and "train.py:7" in message
 
 
+@pytest.mark.parametrize(
+    ("op", "args"),
+    [
+        ("operator.pow", [3, 2**31]), ("operator.mul", [[1], 2**40]),
+        ("operator.mul", [{"text": "none"}, 2**36]), ("operator.getitem", [{"graph": {}}, 0]),
+        ("operator.add", [None, 1]), ("operator.getitem", [{"dtype": "int64"}, 0]),
+    ],
+)  # fmt: skip
+def test_plain_operators_take_numbers_and_results_alone(op: str, args: list[object]) -> None:
+    graph = copy.deepcopy(VALID["graph"])
+    graph["nodes"].insert(0, node(op, *args))
+    refused(edited(graph=graph))
+
+
 def test_a_reference_to_what_is_not_computed_yet_is_refused() -> None:
     graph = copy.deepcopy(VALID["graph"])
     graph["nodes"].insert(0, node("aten.neg.default", {"node": "later"}))
