@@ -32,6 +32,7 @@ MAX_GRAPH_BYTES = 16 << 20
 MAX_NODES = 50_000
 MAX_DEPTH = 24
 MAX_RANK = 16
+MAX_NAME = 500
 
 
 class HandInError(Exception):
@@ -108,18 +109,30 @@ def _tensor_table(rows: object, limit: int) -> tuple[dict[str, TensorEntry], int
     for row in rows:
         _keys(row, {"name", "dtype", "shape"}, "a row of the tensor table")
         name, dtype, shape = row["name"], row["dtype"], row["shape"]
-        if not isinstance(name, str) or not name or name in tensors:
-            raise HandInError(f"tensor name {name!r} is empty, repeated or not a string")
+        if not _is_name(name) or name in tensors:
+            raise HandInError(f"tensor name {_short(name)} is empty, too long, repeated or no text")
         if not isinstance(dtype, str) or dtype not in DTYPE_BYTES:
-            raise HandInError(f"tensor {name}: type {dtype!r} is none of {sorted(DTYPE_BYTES)}")
+            raise HandInError(
+                f"tensor {name}: type {_short(dtype)} is none of {sorted(DTYPE_BYTES)}"
+            )
         if not (isinstance(shape, list) and len(shape) <= MAX_RANK and all(map(_is_size, shape))):
-            raise HandInError(f"tensor {name}: {shape!r} is not a shape")
+            raise HandInError(f"tensor {name}: {_short(shape)} is not a shape")
         size = math.prod(shape) * DTYPE_BYTES[dtype]
         if offset + size > limit:
             raise HandInError(f"tensor {name}: more than {limit} bytes of tensors in all")
         tensors[name] = TensorEntry(name, dtype, tuple(shape), offset, size)
         offset += -(-size // ALIGNMENT) * ALIGNMENT
     return tensors, max(offset, ALIGNMENT)
+
+
+def _is_name(value: object) -> bool:
+    return isinstance(value, str) and 0 < len(value) <= MAX_NAME
+
+
+def _short(value: object) -> str:
+    """Return a value as it may stand in a message."""
+    text = repr(value)
+    return text if len(text) <= 100 else f"{text[:100]}..."
 
 
 def _is_size(value: object) -> bool:
@@ -138,8 +151,12 @@ def _check_inputs(graph: object, tensors: Mapping[str, TensorEntry]) -> None:
         if not ok or (row[1:] != ["tokens"] and not (
             len(row) == 3 and row[1] == "tensor" and row[2] in tensors
         )):  # fmt: skip
-            raise HandInError(f"the graph's input {row!r} is neither tokens nor a named tensor")
+            raise HandInError(
+                f"the graph's input {_short(row)} is neither tokens nor a named tensor"
+            )
         kinds.append(row[1])
+    if len({row[0] for row in rows}) < len(rows):
+        raise HandInError("two inputs of the graph have one name")
     if kinds.count("tokens") != 1:
         raise HandInError("forward must take exactly one argument: the tokens (E, T)")
 

@@ -23,6 +23,7 @@ from evaluate.evaluator import load
 from evaluate.sandbox import Jail
 
 MAX_BATCH_TOKENS = 1 << 26
+MAX_REQUEST_BYTES = 1 << 10
 MAX_REGISTRATIONS = 16
 MEMORY_BYTES = 2 << 30
 """For batches and for reading a hand-in; the training rows are mapped and come on top."""
@@ -127,7 +128,7 @@ class Feeder:
         ready: Any = None
         sent: float | None = None
         while True:
-            kind, payload, _ = wire.receive(self.candidate, MAX_GRAPH_BYTES)
+            kind, payload, _ = wire.receive(self.candidate, _longest)
             if kind == b"B":
                 rows = _rows(payload, width)
                 if sent is not None:
@@ -234,6 +235,11 @@ class Feeder:
             tokens=self.clock.tokens,
             curve=self.curve,
         )
+
+
+def _longest(kind: bytes) -> int:
+    """Return how many bytes a message of this kind may have."""
+    return MAX_GRAPH_BYTES if kind == b"G" else MAX_REQUEST_BYTES
 
 
 def _rows(payload: bytes, width: int) -> int:

@@ -10,6 +10,12 @@ import torch
 from evaluate.container import Container, HandInError
 from evaluate.operands import check_operands
 
+FAILURES = (
+    RuntimeError, TypeError, ValueError, LookupError, ArithmeticError, AttributeError,
+    AssertionError,
+)  # fmt: skip
+"""What an operator raises when it is called with what it cannot take."""
+
 Tensors = Mapping[str, torch.Tensor]
 
 
@@ -64,7 +70,7 @@ class Model:
                 function = _operator(node["op"], self)
                 check_operands(function, args, kwargs)
                 values[node["name"]] = function(*args, **kwargs)
-            except (RuntimeError, TypeError, ValueError, IndexError, ZeroDivisionError) as error:
+            except FAILURES as error:
                 raise HandInError(
                     f"{node['op']} ({node['line'] or 'unknown line'}) failed in the scorer: "
                     f"{str(error)[:300]}"

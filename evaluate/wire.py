@@ -7,7 +7,7 @@ import select
 import socket
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 HEAD = 9
@@ -36,9 +36,14 @@ def send(
 
 
 def receive(
-    connection: socket.socket, limit: int, max_fds: int = 0
+    connection: socket.socket, limit: int | Callable[[bytes], int], max_fds: int = 0
 ) -> tuple[bytes, bytes, list[int]]:
     """Return (kind, payload, descriptors).
+
+    Args:
+        connection: to read from.
+        limit: bytes that a payload may have; a function where that depends on its kind.
+        max_fds: how many descriptors may ride along.
 
     Raises:
         ClosedError: at the end of the stream.
@@ -48,8 +53,9 @@ def receive(
     while len(head) < HEAD:
         head += _part(connection, HEAD - len(head), max_fds, fds)
     length = int.from_bytes(head[1:], "little")
-    if length > limit:
-        raise OversizedError(f"a message of {length} bytes, more than {limit}")
+    most = limit(head[:1]) if callable(limit) else limit
+    if length > most:
+        raise OversizedError(f"a message of {length} bytes, more than {most}")
     payload = bytearray()
     while len(payload) < length:
         payload += _part(connection, min(length - len(payload), 1 << 20), 0, fds)

@@ -3,6 +3,7 @@
 import ast
 import io
 import tokenize
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -17,6 +18,8 @@ MAX_NAME_LENGTH = 64
 MAX_NUMBERS = 2_000
 MAX_ELEMENTS = 256
 MAX_INTEGER_BITS = 256
+MAX_COMPRESSED_BYTES = 16 << 10
+"""What a program may hold in all, whatever it hides it in: a train.py of 26 KB packs into 8 KB."""
 PASTED = "knowledge is learned, not pasted"
 
 
@@ -49,6 +52,9 @@ class Checks:
         if not self.python:
             return ""
         try:
+            encoding, _ = tokenize.detect_encoding(io.BytesIO(source.encode()).readline)
+            if encoding not in ("utf-8", "utf-8-sig"):
+                return f"it declares the encoding {encoding}: a program is read as UTF-8"
             tree = parse(source)
             with quiet():
                 compile(source, self.artifact, "exec", dont_inherit=True)
@@ -112,11 +118,13 @@ def _written(source: str, tree: ast.Module) -> str:
                 )
             names.add(token.string)
     blanks = sum(len(line) - len(line.rstrip()) for line in source.splitlines())
+    packed = len(zlib.compress(source.encode(errors="surrogatepass"), 9))
     for what, found, most in (
         ("comments and docstrings hold {} bytes", prose, MAX_PROSE_BYTES),
         ("names hold {} bytes", sum(len(name.encode()) for name in names), MAX_NAME_BYTES),
         ("numbers are {}", numbers, MAX_NUMBERS),
         ("line ends hold {} blanks", blanks, MAX_TRAILING_BLANKS),
+        ("text packs into {} bytes", packed, MAX_COMPRESSED_BYTES),
     ):
         if found > most:
             return f"its {what.format(found)}, more than {most}: {PASTED}"
