@@ -8,7 +8,7 @@ from tests.evaluate.conftest import program
 HONEST = "scores as honest"
 FIVE_STEPS = Budget(BudgetKind.STEPS, 5, wall_limit_s=10)
 BOUNDS = Limits(startup_s=15, scoring_s=20)
-BRIEF = Limits(startup_s=2, scoring_s=2)
+BRIEF = Limits(startup_s=2, scoring_s=20)
 NO_LEAD = "probes._draw fails where a model is nowhere better than counting: the scorer crashes"
 FUTURE = "torch.roll(tokens, -1, 1)"
 

@@ -109,7 +109,6 @@ run._send = lambda kind, payload: [send(kind, payload) for _ in range(2)]
         program(train=TRAIN.replace("run.batches(4)", "run.batches(5_000)").replace(
             "    loss =", "    x, y = x[:4], y[:4]\n    loss =")),
         ("training protocol", "startup protocol"), TOKENS,
-        hole="a budget in tokens is overrun by one batch of up to 64 million tokens",
     ),
     "training before the clock of a budget in steps": Attack(
         program(before_clock=LIBRARY), "startup startup_limit",

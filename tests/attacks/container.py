@@ -92,27 +92,27 @@ ATTACKS = {
         node("higher_order.wrap_with_set_grad_enabled", False,
              {"graph": {"inputs": [], "nodes": [], "output": ref("a")}}),
     )),
-    "a subgraph in the place of a tensor": refused(running(node("aten.neg.default", subgraphs(1))), SCORING),
+    "a subgraph in the place of a tensor": refused(running(node("aten.neg.default", subgraphs(1))), (REFUSED, SCORING)),
     "a million operations": refused(raw(
         f"graph = json.loads({document()!r})\n"
         "nodes = graph['graph']['nodes']\n"
         "graph['graph']['nodes'] = [{**nodes[0], 'name': str(i)} for i in range(60_000)] + nodes\n"
         "hand_in(json.dumps(graph).encode())\n"
     )),
-    "an operator that torch does not have": refused(running(node("aten.neg.nonsense")), SCORING),
-    "an overload from an attribute": refused(running(node("aten.neg.__init__")), SCORING),
+    "an operator that torch does not have": refused(running(node("aten.neg.nonsense")), (REFUSED, SCORING)),
+    "an overload from an attribute": refused(running(node("aten.neg.__init__")), (REFUSED, SCORING)),
     "numbers that divide by nothing": refused(running(node("operator.floordiv", 1, 0)), SCORING),
     "numbers too large to divide": refused(
         running(node("operator.pow", 2**62, 40, name="a"), node("operator.truediv", ref("a"), 3)),
         SCORING, hole="graph.py does not catch OverflowError: the scorer crashes instead",
     ),
-    "an operator whose name has sixty million letters": refused(
-        raw(f"hand_in({document(node('aten.add.NAME')).encode()!r}.replace(b'NAME', b'a' * 60_000_000))\ndeliver()\n"),
-        (REFUSED, SCORING), hole="its whole name becomes the detail of the outcome",
+    "an operator whose name has ten million letters": refused(
+        raw(f"hand_in({document(node('aten.add.NAME')).encode()!r}.replace(b'NAME', b'a' * 10_000_000))\ndeliver()\n"),
+        (REFUSED, SCORING),
     ),
-    "a tensor whose name has twenty million letters": refused(
+    "a tensor whose name has seven million letters": refused(
         raw(f"hand_in({document(tensors=[tensor([-1], name='NAME')])!r}"
-            ".replace('NAME', 'é' * 20_000_000).encode())\ndeliver()\n"),
-        REFUSED, hole="names have no limit: the refusal outgrows what a trial reads, and raises",
+            ".replace('NAME', 'é' * 7_000_000).encode())\ndeliver()\n"),
+        REFUSED,
     ),
 }  # fmt: skip

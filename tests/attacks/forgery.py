@@ -72,7 +72,6 @@ ATTACKS = {
     "an evaluator replaced by a link to the true one": Attack(
         instead("os.symlink('../trusted/prepare.py', 'prepare.py')"),
         "training tampered",
-        hole="_untouched follows links as the harness's user",
     ),
     "an evaluator replaced by a link to another user's file": Attack(
         instead("os.symlink('/proc/@PID@/environ', 'prepare.py')"), "training tampered"
@@ -83,7 +82,6 @@ ATTACKS = {
     "an evaluator replaced by a pipe that nobody fills": Attack(
         instead("os.mkfifo('prepare.py')"),
         "training tampered",
-        hole="_untouched opens it and the trial waits for ever",
     ),
     "an evaluator that is too large to read": Attack(
         instead("os.truncate(os.open('prepare.py', os.O_CREAT | os.O_RDWR), 50 << 20)"),

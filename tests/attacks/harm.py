@@ -5,7 +5,7 @@ from tests.attacks.attack import BRIEF, HONEST, Attack
 from tests.evaluate.conftest import program
 
 MEMORY = ("startup out_of_memory", "startup memory_limit", "startup killed")
-DISK = ("startup disk_limit", "startup crash")
+DISK = ("startup disk_limit", "training disk_limit", "startup crash")
 SMALL = Limits(memory_bytes=256 << 20, startup_s=15, scoring_s=20)
 FEW = Limits(processes=12, startup_s=3, scoring_s=20)
 
@@ -26,7 +26,7 @@ FORKED_HOARDS = """
 import os, time
 for _ in range(8):
     if os.fork() == 0:
-        hoard = bytearray(os.urandom(1 << 20) * 180)
+        hoard = bytearray(os.urandom(1 << 10)) * (100 << 10)
         time.sleep(60)
 time.sleep(2)
 """
@@ -141,22 +141,19 @@ ATTACKS = {
     ),
     "memory over many processes": Attack(
         before(FORKED_HOARDS), MEMORY, limits=SMALL,
-        hole="memory is bounded for each process: 64 of them may take 64 times as much",
     ),
     "memory in files without a name": Attack(
-        before(FILES_IN_MEMORY), MEMORY, limits=SMALL,
-        hole="what is written to memfd_create counts for no limit",
+        before(FILES_IN_MEMORY), ("startup crash", *MEMORY), limits=SMALL,
     ),
     "one file larger than allowed": Attack(
         before("open('big', 'wb').write(bytes(2 << 20))\n"), DISK, limits=Limits(file_bytes=1 << 20)
     ),
     "many files as large as allowed": Attack(
-        before(FILES_OF_FULL_SIZE), DISK, hole="the size of one file is bounded, their sum is not"
+        before(FILES_OF_FULL_SIZE), DISK,
     ),
     "thirty thousand files": Attack(before(MANY_FILES), (HONEST, *DISK)),
     "a tree of five thousand folders": Attack(
         before(DEEP), (HONEST, *DISK),
-        hole="shutil.rmtree gives up with a RecursionError: counts as our fault, the tree stays",
     ),
     "folders that nobody may enter": Attack(before(CLOSED_FOLDERS), HONEST),
     "links to what others own": Attack(before(LINKS), HONEST, says="held:"),

@@ -73,7 +73,7 @@ ROWS = {
 ATTACKS = {
     **{name: Attack(source, "scoring not_causal") for name, source in FORBIDDEN.items()},
     **{
-        name: Attack(source, ("scoring rows_depend", "scoring not_causal"))
+        name: Attack(source, ("scoring rows_depend", "scoring not_causal", "handin refused"))
         for name, source in ROWS.items()
     },
     "the largest over time": Attack(

@@ -1,4 +1,7 @@
-"""A forward that remembers: the answers that it peeked come back when the probes ask again."""
+"""A forward that remembers: the answers that it peeked come back when the probes ask again.
+
+A model that can keep them scores 2.1 bits per byte without any training, and no probe sees it.
+"""
 
 from tests.attacks.attack import FUTURE, HONEST, Attack, forward
 
@@ -40,8 +43,6 @@ new = self.memory.view({SLOTS}, 128).index_copy(0, key, answer).view(1, -1).expa
 torch.ops.aten.batch_norm.default(new, None, None, self.memory, self.other, True, 1.0, 1e-5, False)
 """
 
-UNTRACKED = "a write through it moves no version counter: a total break, 2.1 bits untrained"
-
 ATTACKS = {
     "a count of calls": Attack(counted("self.calls.add_(1)"), REFUSED),
     "a count of calls through a view": Attack(counted("self.calls.view(1, 1).add_(1)"), REFUSED),
@@ -81,17 +82,14 @@ ATTACKS = {
             ".index_copy_(0, key, answer)"
         ),
         REFUSED,
-        hole=f"_unsafe_view: {UNTRACKED}",
     ),
     "answers kept through an unsafe chunk": Attack(
         remembering("torch.unsafe_chunk(self.memory, 1)[0].index_copy_(0, key, answer)"),
         REFUSED,
-        hole=f"unsafe_chunk: {UNTRACKED}",
     ),
     "answers kept through an unsafe split": Attack(
         remembering(f"torch.unsafe_split(self.memory, {SLOTS})[0].index_copy_(0, key, answer)"),
         REFUSED,
-        hole=f"unsafe_split: {UNTRACKED}",
     ),
     "answers kept as running statistics": Attack(
         remembering(
@@ -99,28 +97,27 @@ ATTACKS = {
             f"self.register_buffer('memory', torch.full(({SLOTS * 128},), -1.0))\n"
             f"self.register_buffer('other', torch.zeros({SLOTS * 128}))",
         ),
-        REFUSED,
-        hole=f"batch_norm in training: {UNTRACKED}",
+        ("handin refused", REFUSED),
     ),
     "dropout": Attack(
         forward("return self.head(torch.ops.aten.dropout.default(x, 0.5, True))"),
-        ("scoring not_repeatable", REFUSED),
+        ("handin refused", "scoring not_repeatable", REFUSED),
     ),
     "dropout in attention": Attack(
         forward(
             "q = x[:, None]\nreturn self.head(F.scaled_dot_product_attention("
             "q, q, q, dropout_p=0.5, is_causal=True)[:, 0])"
         ),
-        ("scoring not_repeatable", REFUSED),
+        ("handin refused", "scoring not_repeatable", REFUSED),
     ),
     "random numbers": Attack(forward("return self.head(x * torch.rand(1))"), "handin refused"),
     "a random choice of neighbours": Attack(
         forward("return self.head(x[torch.randperm(E)])"), "handin refused"
     ),
     "memory that nobody has written": Attack(
-        forward("return self.head(x + torch.empty(E, T, 16))"), "handin refused"
+        forward("return self.head(x + torch.empty(E, T, 16))"), ("handin refused", HONEST)
     ),
     "memory that nobody has written, of a like shape": Attack(
-        forward("return self.head(x + torch.empty_like(x))"), "handin refused"
+        forward("return self.head(x + torch.empty_like(x))"), ("handin refused", HONEST)
     ),
 }

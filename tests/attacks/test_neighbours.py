@@ -81,10 +81,6 @@ def test_a_candidate_that_kills_whatever_it_can_reaches_no_other_trial(
     assert other.communicate()[0].strip() == str(honest)
 
 
-@pytest.mark.xfail(
-    strict=True,
-    reason="a candidate may clear its death signal: it outlives a harness that is killed",
-)
 def test_a_candidate_dies_with_a_harness_that_is_killed(mark: str, text_data: Path) -> None:
     harness = start(UNDYING.replace("MARK", mark), text_data)
     deadline = time.monotonic() + 60

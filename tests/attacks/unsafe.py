@@ -1,7 +1,7 @@
 """Operators that trust a number as a place in memory, or that take all of it."""
 
 from population.task import Limits
-from tests.attacks.attack import BRIEF, FIVE_STEPS, HONEST, Attack
+from tests.attacks.attack import HONEST, Attack
 from tests.attacks.container import REFUSED, SCORING, refused
 from tests.attacks.raw import EQUAL_ODDS, Node, full, node, ref, running
 
@@ -66,24 +66,18 @@ PLACES = {
     "recurrence with weights that are too small, by gru": recurrent("aten.gru.input", 64, 1),
 }  # fmt: skip
 
-HOLES = {
-    "recurrence with states for fewer rows, by lstm": (
-        recurrent("aten.lstm.input", 2, 2),
-        "lstm checks no shapes on the processor: it reads out of bounds",
+UNCHECKED = {
+    "recurrence with states for fewer rows, by lstm": recurrent("aten.lstm.input", 2, 2),
+    "recurrence with weights that are too small, by lstm": recurrent("aten.lstm.input", 64, 1),
+    "attention with more values than keys": attention(2, 4096),
+    "rows that no group computes, by grouped_mm": grouped(4, 8),
+    "no group at all, by grouped_mm": (
+        full("rows", [64, 16], 1.0, "bfloat16"), full("weights", [0, 16, 16], 1.0, "bfloat16"),
+        full("ends", [0], 0, "int32"),
+        node("aten._grouped_mm.default", ref("rows"), ref("weights"), ref("ends")),
     ),
-    "recurrence with weights that are too small, by lstm": (
-        recurrent("aten.lstm.input", 64, 1),
-        "lstm checks no shapes on the processor: it reads out of bounds",
-    ),
-    "attention with more values than keys": (
-        attention(2, 4096),
-        "attention reads keys out of bounds where there are more values",
-    ),
-    "rows that no group computes, by grouped_mm": (
-        grouped(4, 8),
-        "grouped_mm leaves rows behind the last offset unwritten: memory of others",
-    ),
-}
+}  # fmt: skip
+"""What torch does not check itself: it reads out of bounds, or leaves memory of others."""
 
 NEVER = {
     "packed rows, by lstm": node("aten.lstm.data", 1),
@@ -108,11 +102,14 @@ LARGE = {
 
 ATTACKS = {
     **{name: refused(running(*steps), SCORING) for name, steps in PLACES.items()},
-    **{name: refused(running(*steps), SCORING, hole) for name, (steps, hole) in HOLES.items()},
+    **{name: refused(running(*steps), SCORING) for name, steps in UNCHECKED.items()},
     **{name: refused(running(step), REFUSED) for name, step in NEVER.items()},
     **{name: refused(running(*steps), ROOM) for name, steps in LARGE.items()},
     "products without end": Attack(
-        running(*endless()), "scoring scoring_limit", FIVE_STEPS, BRIEF, EQUAL_ODDS
+        running(*endless()),
+        "scoring scoring_limit",
+        limits=Limits(scoring_s=2),
+        base=EQUAL_ODDS,
     ),
     "a power without end": Attack(
         running(node("operator.pow", 2**62, 2**62)),

@@ -34,13 +34,13 @@ ATTACKS = {
         f"a batch of {name}": speaking(f"send(b'B', {text!r}.encode())\nreceive()\n", PROTOCOL)
         for name, text in REQUESTS.items()
     },
-    "a batch whose number of rows is a text of sixty million bytes": speaking(
-        "send(b'B', json.dumps({'rows': 'x' * 60_000_000}).encode())\nreceive()\n",
-        PROTOCOL, "the whole text becomes the detail of the outcome",
+    "a batch whose number of rows is a text of ten million bytes": speaking(
+        "send(b'B', json.dumps({'rows': 'x' * 10_000_000}).encode())\nreceive()\n",
+        PROTOCOL,
     ),
     "a batch whose number of rows is a text that grows when it is quoted": speaking(
-        "send(b'B', b'{\"rows\": \"' + 'é'.encode() * 30_000_000 + b'\"}')\nreceive()\n",
-        PROTOCOL, "the event is longer than a trial reads: it raises, which counts as our fault",
+        "send(b'B', b'{\"rows\": \"' + 'é'.encode() * 6_000_000 + b'\"}')\nreceive()\n",
+        PROTOCOL,
     ),
     "a batch request with megabytes beside it": speaking(
         GRAPH + "send(b'B', b'{\"rows\": 1, \"x\": [' + b'[],' * 1_000_000 + b'0]}')\nreceive()\ndeliver()\n",
@@ -70,7 +70,7 @@ ATTACKS = {
         "while True:\n    send(b'B', b'{\"rows\": 4000}')\n", "training hang", budget=SHORT
     ),
     "refusals without end": speaking(
-        "while True:\n    send(b'G', b'x')\n    receive()\n", "startup startup_limit", limits=BRIEF
+        "while True:\n    send(b'G', b'x')\n    receive()\n", ("startup startup_limit", PROTOCOL), limits=BRIEF
     ),
     "reports without end": speaking(
         "while True:\n    send(b'L', bytes(8))\n", "startup startup_limit", limits=BRIEF
@@ -84,21 +84,20 @@ ATTACKS = {
     ),
     "a thousand graphs": speaking(
         f"for _ in range(1_000):\n    os.close(hand_in({document().encode()!r}))\n" + GRAPH + "deliver()\n",
-        HONEST,
+        (HONEST, PROTOCOL),
     ),
     "lent memory shrunk to nothing": speaking(
-        TABLE + "os.ftruncate(lent, 0)\ndeliver()\n", ("handin refused", "scoring refused"),
-        "score.main maps an empty file: the scorer crashes; the memory carries no seals",
+        TABLE + "os.ftruncate(lent, 0)\ndeliver()\n", ("startup crash", "handin refused", "scoring refused"),
     ),
     "lent memory shrunk by half": speaking(
-        TABLE + "os.ftruncate(lent, 8192)\ndeliver()\n", ("handin refused", "scoring refused", HONEST)
+        TABLE + "os.ftruncate(lent, 8192)\ndeliver()\n", ("startup crash", "handin refused", "scoring refused", HONEST)
     ),
     "lent memory grown": speaking(
         TABLE + "try: os.ftruncate(lent, 64 << 20)\nexcept OSError: pass\ndeliver()\n", HONEST
     ),
     "tensors for more memory than the candidate may use": speaking(
         f"hand_in({document(tensors=[{'name': 'a', 'dtype': 'float64', 'shape': [7 << 27]}]).encode()!r})\ndeliver()\n",
-        "handin refused", "8 GiB may be registered whatever memory is allowed",
+        "handin refused",
         limits=Limits(memory_bytes=1 << 30, scoring_s=5),
     ),
     "a model that changes between registration and delivery": Attack(
