@@ -267,7 +267,9 @@ def feeding(body: str) -> str:
 def test_a_feeder_that_dies_ends_its_candidate(trial: Trial) -> None:
     place = "        nonlocal starts\n"
     evaluator = EVALUATOR.replace(place, place + "        assert B != 4\n")
-    outcome = trial(program(), evaluator_source=evaluator, budget=SLOW).outcome
+    waits = "try: next(run.batches(4))\nexcept SystemExit: __import__('time').sleep(60)\n"
+    source = program(before_clock=waits)
+    outcome = trial(source, evaluator_source=evaluator, budget=SLOW).outcome
     assert isinstance(outcome, Failed), outcome
     assert outcome.reason == "protocol", outcome
 
