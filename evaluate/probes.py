@@ -253,7 +253,7 @@ def _draw(
     """
     total = float(lead.sum(dtype=np.float64))
     even = 1.0 / len(lead)
-    paying = lead / total if total > 0 else even
+    paying = lead / total if total > 0 else np.full(len(lead), even)
     chances = (1 - UNIFORM_SHARE) * paying + UNIFORM_SHARE * even
     steps = np.cumsum(chances, dtype=np.float64)
     places = np.searchsorted(steps, random.random(count) * steps[-1], side="right")
