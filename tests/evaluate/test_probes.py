@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluate.probes import MORE_PROBES, PROBES, Probed, RefusedError
+from evaluate.probes import MORE_PROBES, PROBES, Probed, RefusedError, _draw
 from evaluate.surprise import lead_nats, trigram_log_probs
 
 VOCAB, LENGTH, BATCH, LAG = 32, 64, 16, 3
@@ -88,6 +88,12 @@ def test_an_honest_model_raises_no_alarm_and_its_proof_says_what_was_looked_at()
         proof = read(Counting()).prove()
     assert proof.cuts == PROBES * len(ROWS)
     assert proof.forwards == (1 + PROBES) * len(ROWS) // BATCH
+
+
+def test_where_there_is_no_lead_at_all_cuts_are_drawn_evenly() -> None:
+    places, weights = _draw(np.zeros(100), 10_000, np.random.default_rng(0))
+    assert (np.bincount(places, minlength=100) > 50).all()  # 100 each
+    assert np.allclose(weights, 1.0)
 
 
 def worth_of(target: float) -> Thief:
