@@ -74,16 +74,19 @@ class Bounds:
             return "disk_limit", f"its directory holds too much: {error}"
         return None
 
+    def cpu_s(self, counted_s: float) -> float:
+        """Return processor seconds: those counted leave out whoever was never waited for."""
+        return max(counted_s, 0.0 if self.tree is None else sum(self.tree.cpu_s.values()))
+
     def cpu(self, used_s: float, cores: int, wall_s: float) -> tuple[str, str] | None:
         """Compare processor time with what its cores had to give, once it has ended.
 
         Args:
-            used_s: as the system counted it, which leaves out whoever was never waited for.
+            used_s: as the system counted it.
             cores: how many it was given.
             wall_s: for how long.
         """
-        seen_s = 0.0 if self.tree is None else sum(self.tree.cpu_s.values())
-        used_s = max(used_s, seen_s)
+        used_s = self.cpu_s(used_s)
         if used_s <= CPU_MARGIN * cores * wall_s + CPU_SLACK_S:
             return None
         return "cpu_limit", (

@@ -29,12 +29,12 @@ MEMORY_BYTES = 2 << 30
 """For batches and for reading a hand-in; the training rows are mapped and come on top."""
 UID_OFFSET = 1_000
 CURVE_POINTS = 64
-ROOM_OFF_THE_CLOCK_S = 10.0
-"""Room for the hand-in where the budget is counted in tokens or steps."""
 ROOM_FLOOR_S = 0.05
 ROOM_STEPS = 2.0
 RECENT_STEPS = 32
 """The bell leaves room for twice the slowest of this many latest steps, and for the copy."""
+ROOM_OFF_THE_CLOCK_S, FLOOR_OFF_THE_CLOCK_S = 10.0, 0.5
+"""The same where the budget is counted in tokens or steps, after which it comes on top."""
 
 
 @dataclass(slots=True)
@@ -71,10 +71,13 @@ class Clock:
         return 0.0 if self.started is None else time.monotonic() - self.started
 
     def room(self) -> float:
-        """Return seconds between the bell and the end of the budget, as the latest steps tell."""
+        """Return seconds from the bell to when the tensors are late, as the latest steps tell."""
+        most, least = ROOM_OFF_THE_CLOCK_S, FLOOR_OFF_THE_CLOCK_S
+        if self.kind == "seconds":
+            most, least = self.room_s, ROOM_FLOOR_S
         if not self.recent_s:
-            return self.room_s
-        return min(self.room_s, ROOM_FLOOR_S + ROOM_STEPS * max(self.recent_s))
+            return most
+        return min(most, least + ROOM_STEPS * max(self.recent_s))
 
     def progress(self) -> float:
         """Return the share of the training that is over, 1 at the bell; it never goes back."""
@@ -86,7 +89,7 @@ class Clock:
         """Whether tensors that arrive now are late."""
         if self.kind == "seconds":
             return self.used() > self.amount
-        return self.bell is not None and time.monotonic() - self.bell > ROOM_OFF_THE_CLOCK_S
+        return self.bell is not None and time.monotonic() - self.bell > self.room()
 
 
 @dataclass(slots=True)

@@ -28,6 +28,7 @@ class Model:
     def __init__(self, container: Container, memory: bytes | memoryview, device: str) -> None:
         self._graph = container.graph
         self._device = device
+        self._entries, self._memory = container.tensors, memory
         self._tensors = {
             entry.name: torch.frombuffer(
                 bytearray(memory[entry.offset : entry.offset + entry.size]) or bytearray(8),
@@ -60,6 +61,19 @@ class Model:
         if not isinstance(output, torch.Tensor):
             raise HandInError("forward must return one tensor: the logits (E, T, V)")
         return output
+
+    def check_unchanged(self) -> None:
+        """Compare every tensor with what was handed in, once all has been said.
+
+        The version counters have seen every write that torch knows of; this sees the others.
+
+        Raises:
+            HandInError: one differs.
+        """
+        for name, entry in self._entries.items():
+            given = self._memory[entry.offset : entry.offset + entry.size]
+            if self._tensors[name].reshape(-1).view(torch.uint8).cpu().numpy().tobytes() != given:
+                raise HandInError(f"forward changes {name}, unseen by torch")
 
     def _run(self, graph: Mapping[str, Any], values: dict[str, Any]) -> Any:
         last_use = _last_uses(graph)

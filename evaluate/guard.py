@@ -42,10 +42,8 @@ def fork_guarded() -> None:
     if child:
         _guard(child)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGTERM, signal.SIGCHLD})
-    if _LINUX:
-        die_with_parent()
-    else:
-        os.setpgid(0, 0)
+    os.setpgid(0, 0)  # a signal to its own group shall not reach the guard
+    die_with_parent()
 
 
 def _guard(child: int) -> None:

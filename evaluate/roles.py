@@ -8,6 +8,7 @@ import os
 import runpy
 import socket
 import sys
+import tempfile
 import traceback
 from pathlib import Path
 from typing import Any
@@ -49,6 +50,7 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
     if connection:
         os.environ["EVOLVE_SOCKET"] = str(connection[0])
     os.environ["EVOLVE_SEED"] = str(spec["seed"])
+    tempfile.tempdir = None  # the warm process looked for it outside the jail
     sys.argv = [spec["artifact"]]
     sys.path[:] = [jail.workdir, *(p for p in sys.path if p not in ("", str(PACKAGES)))]
     for name in [name for name in sys.modules if name.split(".")[0] in ("prepare", "evaluate")]:

@@ -13,6 +13,7 @@ The jail is entered by a forked child of the warm process (`warm.py`), never by 
 Ray's workers have threads.
 """
 
+import contextlib
 import ctypes
 import json
 import os
@@ -84,6 +85,13 @@ def interpreter_paths() -> tuple[str, ...]:
     return tuple(path for path in sorted(known) if Path(path).exists())
 
 
+def exposed(path: Path) -> str:
+    """Return the directory of the interpreter or the system below which a path lies, else ''."""
+    place = path.resolve()
+    roots = (name for name in interpreter_paths() if place.is_relative_to(Path(name).resolve()))
+    return next(roots, "")
+
+
 def device_paths(device: str) -> tuple[str, ...]:
     """Return the device files that an accelerator needs; nothing for the processor."""
     if device == "cpu":
@@ -120,6 +128,7 @@ def enter(jail: Jail) -> tuple[str, ...]:
     if _LINUX and separate(jail.uid, jail.readable):
         held.append("namespaces")
     fork_guarded()
+    _be_first_to_go()
     _limit(jail)
     held += _confine(jail)
     os.environ.clear()
@@ -131,6 +140,12 @@ def enter(jail: Jail) -> tuple[str, ...]:
             "--require-sandbox out"
         )
     return tuple(held)
+
+
+def _be_first_to_go() -> None:
+    """Where the machine runs out of memory, the kernel ends candidates before anything else."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
 
 
 def _limit(jail: Jail) -> None:

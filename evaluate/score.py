@@ -37,6 +37,7 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         probed = Probed(model, settings.vocab_size, spec["device"], low)
         value = evaluator.metric(probed, directory, shard)
         proof = probed.prove()
+        model.check_unchanged()
     except RefusedError as refusal:
         return {"reason": refusal.args[0], "detail": refusal.args[1]}
     except HandInError as error:

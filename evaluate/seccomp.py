@@ -2,7 +2,9 @@
 
 Refused (EPERM) are those that undo the clock, inspect others, mount, make namespaces, hold memory
 that no limit sees, or load code into the kernel. `clone3` does not exist (ENOSYS): its flags lie in
-memory, where a filter cannot read them, and libc falls back to `clone`.
+memory, where a filter cannot read them, and libc falls back to `clone`. Changes of modes, owners,
+times and attributes succeed and do nothing: Landlock leaves them alone, and whoever runs as the
+harness's user owns the harness's files; an error would break programs that copy files.
 """
 
 import ctypes
@@ -24,6 +26,12 @@ SYSCALLS = {
         "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
         "init_module": 175, "finit_module": 313, "delete_module": 176,
         "kexec_load": 246, "kexec_file_load": 320,
+        "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452,
+        "chown": 92, "fchown": 93, "lchown": 94, "fchownat": 260,
+        "utime": 132, "utimes": 235, "futimesat": 261, "utimensat": 280,
+        "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "setxattrat": 463,
+        "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "removexattrat": 466,
+        "file_setattr": 469,
     }),
     "aarch64": (0xC00000B7, {
         "socket": 198, "socketpair": 199, "memfd_create": 279, "memfd_secret": 447,
@@ -39,8 +47,19 @@ SYSCALLS = {
         "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
         "init_module": 105, "finit_module": 273, "delete_module": 106,
         "kexec_load": 104, "kexec_file_load": 294,
+        "fchmod": 52, "fchmodat": 53, "fchmodat2": 452, "fchown": 55, "fchownat": 54,
+        "utimensat": 88,
+        "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "setxattrat": 463,
+        "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16, "removexattrat": 466,
+        "file_setattr": 469,
     }),
 }  # fmt: skip
+_CHANGES = """
+chmod fchmod fchmodat fchmodat2 chown fchown lchown fchownat utime utimes futimesat utimensat
+setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr removexattrat
+file_setattr
+"""
+WITHOUT_EFFECT = frozenset(_CHANGES.split())
 _BY_ARGUMENT = {"clone", "clone3", "prctl"}
 _NEW_NAMESPACE = 0x7E020000  # CLONE_NEW* of `clone`: mount, cgroup, uts, ipc, user, pid, network
 _SET_PDEATHSIG = 1  # a candidate that outlives its guard would be nobody's
@@ -48,7 +67,8 @@ _SET_DUMPABLE = 4  # a process that is not could hide its memory and files from 
 _X32_CALLS = 0x40000000  # a second table of x86-64, by which every call could be reached again
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
-_ALLOW, _REFUSE, _ABSENT, _KILL = 0x7FFF0000, 0x00050000 | 1, 0x00050000 | 38, 0x80000000
+_ALLOW, _KILL, _DONE = 0x7FFF0000, 0x80000000, 0x00050000
+_REFUSE, _ABSENT = _DONE | 1, _DONE | 38
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 
 Instruction = tuple[int, int, int, int]
@@ -67,7 +87,6 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
     architecture, known = SYSCALLS[machine]
     spared = {"socket", "socketpair"} if sockets else set()
     spared |= {"memfd_create"} if memfd else set()
-    refused = sorted(number for name, number in known.items() if name not in _BY_ARGUMENT | spared)
     tail: list[Instruction] = [
         (_ANSWER, 0, 0, _ALLOW),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),  # clone
@@ -78,14 +97,18 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
         (_ANSWER, 0, 0, _ABSENT),
         (_ANSWER, 0, 0, _ALLOW),
         (_ANSWER, 0, 0, _REFUSE),
+        (_ANSWER, 0, 0, _DONE),
     ]
-    clone, prctl, absent, refuse = 1, 3, 6, 8  # where they begin in the tail
+    clone, prctl, absent, refuse, done = 1, 3, 6, 8, 9  # where they begin in the tail
     rules = [
         (_AT_LEAST, _X32_CALLS, refuse),
         (_EQUAL, known["clone"], clone),
         (_EQUAL, known["prctl"], prctl),
         (_EQUAL, known["clone3"], absent),
-        *((_EQUAL, number, refuse) for number in refused),
+        *(
+            (_EQUAL, known[name], done if name in WITHOUT_EFFECT else refuse)
+            for name in sorted(known.keys() - _BY_ARGUMENT - spared)
+        ),
     ]
     return [
         (_LOAD, 0, 0, _ARCHITECTURE),

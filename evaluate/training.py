@@ -122,7 +122,7 @@ class Training:
         after = busy_s(self.jail.cores)
         if self.busy_before_s is None or after is None or self.exit is None:
             return
-        foreign = after - self.busy_before_s - self.exit.cpu_s
+        foreign = after - self.busy_before_s - self.bounds.cpu_s(self.exit.cpu_s)
         seconds = self.wall_s * max(len(self.jail.cores), 1)
         self.foreign_share = max(0.0, foreign / seconds)
 
@@ -281,7 +281,7 @@ class Training:
         rows = []
         if self.exit is not None:
             rows += [
-                Measurement("cpu_s", self.exit.cpu_s, "s"),
+                Measurement("cpu_s", self.bounds.cpu_s(self.exit.cpu_s), "s"),
                 Measurement("peak_memory_bytes", self.exit.peak_rss_bytes, "B"),
             ]
         if self.foreign_share is not None:

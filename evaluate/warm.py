@@ -194,6 +194,7 @@ def _warm_up(threads: int) -> None:
     optimizer.step()
     import torch._inductor.config
 
+    torch._inductor.config.cpp_cache_precompile_headers = False  # it would lie outside the jail
     gc.collect()
     gc.freeze()
 

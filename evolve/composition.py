@@ -8,7 +8,7 @@ from pathlib import Path
 from evaluate.cores import available
 from evaluate.evaluator import load
 from evaluate.pool import RayPool
-from evaluate.sandbox import require_all
+from evaluate.sandbox import exposed, require_all
 from evolve.config import RunConfig
 from mutate import genome
 from mutate.checks import Checks
@@ -49,10 +49,16 @@ def prepared(task: Task, cache: Path) -> Path | None:
     """Prepare the task's data where it is missing and return its folder; None without data.
 
     Raises:
-        DataError: the source is unusable, the download fails, the disk is full.
+        DataError: the source is unusable, the download fails, the disk is full, or every candidate
+            could read what is prepared.
     """
     if task.data is None or task.kind is EvaluatorKind.COMMAND:
         return None
+    if within := exposed(cache):
+        raise DataError(
+            f"the cache {cache} lies in {within}, which every candidate can read: name another "
+            "folder with --cache or EVOLVE_CACHE"
+        )
     evaluator = load(task.evaluator)
     try:
         return evaluator.prepare(task.data, cache)

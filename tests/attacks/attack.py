@@ -9,7 +9,6 @@ HONEST = "scores as honest"
 FIVE_STEPS = Budget(BudgetKind.STEPS, 5, wall_limit_s=10)
 BOUNDS = Limits(startup_s=15, scoring_s=20)
 BRIEF = Limits(startup_s=2, scoring_s=20)
-NO_LEAD = "probes._draw fails where a model is nowhere better than counting: the scorer crashes"
 FUTURE = "torch.roll(tokens, -1, 1)"
 
 
@@ -25,7 +24,6 @@ class Attack:
         within: bits per byte by which an honest score may differ from the base's.
         processor_s: work that must be accounted to it.
         says: what its log must hold, as a sign that the trick was tried.
-        hole: why the harness does not hold against it yet; such a test is expected to fail.
     """
 
     source: str
@@ -36,7 +34,6 @@ class Attack:
     within: float = 0.0
     processor_s: float = 0.0
     says: str = ""
-    hole: str = ""
 
 
 def forward(body: str, setup: str = "pass") -> str:
@@ -81,7 +78,7 @@ def system_call(*arguments):
 """
 
 
-def denied(action: str, hole: str = "") -> Attack:
+def denied(action: str) -> Attack:
     """Return an attack that tries one action, which the system must refuse, and ends."""
     tried = f"""
 {SYSTEM_CALL}
@@ -92,4 +89,4 @@ try:
 except OSError as error:
     print("held:", error)
 """
-    return Attack(tried, "startup no_handin", says="held:", hole=hole)
+    return Attack(tried, "startup no_handin", says="held:")

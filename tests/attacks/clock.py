@@ -1,7 +1,7 @@
 """More training than the budget allows."""
 
 from population.task import Budget, BudgetKind
-from tests.attacks.attack import HONEST, Attack
+from tests.attacks.attack import BRIEF, HONEST, Attack
 from tests.evaluate.conftest import TRAIN, program
 
 BRIEF_BUDGET = Budget(BudgetKind.SECONDS, 1.2, room_s=0.4)
@@ -111,12 +111,10 @@ run._send = lambda kind, payload: [send(kind, payload) for _ in range(2)]
         ("training protocol", "startup protocol"), TOKENS,
     ),
     "training before the clock of a budget in steps": Attack(
-        program(before_clock=LIBRARY), "startup startup_limit",
-        hole="start-up is billed under budgets in seconds only, and on no accelerator",
+        program(before_clock=LIBRARY), "startup startup_limit", limits=BRIEF,
     ),
     "training on after the bell of a budget in steps": Attack(
         program(before_clock="kept = []\n", in_loop="    kept.append((x, y))\n", at_bell=REMEMBERED.removeprefix("kept = []\n")),
         "handin late",
-        hole="10 s of training after the bell are free under budgets in steps and tokens",
     ),
 }  # fmt: skip

@@ -9,9 +9,9 @@ REFUSED = "handin refused"
 SCORING = "scoring refused"
 
 
-def refused(source: str, ends: str | tuple[str, ...] = REFUSED, hole: str = "") -> Attack:
+def refused(source: str, ends: str | tuple[str, ...] = REFUSED) -> Attack:
     """Return an attack by container; its honest base gives every token the same odds."""
-    return Attack(source, ends, base=EQUAL_ODDS, hole=hole)
+    return Attack(source, ends, base=EQUAL_ODDS)
 
 
 def table(*rows: object) -> str:
@@ -64,7 +64,6 @@ ATTACKS = {
     "two tensors of one name": refused(table(tensor([4]), tensor([4]))),
     "two inputs of one name": refused(
         handing_in(document(tensors=[tensor([4])], inputs=[["tokens", "tokens"], ["tokens", "tensor", "a"]])),
-        hole="_check_inputs does not compare names, though docs/container.md promises it",
     ),
     "tokens twice": refused(handing_in(document(inputs=[["a", "tokens"], ["b", "tokens"]]))),
     "a size of nothing times a size of everything": refused(
@@ -103,8 +102,11 @@ ATTACKS = {
     "an overload from an attribute": refused(running(node("aten.neg.__init__")), (REFUSED, SCORING)),
     "numbers that divide by nothing": refused(running(node("operator.floordiv", 1, 0)), SCORING),
     "numbers too large to divide": refused(
-        running(node("operator.pow", 2**62, 40, name="a"), node("operator.truediv", ref("a"), 3)),
-        SCORING, hole="graph.py does not catch OverflowError: the scorer crashes instead",
+        running(
+            *(node("operator.mul", 2**62 if n == 0 else ref(f"a{n - 1}"), 2**62, name=f"a{n}") for n in range(20)),
+            node("operator.truediv", ref("a19"), 3),
+        ),
+        SCORING,
     ),
     "an operator whose name has ten million letters": refused(
         raw(f"hand_in({document(node('aten.add.NAME')).encode()!r}.replace(b'NAME', b'a' * 10_000_000))\ndeliver()\n"),

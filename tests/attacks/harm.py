@@ -188,7 +188,6 @@ ATTACKS = {
     ),
     "work that hides from its account": Attack(
         before(HIDDEN_WORK), HONEST, processor_s=0.5,
-        hole="children of a parent that ignores SIGCHLD count as work of others: the trial is run again",
     ),
     "keys in the environment": Attack(
         program(first="import os\nprint('got through' if 'EVOLVE_ATTACK_KEY' in os.environ else 'held:')\n"),

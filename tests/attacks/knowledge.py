@@ -40,10 +40,6 @@ REFUSED = {
     "a name longer than any": PAD + f"a{bits(4 * 100)} = 1",
     "blanks at the ends of lines": PAD + "\n".join("x = 1" + chosen(40, "s t", "").replace("s", " ").replace("t", "\t") for _ in range(100)),
     "a program larger than allowed": PAD + "x = 1\n" * 30_000,
-}  # fmt: skip
-
-UNCOUNTED = "what it knows is bounded by kinds of token, not by what the text would compress to"
-HOLES = {
     "numbers of 256 bits": lines(1500, "xN = 0xX"),
     "the order of short names": PAD + chosen(60_000, "a b c d e f g h i j k l m n o p", ";"),
     "signs before numbers": PAD + "\n".join(f"x = {chosen(50, '+ - ~', '')}1" for _ in range(1900)),

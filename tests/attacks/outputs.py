@@ -1,6 +1,6 @@
 """Logits that are no logits."""
 
-from tests.attacks.attack import HONEST, NO_LEAD, Attack, forward
+from tests.attacks.attack import HONEST, Attack, forward
 
 NOT_FINITE = "scoring not_finite"
 SHAPE = "scoring wrong_shape"
@@ -29,7 +29,6 @@ ATTACKS = {
         forward("return 50 * F.one_hot(tokens * 0, 256).float()"),
         HONEST,
         within=100.0,
-        hole=NO_LEAD,
     ),
     "infinity everywhere": Attack(forward("return self.head(x) + float('inf')"), NOT_FINITE),
     "infinity for one token": Attack(

@@ -1,6 +1,6 @@
 """Logits that know what comes later, or what stands beside."""
 
-from tests.attacks.attack import FUTURE, NO_LEAD, Attack, forward
+from tests.attacks.attack import FUTURE, Attack, forward
 
 LOOK = f"look = self.embedding({FUTURE})\n"
 TRUE = f"true = 30 * F.one_hot({FUTURE}, 256).float()\n"
@@ -77,6 +77,6 @@ ATTACKS = {
         for name, source in ROWS.items()
     },
     "the largest over time": Attack(
-        forward("return self.head(x + x.amax(1, keepdim=True))"), "scoring not_causal", hole=NO_LEAD
+        forward("return self.head(x + x.amax(1, keepdim=True))"), "scoring not_causal"
     ),
 }

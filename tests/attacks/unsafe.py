@@ -86,6 +86,8 @@ NEVER = {
     "a sorter that lies": node("aten.searchsorted.Tensor", 1, 1, sorter=1),
     "memory that nobody has written, by empty": node("aten.empty.memory_format", [4]),
     "memory that nobody has written, by new_empty": node("aten.new_empty.default", 1, [4]),
+    "a list repeated": node("operator.mul", [0], 2**40),
+    "a power without end": node("operator.pow", 2**62, 2**62),
     "strided memory that nobody has written": node("aten.empty_strided.default", [4], [1]),
 }
 
@@ -93,7 +95,6 @@ LARGE = {
     "a tensor of 2**40": (full("a", [2**20, 2**20]),),
     "a tensor repeated": (full("a", [2**10]), node("aten.repeat.default", ref("a"), [2**20, 2**10])),
     "a tensor expanded and copied": (full("a", [1]), node("aten.expand.default", ref("a"), [2**40], name="b"), node("aten.clone.default", ref("b"))),
-    "a list repeated": (node("operator.mul", [0], 2**40),),
     "a count of a large number": (full("a", [1], 2**40, "int64"), node("aten.bincount.default", ref("a"))),
     "classes without number": (full("a", [1], 0, "int64"), node("aten.one_hot.default", ref("a"), 2**40)),
     "a range without end": (node("aten.arange.default", 2**60),),
@@ -108,12 +109,6 @@ ATTACKS = {
     "products without end": Attack(
         running(*endless()),
         "scoring scoring_limit",
-        limits=Limits(scoring_s=2),
-        base=EQUAL_ODDS,
-    ),
-    "a power without end": Attack(
-        running(node("operator.pow", 2**62, 2**62)),
-        ("scoring scoring_limit", *ROOM),
         limits=Limits(scoring_s=2),
         base=EQUAL_ODDS,
     ),

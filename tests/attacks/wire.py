@@ -11,9 +11,9 @@ TABLE = f"lent = hand_in({document(tensors=[{'name': 'a', 'dtype': 'float32', 's
 SHORT = Budget(BudgetKind.STEPS, 5, wall_limit_s=2)
 
 
-def speaking(body: str, ends: str | tuple[str, ...], hole: str = "", **bounds: object) -> Attack:
+def speaking(body: str, ends: str | tuple[str, ...], **bounds: object) -> Attack:
     """Return an attack on the feeder; its honest base gives every token the same odds."""
-    return Attack(raw(body), ends, base=EQUAL_ODDS, hole=hole, **bounds)  # type: ignore[arg-type]
+    return Attack(raw(body), ends, base=EQUAL_ODDS, **bounds)  # type: ignore[arg-type]
 
 
 REQUESTS = {
@@ -44,7 +44,7 @@ ATTACKS = {
     ),
     "a batch request with megabytes beside it": speaking(
         GRAPH + "send(b'B', b'{\"rows\": 1, \"x\": [' + b'[],' * 1_000_000 + b'0]}')\nreceive()\ndeliver()\n",
-        PROTOCOL, "requests may be 64 MiB long: the feeder, which has no limit, needs 2 GiB for one",
+        PROTOCOL,
     ),
     "an unknown kind": speaking("send(b'Z')\nreceive()\n", PROTOCOL),
     "the harness's own kind": speaking("send(b'J', b'{\"event\": \"delivered\"}')\nreceive()\n", PROTOCOL),

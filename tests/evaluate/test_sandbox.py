@@ -9,8 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from evaluate.sandbox import probe, protects_data, require_all
-from population.errors import SandboxError
+from evaluate.sandbox import exposed, probe, protects_data, require_all
+from evolve.composition import prepared
+from evolve.taskfile import load_task
+from population.errors import DataError, SandboxError
 
 ROOT = Path(__file__).resolve().parents[2]
 DROP = """
@@ -88,3 +90,12 @@ def test_whoever_requires_the_sandbox_gets_all_of_it_or_an_error() -> None:
     else:
         with pytest.raises(SandboxError, match="--require-sandbox"):
             require_all()
+
+
+def test_data_is_not_prepared_where_candidates_read_the_interpreter(tmp_path: Path) -> None:
+    assert exposed(tmp_path) == ""
+    assert exposed(Path(sys.prefix) / "cache" / "text") != ""
+    link = tmp_path / "cache"
+    link.symlink_to(sys.prefix)
+    with pytest.raises(DataError, match="which every candidate can read"):
+        prepared(load_task(ROOT), link)

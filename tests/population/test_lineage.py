@@ -103,7 +103,7 @@ results = st.builds(
     request=st.just(EvaluationId(0)),
     outcome=st.builds(Scored, numbers)
     | st.builds(Failed, st.sampled_from(Stage), reason=words, detail=words),
-    comparability=st.builds(Comparability, words, words, words, whole, words, words),
+    comparability=st.builds(Comparability, words, words, words, st.integers(1, 99), words, words),
     measurements=several(st.builds(Measurement, words, numbers, words)),
     log=words,
     curve=several(st.tuples(numbers, numbers)),
