@@ -22,6 +22,8 @@ from population.individual import Failed, Measurement, Stage
 from population.task import BudgetKind, EvaluatorKind
 
 KILL_PATIENCE_S = 15.0
+FEEDING_S, FEEDING_SHARE = 0.1, 0.05
+"""Work of the feeder, and share of the time, that is not taken for the work of others."""
 GRACE_S = 2.0
 """Wall clock beyond the budget after which a candidate that is still silent is ended."""
 
@@ -100,7 +102,7 @@ class Training:
             self.exit = self.warm.exits.get(candidate)
             with os.fdopen(told_read) as told:
                 self.held = tuple(told.read().split())
-            self._measure_others()
+            self._measure_others(forked)
             if feed is not None:
                 self._read_events(feed, 0.0)
                 feed.close()
@@ -117,14 +119,19 @@ class Training:
             last = (self.log.text().strip().splitlines() or ["it printed nothing"])[-1]
             raise SandboxError(f"the candidate could not be jailed: {last}")
 
-    def _measure_others(self) -> None:
-        """Find out how much of the candidate's cores went to others while it ran."""
+    def _measure_others(self, forked: list[int]) -> None:
+        """Find out how much of the candidate's cores went to others while it ran.
+
+        What the feeder did for it counts as its own, as far as it may have been on these cores.
+        """
         after = busy_s(self.jail.cores)
         if self.busy_before_s is None or after is None or self.exit is None:
             return
-        foreign = after - self.busy_before_s - self.bounds.cpu_s(self.exit.cpu_s)
         seconds = self.wall_s * max(len(self.jail.cores), 1)
-        self.foreign_share = max(0.0, foreign / seconds)
+        exits = [self.warm.exits[number] for number in forked if number in self.warm.exits]
+        fed_s = sum(one.cpu_s for one in exits if one is not self.exit)
+        own_s = self.bounds.cpu_s(self.exit.cpu_s) + min(fed_s, FEEDING_S + FEEDING_SHARE * seconds)
+        self.foreign_share = max(0.0, (after - self.busy_before_s - own_s) / seconds)
 
     def _feeder_spec(self) -> dict[str, Any]:
         budget = self.spec.budget

@@ -28,7 +28,7 @@ for _ in range(8):
     if os.fork() == 0:
         hoard = bytearray(os.urandom(1 << 10)) * (100 << 10)
         time.sleep(60)
-time.sleep(2)
+time.sleep(60)
 """
 
 FILES_IN_MEMORY = """

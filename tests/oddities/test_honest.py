@@ -17,7 +17,7 @@ from population.task import Budget, BudgetKind, Limits
 from tests.evaluate.conftest import TRAIN, Trial
 
 MODELS = Path(__file__).parent / "models"
-SEEDS = (1, 2, 3)
+SEEDS = (1, 2)
 STEPS = Budget(BudgetKind.STEPS, 8)
 PATIENT = replace(Limits(), startup_s=120.0)  # compilers are slow on a busy machine
 COMPILER = pytest.mark.skipif(
