@@ -622,7 +622,7 @@ class Session:
         self.budget = TrainingBudget(**hello["budget"])
         self.progress = 0.0
         self._dtype = np.dtype(hello["dtype"])
-        self._names: list[tuple[str, int, int]] = []
+        self._table: list[tuple[dict[str, Any], int, int]] = []
         self._constants: dict[str, torch.Tensor] = {}
         self._memory: mmap.mmap | None = None
         random.seed(self.seed)
@@ -643,17 +643,18 @@ class Session:
         graph, tensors, self._constants = trace(
             model, (self.evaluation_batch, self.sequence_length), self.device
         )
-        self._names, offset = [], 0
+        self._table, offset = [], 0
         for row in tensors:
             size = math.prod(row["shape"]) * np.dtype(_NUMPY_NAMES[row["dtype"]]).itemsize
-            self._names.append((row["name"], offset, size))
+            self._table.append((row, offset, size))
             offset += -(-size // ALIGNMENT) * ALIGNMENT
         document = {"version": 1, "tensors": tensors, "graph": graph}
         self._send(b"G", json.dumps(document, allow_nan=False).encode())
         kind, payload = self._receive(descriptors=1)
         if kind == b"R":
             raise HandInRefusedError(payload.decode())
-        self._memory = mmap.mmap(self._descriptor, json.loads(payload)["bytes"])
+        flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)  # no page fault after the bell
+        self._memory = mmap.mmap(self._descriptor, json.loads(payload)["bytes"], flags)
         os.close(self._descriptor)
 
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
@@ -689,16 +690,20 @@ class Session:
         if self._memory is None:
             raise HandInRefusedError("deliver() came before register(): register the model first")
         present = named_tensors(model) | self._constants | (tensors or {})
-        for name, offset, size in self._names:
-            data = present[name].detach().to("cpu")
-            data = (_pairs(data) if data.is_complex() else data).contiguous()
-            if data.numel() * data.element_size() != size:
+        memory = np.frombuffer(self._memory, np.uint8)
+        for row, offset, size in self._table:
+            data = present.get(row["name"])
+            if data is None:
+                raise HandInRefusedError(f"{row['name']} was registered and is missing")
+            data = _pairs(data.detach()) if data.is_complex() else data.detach()
+            if list(data.shape) != row["shape"]:
                 raise HandInRefusedError(
-                    f"{name} changed its size since register(): register again"
+                    f"{row['name']} has shape {list(data.shape)}, not {row['shape']} as "
+                    "registered: register again"
                 )
+            data = data.to("cpu", getattr(torch, row["dtype"])).contiguous()
             if size:
-                flat = data.view(-1).view(torch.uint8)
-                self._memory[offset : offset + size] = flat.numpy().tobytes()
+                memory[offset : offset + size] = data.view(-1).view(torch.uint8).numpy()
         sys.stdout.flush()
         sys.stderr.flush()
         self._send(b"D", b"")
@@ -753,7 +758,7 @@ def trace(
         HandInRefusedError: naming the line of train.py where tracing stopped, and the remedy.
     """
     plain = getattr(model, "_orig_mod", model)
-    training = plain.training
+    modes = {module: module.training for module in plain.modules()}
     tokens = torch.zeros(shape, dtype=torch.int64, device=device)
     try:
         with torch.no_grad(), warnings.catch_warnings():
@@ -768,7 +773,8 @@ def trace(
             "operations at the fixed shape (E, T); docs/contract.md names what does not trace."
         ) from error
     finally:
-        plain.train(training)
+        for module, training in modes.items():
+            module.training = training
     return _as_data(program)
 
 

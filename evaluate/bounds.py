@@ -67,8 +67,8 @@ class Bounds:
     def left(self) -> tuple[str, str] | None:
         """Look at its directory, while it lives or afterwards."""
         pids = [] if self.tree is None else self.tree.processes()
-        deleted = deleted_bytes(pids, str(self.workdir))
         try:
+            deleted = deleted_bytes(pids, str(self.workdir))
             directory.check(self.workdir, self.limits.disk_bytes, deleted)
         except directory.TooLargeError as error:
             return "disk_limit", f"its directory holds too much: {error}"

@@ -33,10 +33,14 @@ MAX_NODES = 50_000
 MAX_DEPTH = 24
 MAX_RANK = 16
 MAX_NAME = 500
+MAX_MESSAGE = 1_000
 
 
 class HandInError(Exception):
     """The hand-in is refused; the message names what was found, where, and the remedy."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message[:MAX_MESSAGE])  # it may quote what the candidate sent
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,6 +33,8 @@ ROOM_FLOOR_S = 0.05
 ROOM_STEPS = 2.0
 RECENT_STEPS = 32
 """The bell leaves room for twice the slowest of this many latest steps, and for the copy."""
+COPY_BYTES_PER_S = 1e9
+COPY_CHUNK = 16 << 20
 ROOM_OFF_THE_CLOCK_S, FLOOR_OFF_THE_CLOCK_S = 10.0, 0.5
 """The same where the budget is counted in tokens or steps, after which it comes on top."""
 
@@ -44,7 +46,7 @@ class Clock:
     Under `seconds` the bell rings before the end: the step in hand and the copy of the tensors
     must fit into that room. It is as small as this program's own steps allow, at most `room_s`,
     since whoever ignores the bell can train on for as long. `billed_s` is start-up beyond what is
-    free.
+    free, `copy_s` what the copy is given.
     """
 
     kind: str
@@ -53,6 +55,7 @@ class Clock:
     billed_s: float = 0.0
     started: float | None = None
     bell: float | None = None
+    copy_s: float = 0.0
     steps: int = 0
     tokens: int = 0
     recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
@@ -77,7 +80,7 @@ class Clock:
             most, least = self.room_s, ROOM_FLOOR_S
         if not self.recent_s:
             return most
-        return min(most, least + ROOM_STEPS * max(self.recent_s))
+        return min(most, least + self.copy_s + ROOM_STEPS * max(self.recent_s))
 
     def progress(self) -> float:
         """Return the share of the training that is over, 1 at the bell; it never goes back."""
@@ -134,7 +137,7 @@ class Feeder:
             kind, payload, _ = wire.receive(self.candidate, _longest)
             if kind == b"B":
                 rows = _rows(payload, width)
-                if sent is not None:
+                if sent is not None and self.clock.bell is None:
                     self.clock.recent_s.append(time.monotonic() - sent)
                 if self._bell(rows * (width - 1)):
                     wire.send(self.candidate, b"E")
@@ -162,13 +165,7 @@ class Feeder:
 
         Under a budget in tokens no batch goes beyond it: a giant last one would be a gift.
         """
-        if self.clock.started is None:
-            startup_s = time.monotonic() - self.forked_at
-            allowance = self.spec["startup_allowance_s"]
-            if allowance is not None and self.clock.kind == "seconds":
-                self.clock.billed_s = max(0.0, startup_s - allowance)
-            self.clock.started = time.monotonic()
-            wire.send_event(self.trial, event="started", startup_s=startup_s)
+        self._start()
         beyond = self.clock.kind == "tokens" and self.clock.tokens + tokens > self.clock.amount
         if beyond and not self.clock.steps:
             raise HandInError(
@@ -179,6 +176,17 @@ class Feeder:
             self.clock.bell = time.monotonic()
             wire.send_event(self.trial, event="bell")
         return self.clock.bell is not None
+
+    def _start(self) -> None:
+        """Start the clock, once, and bill the start-up that is not free."""
+        if self.clock.started is not None:
+            return
+        startup_s = time.monotonic() - self.forked_at
+        allowance = self.spec["startup_allowance_s"]
+        if allowance is not None and self.clock.kind == "seconds":
+            self.clock.billed_s = max(0.0, startup_s - allowance)
+        self.clock.started = time.monotonic()
+        wire.send_event(self.trial, event="started", startup_s=startup_s)
 
     def _report(self, payload: bytes) -> None:
         """Keep at most a few points of the reported loss, evenly spread."""
@@ -214,25 +222,33 @@ class Feeder:
         self.graph = wire.anonymous_file("graph")
         _write_all(self.graph, payload)
         self.memory = wire.memory_to_lend("tensors", container.size)
+        self.clock.copy_s = container.size / COPY_BYTES_PER_S
         self.lent_bytes += container.size  # whoever keeps what was lent before still holds it
         answer = json.dumps({"bytes": container.size}).encode()
         wire.send(self.candidate, b"M", answer, [self.memory])
         wire.send_event(self.trial, event="registered", bytes=container.size)
 
     def _delivered(self) -> None:
-        late, used = self.clock.late(), self.clock.used()
+        """Judge whether the tensors are in time, and take them out of the candidate's reach."""
         if self.graph is None or self.memory is None:
             raise HandInError("the model was delivered before it was registered")
+        self._start()
+        late, used, train_s = self.clock.late(), self.clock.used(), self.clock.elapsed_s()
         if self.clock.bell is None:
             self.clock.bell = time.monotonic()
+        handin_s = time.monotonic() - self.clock.bell
+        kept = wire.anonymous_file("kept")  # what is written from now on is lost
+        for offset in range(0, os.fstat(self.memory).st_size, COPY_CHUNK):
+            _write_all(kept, os.pread(self.memory, COPY_CHUNK, offset))
         wire.send_event(
             self.trial,
-            fds=[self.graph, self.memory],
+            fds=[self.graph, kept],
             event="delivered",
             late=late,
             used=used,
-            handin_s=time.monotonic() - self.clock.bell,
-            train_s=self.clock.elapsed_s(),
+            room_s=self.clock.room(),
+            handin_s=handin_s,
+            train_s=train_s,
             billed_s=self.clock.billed_s,
             steps=self.clock.steps,
             tokens=self.clock.tokens,
@@ -270,6 +286,12 @@ def memory_bytes(descriptor: int) -> bytes:
         return view[:]
 
 
+def readable_data(data: str, part: str) -> tuple[str, ...]:
+    """Return what of the prepared data can be read by whoever needs `train` or one shard."""
+    files = (str(file) for file in Path(data).iterdir() if file.is_file())
+    return (str(Path(data) / part), *files)
+
+
 def feeder_jail(candidate: Jail, evaluator: Path, data: str, lent_bytes: int) -> Jail:
     """Return the jail of the process that feeds this candidate and reads what it sends.
 
@@ -279,11 +301,10 @@ def feeder_jail(candidate: Jail, evaluator: Path, data: str, lent_bytes: int) ->
     """
     train = Path(data) / "train"
     mapped = sum(file.stat().st_size for file in train.rglob("*") if file.is_file())
-    files = (str(file) for file in Path(data).iterdir() if file.is_file())
     return replace(
         candidate,
         workdir="",
-        readable=(str(evaluator), str(train), *files),
+        readable=(str(evaluator), *readable_data(data, "train")),
         cores=(),
         memory_bytes=MEMORY_BYTES + mapped,
         file_bytes=max(lent_bytes, MAX_GRAPH_BYTES),

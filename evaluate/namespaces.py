@@ -76,7 +76,7 @@ def _in_child(attempt: Callable[[], bool]) -> bool:
 
 
 def in_user_namespace() -> bool:
-    """Whether this process lives in a user namespace that does not map every user."""
+    """Whether this process lives in a user namespace: one that maps fewer than all users."""
     with contextlib.suppress(OSError):
         return "4294967295" not in Path("/proc/self/uid_map").read_text()
     return False

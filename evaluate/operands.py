@@ -84,6 +84,5 @@ CHECKS: dict[str, Callable[[Arguments], str]] = {
     "rnn_tanh": _recurrent(1),
     "rnn_relu": _recurrent(1),
     "_grouped_mm": _grouped,
-    "grouped_mm": _grouped,
 }
 """By name in the namespace `aten`."""

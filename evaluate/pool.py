@@ -168,6 +168,7 @@ def _connect(address: str | None, local_cpus: int | None) -> None:
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
     if address is None:
+        os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")  # it would kill our workers
         options |= {
             "num_cpus": local_cpus,
             "include_dashboard": False,

@@ -80,10 +80,16 @@ class Findings:
         """Return at how many cuts more changed than the tolerance allows."""
         return int((self.changes > tolerance).sum())
 
-    def biased(self) -> bool:
-        """Return whether the true text gains more than accidents of rounding explain."""
-        error = (self.gains.std() / math.sqrt(len(self.gains))).item()
-        return self.gains.mean().item() > max(TOLERANCE_NATS, GAIN_ERRORS * error)
+    def biased(self, tolerance: float) -> bool:
+        """Return whether the true text gains more than accidents of rounding explain.
+
+        Cuts beyond the tolerance count as leaks; here a single one would drown all others.
+        """
+        gains = self.gains[self.changes <= tolerance]
+        if len(gains) < 2:
+            return False
+        error = (gains.std() / math.sqrt(len(gains))).item()
+        return gains.mean().item() > max(TOLERANCE_NATS, GAIN_ERRORS * error)
 
 
 class Probed:
@@ -130,7 +136,7 @@ class Probed:
             found = Findings(
                 torch.cat([found.changes, more.changes]), torch.cat([found.gains, more.gains])
             )
-        if found.leaking(tolerance) > ALLOWED_ROWS or found.biased():
+        if found.leaking(tolerance) > ALLOWED_ROWS or found.biased(tolerance):
             raise self._refusal(found, tolerance, rows[: len(self._rows[0])])
         cuts = len(found.changes)
         return Proof(_detectable(lead, said, cuts, tolerance), cuts, self._forwards)

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate import wire
-from evaluate.guard import die_with_parent
+from evaluate.guard import be_first_to_go, die_with_parent
 from evaluate.sandbox import Jail, enter
 from population.errors import EvolveError
 
@@ -44,6 +44,7 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
     *connection, log, told = fds
     _redirect(log)
     jail = _jail(spec["jail"])
+    be_first_to_go()
     held = enter(jail)
     os.write(told, " ".join(held).encode())
     os.close(told)

@@ -13,7 +13,6 @@ The jail is entered by a forked child of the warm process (`warm.py`), never by 
 Ray's workers have threads.
 """
 
-import contextlib
 import ctypes
 import json
 import os
@@ -23,6 +22,7 @@ import sys
 import sysconfig
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from evaluate import landlock, seccomp
@@ -34,6 +34,15 @@ _PR_SET_NO_NEW_PRIVS = 38
 _LINUX = sys.platform == "linux"
 UNPRIVILEGED_UID = 61_000
 OPEN_FILES = 512
+THREADS_PER_CORE = 4
+
+
+SYSTEM_PATHS = """
+/usr/bin /usr/sbin /usr/lib /usr/lib32 /usr/lib64 /usr/libexec /usr/include /usr/share
+/usr/local/bin /usr/local/lib /usr/local/lib64 /usr/local/include /usr/local/cuda /opt/rocm
+/lib /lib64 /bin /etc/ld.so.cache /etc/localtime /etc/alternatives
+/dev/null /dev/zero /dev/urandom /dev/random /proc/cpuinfo /proc/meminfo /sys/devices/system
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +88,10 @@ class Jail:
 def interpreter_paths() -> tuple[str, ...]:
     """Return what any Python program with torch has to read."""
     names = {sys.prefix, sys.base_prefix, sys.exec_prefix, *sysconfig.get_paths().values()}
-    system = "/usr /lib /lib64 /bin /opt/rocm /etc/ld.so.cache /etc/localtime /etc/alternatives"
-    files = "/dev/null /dev/zero /dev/urandom /dev/random /proc/cpuinfo /proc/meminfo"
-    known = [*names, *system.split(), *files.split(), "/sys/devices/system"]
+    torch = find_spec("torch")  # perhaps among the packages of the user alone
+    if torch is not None and torch.origin is not None:
+        names.add(str(Path(torch.origin).parents[1]))
+    known = [*names, *SYSTEM_PATHS.split()]
     return tuple(path for path in sorted(known) if Path(path).exists())
 
 
@@ -128,7 +138,6 @@ def enter(jail: Jail) -> tuple[str, ...]:
     if _LINUX and separate(jail.uid, jail.readable):
         held.append("namespaces")
     fork_guarded()
-    _be_first_to_go()
     _limit(jail)
     held += _confine(jail)
     os.environ.clear()
@@ -142,12 +151,6 @@ def enter(jail: Jail) -> tuple[str, ...]:
     return tuple(held)
 
 
-def _be_first_to_go() -> None:
-    """Where the machine runs out of memory, the kernel ends candidates before anything else."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/oom_score_adj").write_text("1000")
-
-
 def _limit(jail: Jail) -> None:
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     resource.setrlimit(resource.RLIMIT_FSIZE, (jail.file_bytes, jail.file_bytes))
@@ -155,7 +158,8 @@ def _limit(jail: Jail) -> None:
     files = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     resource.setrlimit(resource.RLIMIT_NOFILE, (files, files))
     if _LINUX and (os.geteuid() == 0 or in_user_namespace()):
-        resource.setrlimit(resource.RLIMIT_NPROC, (jail.processes, jail.processes))
+        tasks = max(jail.processes, THREADS_PER_CORE * len(jail.cores))  # threads count, too
+        resource.setrlimit(resource.RLIMIT_NPROC, (tasks, tasks))
     if jail.memory_bytes is not None and _LINUX:
         pages = int(Path("/proc/self/statm").read_text().split()[0])
         limit = pages * os.sysconf("SC_PAGE_SIZE") + jail.memory_bytes

@@ -4,7 +4,6 @@ The task's metric gets a `log_probs(tokens)` that was computed here from logits;
 proven causal, row-independent, finite and repeatable as far as the probes can tell (`probes.py`).
 """
 
-import json
 import math
 import mmap
 import os
@@ -56,8 +55,11 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
 
 
 def main(spec: dict[str, Any], trial: int, graph: int, tensors: int) -> None:
-    """Run in a jailed process of its own; the answer goes to the trial as one event."""
+    """Run in a jailed process of its own; tell the trial that it can score, then the answer."""
+    connection = socket.socket(fileno=trial)
+    load(Path(spec["evaluator"])).evaluation_rows(Path(spec["data"]), spec["shard"])
+    wire.send_event(connection, ready=True)  # what fails before is no fault of the hand-in
     size = os.fstat(tensors).st_size
     with mmap.mmap(tensors, size, prot=mmap.PROT_READ) as memory:
         answer = score(spec, os.pread(graph, os.fstat(graph).st_size, 0), memory[:])
-    wire.send(socket.socket(fileno=trial), b"J", json.dumps(answer).encode())
+    wire.send_event(connection, **answer)

@@ -11,12 +11,18 @@ from pathlib import Path
 
 from evaluate import wire
 from evaluate.diagnosis import diagnose, sentence
+from evaluate.feeder import readable_data
 from evaluate.sandbox import Jail
 from evaluate.spec import TrialSpec
 from evaluate.tail import Tail
 from evaluate.training import jail_data
 from evaluate.warm import Warm
+from population.errors import EvolveError
 from population.individual import Failed, Measurement, Outcome, Scored, Stage
+
+
+class ScorerError(EvolveError):
+    """No hand-in can be scored on this machine: its evaluator or its data cannot be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +43,9 @@ class Judge:
 
     def model(self, graph: int, tensors: int) -> tuple[Outcome, list[Measurement], str]:
         """Score a graph and its tensors; returns the outcome, measurements and the log."""
-        readable = (*self.jail.readable, str(self.evaluator), str(self.spec.data))
+        assert self.spec.data is not None
+        rows = readable_data(self.spec.data, self.spec.request.shard)
+        readable = (*self.jail.readable, str(self.evaluator), *rows)
         spec = {
             "jail": jail_data(replace(self.jail, readable=readable)),
             "evaluator": str(self.evaluator),
@@ -54,15 +62,20 @@ class Judge:
         log = Tail(log_read)
         deadline = time.monotonic() + self.spec.limits.scoring_s
         try:
-            answer = self._answer(ours, log, deadline)
+            ready = self._answer(ours, log, deadline) is not None
+            answer = self._answer(ours, log, deadline) if ready else None
         finally:
-            self.warm.kill(number) if number not in self.warm.exits else None
+            if number not in self.warm.exits:
+                self.warm.kill(number)
             ended = self.warm.wait(number, 15.0)
             log.drain()
             ours.close()
             os.close(log_read)
+        if not ready:
+            last = (log.text().strip().splitlines() or ["it printed nothing"])[-1]
+            raise ScorerError(f"no hand-in can be scored on this machine: {last}")
         if answer is None and ended is not None and time.monotonic() < deadline:
-            return replace(diagnose(Stage.SCORING, ended, log.text(), None)), [], log.text()
+            return diagnose(Stage.SCORING, ended, log.text(), None), [], log.text()
         return outcome_of(answer, self.spec.limits.scoring_s), _measured(answer), log.text()
 
     def _answer(self, ours: socket.socket, log: Tail, deadline: float) -> dict[str, object] | None:

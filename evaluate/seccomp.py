@@ -1,10 +1,15 @@
 """Which system calls a jailed process may make: a filter that its children inherit.
 
 Refused (EPERM) are those that undo the clock, inspect others, mount, make namespaces, hold memory
-that no limit sees, or load code into the kernel. `clone3` does not exist (ENOSYS): its flags lie in
-memory, where a filter cannot read them, and libc falls back to `clone`. Changes of modes, owners,
-times and attributes succeed and do nothing: Landlock leaves them alone, and whoever runs as the
-harness's user owns the harness's files; an error would break programs that copy files.
+that no limit sees (in pipes, in messages on their way, in files), or load code into the kernel.
+Some answers differ, so that honest programs go on:
+
+- `clone3` does not exist (ENOSYS): its flags lie in memory, where a filter cannot read them, and
+  libc falls back to `clone`.
+- Changes of modes, owners, times and attributes succeed and do nothing: Landlock leaves them alone,
+  and whoever runs as the harness's user owns the harness's files. Copying a file changes modes.
+- `fallocate` is not supported (EOPNOTSUPP): libc writes instead, which takes time in which the disk
+  is watched.
 """
 
 import ctypes
@@ -32,6 +37,8 @@ SYSCALLS = {
         "setxattr": 188, "lsetxattr": 189, "fsetxattr": 190, "setxattrat": 463,
         "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "removexattrat": 466,
         "file_setattr": 469,
+        "fallocate": 285, "sendmsg": 46, "sendmmsg": 307, "vmsplice": 278, "io_setup": 206,
+        "setpriority": 141, "ioprio_set": 251,
     }),
     "aarch64": (0xC00000B7, {
         "socket": 198, "socketpair": 199, "memfd_create": 279, "memfd_secret": 447,
@@ -52,6 +59,8 @@ SYSCALLS = {
         "setxattr": 5, "lsetxattr": 6, "fsetxattr": 7, "setxattrat": 463,
         "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16, "removexattrat": 466,
         "file_setattr": 469,
+        "fallocate": 47, "sendmsg": 211, "sendmmsg": 269, "vmsplice": 75, "io_setup": 0,
+        "setpriority": 140, "ioprio_set": 30,
     }),
 }  # fmt: skip
 _CHANGES = """
@@ -68,7 +77,7 @@ _X32_CALLS = 0x40000000  # a second table of x86-64, by which every call could b
 
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _KILL, _DONE = 0x7FFF0000, 0x80000000, 0x00050000
-_REFUSE, _ABSENT = _DONE | 1, _DONE | 38
+_REFUSE, _ABSENT, _UNSUPPORTED = _DONE | 1, _DONE | 38, _DONE | 95
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
 
 Instruction = tuple[int, int, int, int]
@@ -86,7 +95,7 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
     """
     architecture, known = SYSCALLS[machine]
     spared = {"socket", "socketpair"} if sockets else set()
-    spared |= {"memfd_create"} if memfd else set()
+    spared |= {"memfd_create", "sendmsg"} if memfd else set()
     tail: list[Instruction] = [
         (_ANSWER, 0, 0, _ALLOW),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),  # clone
@@ -98,16 +107,18 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
         (_ANSWER, 0, 0, _ALLOW),
         (_ANSWER, 0, 0, _REFUSE),
         (_ANSWER, 0, 0, _DONE),
+        (_ANSWER, 0, 0, _UNSUPPORTED),
     ]
-    clone, prctl, absent, refuse, done = 1, 3, 6, 8, 9  # where they begin in the tail
+    clone, prctl, absent, refuse, done, unsupported = 1, 3, 6, 8, 9, 10  # where they begin in it
     rules = [
         (_AT_LEAST, _X32_CALLS, refuse),
         (_EQUAL, known["clone"], clone),
         (_EQUAL, known["prctl"], prctl),
         (_EQUAL, known["clone3"], absent),
+        (_EQUAL, known["fallocate"], unsupported),
         *(
             (_EQUAL, known[name], done if name in WITHOUT_EFFECT else refuse)
-            for name in sorted(known.keys() - _BY_ARGUMENT - spared)
+            for name in sorted(known.keys() - _BY_ARGUMENT - {"fallocate"} - spared)
         ),
     ]
     return [

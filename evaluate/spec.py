@@ -63,7 +63,7 @@ def trial_spec(
         artifact=task.artifact,
         kind=task.kind,
         evaluator_name=task.evaluator.name,
-        evaluator_source=task.evaluator.read_text(),
+        evaluator_source=task.evaluator.read_text("utf-8"),
         command=task.command,
         data=None if data is None else str(data),
         data_sha256=data_sha256,

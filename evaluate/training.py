@@ -21,7 +21,7 @@ from population.errors import EvolveError, SandboxError
 from population.individual import Failed, Measurement, Stage
 from population.task import BudgetKind, EvaluatorKind
 
-KILL_PATIENCE_S = 15.0
+KILL_PATIENCE_S = 60.0
 FEEDING_S, FEEDING_SHARE = 0.1, 0.05
 """Work of the feeder, and share of the time, that is not taken for the work of others."""
 GRACE_S = 2.0
@@ -75,6 +75,7 @@ class Training:
         forked: list[int] = []
         feed: socket.socket | None = None
         connection: list[int] = []
+        unready = False
         if self.spec.kind is EvaluatorKind.MODEL:
             pairs = [*socket.socketpair(), *socket.socketpair()]
             ours, theirs, feed, feeder_end = pairs
@@ -96,7 +97,10 @@ class Training:
                 end.close()
         try:
             self._watch(candidate, feed)
+            if "closed" in self.events and "ready" not in self.events:
+                unready = self.warm.wait(forked[0], 1.0) is not None
         finally:
+            ended = self.events.keys() & {"closed"}
             self._end(forked)
             self.wall_s = time.monotonic() - self.began
             self.exit = self.warm.exits.get(candidate)
@@ -106,14 +110,20 @@ class Training:
             if feed is not None:
                 self._read_events(feed, 0.0)
                 feed.close()
-        self._check_machine()
+            if not ended:
+                self.events.pop("closed", None)  # it was we who ended it
+        self._check_machine(unready)
         return self._judge()
 
-    def _check_machine(self) -> None:
-        """Raise EvolveError where what went wrong happened before any of the candidate's code."""
+    def _check_machine(self, unready: bool) -> None:
+        """Raise EvolveError where what went wrong happened before any of the candidate's code.
+
+        Args:
+            unready: the feeder ended by itself before it was ready.
+        """
         if "unfit" in self.events:
             raise FeederError(f"no candidate can be fed here: {self.events['unfit']['detail']}")
-        if "closed" in self.events and "ready" not in self.events:
+        if unready:
             raise FeederError("the feeder ended before it was ready; its error is in Ray's logs")
         if not self.held:
             last = (self.log.text().strip().splitlines() or ["it printed nothing"])[-1]
@@ -181,7 +191,7 @@ class Training:
         while not self._feeder_done() and wire.readable([feed], timeout_s):
             try:
                 event, fds = wire.receive_event(feed, max_fds=2)
-            except wire.ClosedError:
+            except (wire.ClosedError, wire.OversizedError):
                 self.events["closed"] = {}
                 return
             self.descriptors += fds
@@ -270,7 +280,8 @@ class Training:
                 "late",
                 f"the tensors arrived after {delivered['used']:.2f} of "
                 f"{self.spec.budget.amount:g} {self.spec.budget.kind}: the step in hand and the "
-                f"copy must fit into {self.spec.budget.room_s:g} s; use a smaller batch or model",
+                f"copy must fit into the {delivered['room_s']:.2f} s after the bell; use a smaller "
+                "batch or model",
             )
         if "broken" in self.events:
             return Failed(self._stage(), "protocol", sentence(self.events["broken"]["detail"]))

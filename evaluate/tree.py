@@ -6,11 +6,17 @@ Linux nothing is seen here.
 
 import contextlib
 import os
+import stat
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from evaluate.directory import TooLargeError
+
 _KIB = 1024
-_DELETED = " (deleted)"
+_DELETED = b" (deleted)"
+_WANTED = (b"RssAnon", b"RssShmem", b"VmSwap", b"Pss_Anon", b"Pss_Shmem", b"SwapPss")
+MAPS_BYTES = 4 << 20
+"""Longest list of mappings that is read: a thousand mappings of long names take a tenth of it."""
 
 
 @dataclass(slots=True)
@@ -25,7 +31,7 @@ class Tree:
 
     guard: int
     shared_bytes: int = 0
-    cpu_s: dict[tuple[int, str], float] = field(default_factory=dict)
+    cpu_s: dict[tuple[int, bytes], float] = field(default_factory=dict)
 
     def processes(self) -> list[int]:
         """Return the pids of all descendants; one that is just being forked may be missing."""
@@ -58,39 +64,54 @@ class Tree:
         ticks = os.sysconf("SC_CLK_TCK")
         for pid in pids:
             with contextlib.suppress(OSError, IndexError, ValueError):
-                fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+                fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
                 self.cpu_s[pid, fields[19]] = (int(fields[11]) + int(fields[12])) / ticks
         return sum(self.cpu_s.values())
 
 
 def deleted_bytes(pids: list[int], folder: str) -> int:
-    """Return the size of files that were deleted below a folder and are still open or mapped.
+    """Return the size of files that were deleted and are still open, or mapped below a folder.
 
     They lie on the disk and in no directory.
+
+    Raises:
+        TooLargeError: a process has more mappings than can be looked through.
     """
     sizes: dict[int, int] = {}
     for pid in pids:
         with contextlib.suppress(OSError):
-            _add_open(pid, folder, sizes)
+            _add_open(pid, sizes)
         with contextlib.suppress(OSError):
             _add_mapped(pid, folder, sizes)
     return sum(sizes.values())
 
 
-def _add_open(pid: int, folder: str, sizes: dict[int, int]) -> None:
+def _add_open(pid: int, sizes: dict[int, int]) -> None:
     for descriptor in Path(f"/proc/{pid}/fd").iterdir():
         with contextlib.suppress(OSError):
-            name = str(descriptor.readlink())
-            if name.startswith(f"{folder}/") and name.endswith(_DELETED):
-                found = descriptor.stat()
+            found = descriptor.stat()
+            if stat.S_ISREG(found.st_mode) and not found.st_nlink and not _lent(descriptor):
                 sizes[found.st_ino] = max(found.st_size, found.st_blocks * 512)
 
 
+def _lent(descriptor: Path) -> bool:
+    """Whether a file is memory: that of the hand-in. A name too long to be told is no memory's."""
+    try:
+        return str(descriptor.readlink()).startswith("/memfd:")
+    except OSError:
+        return False
+
+
 def _add_mapped(pid: int, folder: str, sizes: dict[int, int]) -> None:
-    for line in Path(f"/proc/{pid}/maps").read_text(errors="replace").splitlines():
-        if line.endswith(_DELETED) and f" {folder}/" in line:
+    with Path(f"/proc/{pid}/maps").open("rb") as file:
+        content = file.read(MAPS_BYTES + 1)
+    if len(content) > MAPS_BYTES:
+        raise TooLargeError("more memory mappings than can be looked through")
+    below = f" {folder}/".encode()
+    for line in content.split(b"\n"):
+        if line.endswith(_DELETED) and below in line:
             span, _, _, _, inode, *_ = line.split()
-            first, last = (int(end, 16) for end in span.split("-"))
+            first, last = (int(end, 16) for end in span.split(b"-"))
             sizes[int(inode)] = max(sizes.get(int(inode), 0), last - first)
 
 
@@ -126,12 +147,15 @@ def _share_bytes(pid: int) -> int | None:
 
 
 def _sizes(path: Path) -> dict[str, int] | None:
-    """Return the lines that hold a size, in bytes; empty where the process is gone."""
+    """Return the sizes that are wanted, in bytes; empty where the process is gone.
+
+    The other lines hold text that the process may choose, its name.
+    """
     try:
-        text = path.read_text()
+        content = path.read_bytes()
     except PermissionError:
         return None
     except OSError:
         return {}
-    rows = (line.split() for line in text.splitlines() if line.endswith(" kB"))
-    return {row[0].rstrip(":"): int(row[-2]) * _KIB for row in rows}
+    rows = (line.partition(b":") for line in content.split(b"\n"))
+    return {name.decode(): int(size.split()[0]) * _KIB for name, _, size in rows if name in _WANTED}

@@ -23,6 +23,7 @@ from evaluate.spec import TrialSpec
 from evaluate.tail import Tail
 from evaluate.training import Training
 from evaluate.warm import Warm, environment
+from population.errors import EvolveError
 from population.individual import (
     Comparability,
     EvaluationId,
@@ -36,8 +37,13 @@ from population.individual import (
 from population.task import Budget, BudgetKind, EvaluatorKind
 
 PREFIX = "evolve-trial-"
+REFERENCE_PATIENCE_S = 60.0
 STARTUP_MARGIN = 1.25
 """Free start-up is what the minimal program needed, times this: start-up times vary too."""
+
+
+class MachineError(EvolveError):
+    """This machine cannot run a trial now."""
 
 
 @cache
@@ -54,8 +60,12 @@ def run_trial(spec: TrialSpec) -> Result:
     began = time.time()
     with lease(spec.cores) as cores:
         warm = warm_process(len(cores) or 1)
-        allowance = _startup_allowance_s(spec, cores, warm)
-        result = _run(spec, cores, warm, allowance)
+        try:
+            allowance = _startup_allowance_s(spec, cores, warm)
+            result = _run(spec, cores, warm, allowance)
+        except wire.ClosedError as error:
+            warm_process.cache_clear()
+            raise MachineError("the process that forks candidates has ended") from error
     return replace(result, started_at=began, ended_at=time.time())
 
 
@@ -68,15 +78,17 @@ def _run(
         log_read, log_write = log_pipe()
         log = Tail(log_read)
         training = Training(spec, warm, jail, evaluator, log, allowance)
-        outcome: Outcome | None = training.run(log_write)
-        after = _reference_s(spec, cores, warm)
-        measurements = training.measurements()
-        remarks = ""
-        if outcome is None and score:
-            outcome, scored, remarks = _score(spec, warm, jail, evaluator, training)
-            measurements += scored
-        for descriptor in (log_read, *training.descriptors):
-            os.close(descriptor)
+        try:
+            outcome: Outcome | None = training.run(log_write)
+            after = _reference_s(spec, cores, warm)
+            measurements = training.measurements()
+            remarks = ""
+            if outcome is None and score:
+                outcome, scored, remarks = _score(spec, warm, jail, evaluator, training)
+                measurements += scored
+        finally:
+            for descriptor in (log_read, *training.descriptors):
+                os.close(descriptor)
         outcome = outcome or Failed(Stage.SCORING, "not_scored", "only trained")
         outcome = _untouched(outcome, Path(jail.workdir), spec)
     measurements += [
@@ -145,12 +157,12 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
         trusted.mkdir()
         trusted.chmod(0o755)
         evaluator = trusted / spec.evaluator_name
-        evaluator.write_text(spec.evaluator_source)
+        evaluator.write_text(spec.evaluator_source, "utf-8")
         evaluator.chmod(0o444)
         _own(workdir, jail)
-        (workdir / spec.artifact).write_text(spec.request.genome.source)
+        (workdir / spec.artifact).write_text(spec.request.genome.source, "utf-8")
         if spec.kind is EvaluatorKind.MODEL:
-            (workdir / spec.evaluator_name).write_text(spec.evaluator_source)
+            (workdir / spec.evaluator_name).write_text(spec.evaluator_source, "utf-8")
         for file in workdir.iterdir():
             file.chmod(0o444)
         yield jail, evaluator
@@ -198,6 +210,9 @@ def _reference_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
     number = warm.fork("reference", fields, [theirs.fileno()])
     theirs.close()
     with ours:
+        if not wire.readable([ours], REFERENCE_PATIENCE_S):
+            warm.kill(number)
+            raise MachineError(f"{spec.device} did not answer for {REFERENCE_PATIENCE_S:g} s")
         event, _ = wire.receive_event(ours)
     warm.wait(number, 10.0)
     return float(event["seconds"])
@@ -228,7 +243,7 @@ def _startup_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
     result = _run(spec, cores, warm, None, score=False)
     seconds = result.measured("startup_s")
     if seconds is None:
-        raise RuntimeError(f"the minimal program did not start: {result.outcome}\n{result.log}")
+        raise MachineError(f"the minimal program did not start: {result.outcome}\n{result.log}")
     return seconds
 
 

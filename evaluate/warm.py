@@ -36,6 +36,7 @@ def environment(threads: int) -> dict[str, str]:
         "PATH": "/usr/local/bin:/usr/bin:/bin",
         "PYTHONPATH": str(PACKAGES),
         "PYTHONUNBUFFERED": "1",
+        "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: forks here have one thread
     }

@@ -15,7 +15,7 @@ from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
 from mutate.portfolio import Portfolio
 from mutate.recombination import Recombination
-from population.errors import DataError, TaskError
+from population.errors import DataError, SandboxError, TaskError
 from population.identity import RunIdentity
 from population.individual import Genome, Individual, IndividualId
 from population.limits import SearchConfig
@@ -49,21 +49,25 @@ def prepared(task: Task, cache: Path) -> Path | None:
     """Prepare the task's data where it is missing and return its folder; None without data.
 
     Raises:
-        DataError: the source is unusable, the download fails, the disk is full, or every candidate
-            could read what is prepared.
+        DataError: the source is unusable, the download fails, the disk is full.
+        SandboxError: every candidate could read the source or what is prepared.
     """
     if task.data is None or task.kind is EvaluatorKind.COMMAND:
         return None
-    if within := exposed(cache):
-        raise DataError(
-            f"the cache {cache} lies in {within}, which every candidate can read: name another "
-            "folder with --cache or EVOLVE_CACHE"
-        )
+    out_of_reach(cache, "name another folder with --cache or EVOLVE_CACHE")
+    if Path(task.data).exists():
+        out_of_reach(Path(task.data), "move the text elsewhere")
     evaluator = load(task.evaluator)
     try:
         return evaluator.prepare(task.data, cache)
     except getattr(evaluator, "DataError", OSError) as error:
         raise DataError(str(error)) from error
+
+
+def out_of_reach(folder: Path, remedy: str) -> None:
+    """Raise SandboxError where every candidate can read a folder, whatever the sandbox holds."""
+    if within := exposed(folder):
+        raise SandboxError(f"{folder} lies in {within}, which every candidate can read: {remedy}")
 
 
 def data_sha256(task: Task, data: Path | None) -> str:

@@ -16,6 +16,7 @@ from evolve.composition import (
     cache_folder,
     founders,
     identity,
+    out_of_reach,
     pool,
     portfolio,
     prepared,
@@ -123,6 +124,7 @@ def run(config: RunConfig) -> int:
     task = config.load_task()
     individuals = founders(task)
     data = prepared(task, cache_folder(config.cache))
+    out_of_reach(config.folder, "name another folder with --runs")
     with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
         print("starting Ray ...", flush=True)
         with closing(pool(config, task, data)) as trainers:

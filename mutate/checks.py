@@ -87,7 +87,7 @@ def _pasted(tree: ast.Module) -> str:
     bits. A docstring may be long; all of them count as prose (`_written`).
     """
     documentation = {id(node) for node in _docstrings(tree)}
-    total = 0
+    total, counted = 0, set[int]()
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and id(node) not in documentation:
             if isinstance(node.value, int) and node.value.bit_length() > MAX_INTEGER_BITS:
@@ -96,7 +96,11 @@ def _pasted(tree: ast.Module) -> str:
                 return f"line {node.lineno} holds a text of {_size(node)} bytes: {PASTED}"
             total += _size(node)
         elif isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
-            elements = sum(isinstance(inner, ast.Constant) for inner in ast.walk(node))
+            if id(node) in counted:
+                continue
+            within = list(ast.walk(node))
+            counted.update(map(id, within))  # whatever lies inside counts with its whole
+            elements = sum(isinstance(inner, ast.Constant) for inner in within)
             if elements > MAX_ELEMENTS:
                 return f"line {node.lineno} holds a table of {elements} literals: {PASTED}"
     if total > MAX_LITERAL_BYTES:

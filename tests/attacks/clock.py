@@ -110,6 +110,16 @@ run._send = lambda kind, payload: [send(kind, payload) for _ in range(2)]
             "    loss =", "    x, y = x[:4], y[:4]\n    loss =")),
         ("training protocol", "startup protocol"), TOKENS,
     ),
+    "a hand-in without any batch, after training on what libraries say": Attack(
+        program(train=TRAIN.replace("for x, y in run.batches(4):", LIBRARY + "for x, y in ():")),
+        "handin late", BRIEF_BUDGET,
+    ),
+    "training on after the bell of a budget in steps, asking for more meanwhile": Attack(
+        program(before_clock="kept = []\n", in_loop="    kept.append((x, y))\n",
+                at_bell=REMEMBERED.removeprefix("kept = []\n").replace(
+                    "    step(*kept[0])", "    step(*kept[0]); [0 for _ in run.batches(4)]")),
+        "handin late",
+    ),
     "training before the clock of a budget in steps": Attack(
         program(before_clock=LIBRARY), "startup startup_limit", limits=BRIEF,
     ),

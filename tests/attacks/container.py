@@ -108,6 +108,11 @@ ATTACKS = {
         ),
         SCORING,
     ),
+    "a refusal that quotes sixteen million letters": refused(
+        raw(f"hand_in({document(node('aten.neg.default', ref('NAME'))).encode()!r}"
+            ".replace(b'NAME', b'\\x7f' * 15_900_000))\ndeliver()\n"),
+        REFUSED,
+    ),
     "an operator whose name has ten million letters": refused(
         raw(f"hand_in({document(node('aten.add.NAME')).encode()!r}.replace(b'NAME', b'a' * 10_000_000))\ndeliver()\n"),
         (REFUSED, SCORING),

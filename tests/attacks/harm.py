@@ -189,6 +189,13 @@ ATTACKS = {
     "work that hides from its account": Attack(
         before(HIDDEN_WORK), HONEST, processor_s=0.5,
     ),
+    **{
+        f"a name of its own, {name}": Attack(
+            before(f"import ctypes\nctypes.CDLL(None).prctl(15, {text!r})\nimport time; time.sleep(0.5)\n"),
+            HONEST,
+        )
+        for name, text in {"no text": b"\xff\xfe", "like a size": b"evil kB", "like a line": b")\nRssAnon: 1"}.items()
+    },
     "keys in the environment": Attack(
         program(first="import os\nprint('got through' if 'EVOLVE_ATTACK_KEY' in os.environ else 'held:')\n"),
         HONEST, says="held:",

@@ -14,9 +14,15 @@ CALLS = {
         "system_call(314, 0, (48).to_bytes(4, 'little') + (1).to_bytes(4, 'little') + bytes(12)"
         " + (1).to_bytes(4, 'little') + bytes(24), 0)"
     ),
+    "a priority above others, for disks": "system_call(251, 1, 0, 0)",
+    "pages in a pipe": "system_call(278, 1, 0, 0, 0)",
     "another user": "os.setuid(0)",
     "another group": "os.setgid(0)",
     "a connection": "__import__('socket').create_connection(('127.0.0.1', 22), 1)",
+    "descriptors on their way": (
+        "__import__('socket').send_fds(__import__('socket').socket(fileno=os.dup("
+        "int(os.environ['EVOLVE_SOCKET']))), [b'x'], [0])"
+    ),
     "a packet": "__import__('socket').socket(2, 2).sendto(b'x', ('127.0.0.1', 9))",
     "a raw packet": "__import__('socket').socket(17, 3)",
     "a netlink socket": "__import__('socket').socket(16, 3)",

@@ -5,7 +5,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluate.probes import MORE_PROBES, PROBES, Probed, RefusedError, _draw
+from evaluate.probes import MORE_PROBES, PROBES, Findings, Probed, RefusedError, _draw
 from evaluate.surprise import lead_nats, trigram_log_probs
 
 VOCAB, LENGTH, BATCH, LAG = 32, 64, 16, 3
@@ -180,3 +180,12 @@ def test_counts_are_probabilities_and_beat_chance(vocab: int) -> None:
     assert counted.shape == (len(ROWS), LENGTH - 1)
     assert torch.isfinite(counted).all() and (counted <= 0).all()
     assert counted.mean().item() > -np.log(VOCAB) - 0.4  # they know nothing of this language
+
+
+def test_one_wild_cut_does_not_hide_what_the_others_gain() -> None:
+    changes, gains = torch.full((2_000,), 0.01), torch.full((2_000,), 0.01)
+    changes[0], gains[0] = 1e4, 1e4
+    found = Findings(changes, gains.double())
+    assert found.leaking(0.05) == 1
+    assert found.biased(0.05)
+    assert not Findings(changes, gains.double() * (-1.0) ** torch.arange(2_000)).biased(0.05)

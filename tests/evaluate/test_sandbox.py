@@ -12,7 +12,7 @@ import pytest
 from evaluate.sandbox import exposed, probe, protects_data, require_all
 from evolve.composition import prepared
 from evolve.taskfile import load_task
-from population.errors import DataError, SandboxError
+from population.errors import SandboxError
 
 ROOT = Path(__file__).resolve().parents[2]
 DROP = """
@@ -67,7 +67,7 @@ def test_a_layer_that_the_kernel_refuses_is_named_as_missing() -> None:
 import ctypes, os, struct, sys
 from evaluate import seccomp
 seccomp.SYSCALLS[os.uname().machine][1].clear()
-seccomp.SYSCALLS[os.uname().machine][1].update(clone=9999, prctl=9998, clone3=9997, landlock=444, unshare=272)
+seccomp.SYSCALLS[os.uname().machine][1].update(clone=9999, prctl=9998, clone3=9997, fallocate=9996, landlock=444, unshare=272)
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
 assert seccomp.install(sockets=True, memfd=True)
 os.execv(sys.argv[1], [sys.argv[1], "-m", "evaluate.layers"])
@@ -97,5 +97,5 @@ def test_data_is_not_prepared_where_candidates_read_the_interpreter(tmp_path: Pa
     assert exposed(Path(sys.prefix) / "cache" / "text") != ""
     link = tmp_path / "cache"
     link.symlink_to(sys.prefix)
-    with pytest.raises(DataError, match="which every candidate can read"):
+    with pytest.raises(SandboxError, match="which every candidate can read"):
         prepared(load_task(ROOT), link)

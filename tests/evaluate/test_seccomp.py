@@ -62,7 +62,7 @@ def test_the_numbers_are_those_of_the_kernel_headers(machine: str) -> None:
 def test_every_call_of_the_table_fails_or_does_nothing_whatever_its_arguments() -> None:
     body = """
 for name, number in sorted(numbers.items()):
-    if name not in ("clone", "clone3", "prctl"):
+    if name not in ("clone", "clone3", "prctl", "fallocate"):
         print(name, *call(number, 0, 0, 0, 0, 0, 0))
 """
     answers = [line.split() for line in inside(body).splitlines()]
@@ -82,6 +82,18 @@ for bit in (17, 25, 26, 27, 28, 29, 30):
 print(*call(numbers["clone3"], 0, 0))
 """
     assert inside(body).splitlines() == ["-1 1"] * 7 + ["-1 38"]
+
+
+@needs_filter
+def test_a_file_is_filled_by_writing_and_by_nothing_quicker() -> None:
+    body = """
+import tempfile
+with tempfile.TemporaryFile() as file:
+    print(*call(numbers["fallocate"], file.fileno(), 0, 0, 1 << 20))
+    os.posix_fallocate(file.fileno(), 0, 1 << 20)
+    print(os.fstat(file.fileno()).st_size)
+"""
+    assert inside(body).splitlines() == ["-1 95", str(1 << 20)]
 
 
 @needs_filter

@@ -309,3 +309,23 @@ def test_what_a_killed_worker_left_is_removed_by_the_next_trial(
         trial(program())
     assert sorted(tmp_path.glob(f"{PREFIX}*")) == sorted([held, foreign])
     assert (outside / "lock").exists()
+
+
+def test_averages_in_another_type_are_converted_and_a_missing_tensor_is_named(
+    trial: Trial,
+) -> None:
+    handed = "run.deliver(model, {n: p.double() for n, p in model.named_parameters()})"
+    double = trial(program(train=TRAIN.replace("run.deliver(model)", handed)))
+    assert double.outcome == trial(program()).outcome
+    missing = trial(program(at_bell="model.head = torch.nn.Linear(16, 256, bias=False)\n"))
+    assert isinstance(missing.outcome, Failed)
+    assert (missing.outcome.stage, missing.outcome.reason) == ("handin", "refused")
+    assert "head.bias" in missing.outcome.detail
+
+
+def test_registering_leaves_every_part_of_a_model_in_its_mode(trial: Trial) -> None:
+    result = trial(program(
+        before_clock="model.embedding.eval()\nrun.register(model)\n"
+        "print(model.training, model.embedding.training, model.head.training)\n"
+    ))  # fmt: skip
+    assert "True False True" in result.log
