@@ -69,7 +69,6 @@ setxattr lsetxattr fsetxattr setxattrat removexattr lremovexattr fremovexattr re
 file_setattr
 """
 WITHOUT_EFFECT = frozenset(_CHANGES.split())
-_BY_ARGUMENT = {"clone", "clone3", "prctl"}
 _NEW_NAMESPACE = 0x7E020000  # CLONE_NEW* of `clone`: mount, cgroup, uts, ipc, user, pid, network
 _SET_PDEATHSIG = 1  # a candidate that outlives its guard would be nobody's
 _SET_DUMPABLE = 4  # a process that is not could hide its memory and files from `tree.py`
@@ -91,7 +90,7 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
         sockets: leave sockets alone: an accelerator's driver may need them. Elsewhere none can be
             made: those of other programs with a path cannot be reached, and what lies in a
             socket's buffer is memory that no limit counts. The inherited one works.
-        memfd: leave `memfd_create` alone: the feeder lends such memory.
+        memfd: leave `memfd_create` and `sendmsg` alone: the feeder lends such memory.
     """
     architecture, known = SYSCALLS[machine]
     spared = {"socket", "socketpair"} if sockets else set()
@@ -109,16 +108,15 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
         (_ANSWER, 0, 0, _DONE),
         (_ANSWER, 0, 0, _UNSUPPORTED),
     ]
-    clone, prctl, absent, refuse, done, unsupported = 1, 3, 6, 8, 9, 10  # where they begin in it
+    refuse, done = 8, 9  # where they begin in the tail
+    others = {"clone": 1, "prctl": 3, "clone3": 6, "fallocate": 10} | dict.fromkeys(
+        WITHOUT_EFFECT, done
+    )
     rules = [
         (_AT_LEAST, _X32_CALLS, refuse),
-        (_EQUAL, known["clone"], clone),
-        (_EQUAL, known["prctl"], prctl),
-        (_EQUAL, known["clone3"], absent),
-        (_EQUAL, known["fallocate"], unsupported),
         *(
-            (_EQUAL, known[name], done if name in WITHOUT_EFFECT else refuse)
-            for name in sorted(known.keys() - _BY_ARGUMENT - {"fallocate"} - spared)
+            (_EQUAL, known[name], others.get(name, refuse))
+            for name in sorted(known.keys() - spared)
         ),
     ]
     return [

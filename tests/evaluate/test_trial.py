@@ -15,6 +15,7 @@ import pytest
 from evaluate import cores
 from evaluate.trial import PREFIX
 from population.individual import Failed, Scored, Stage
+from population.statistics import FOREIGN_SHARE
 from population.task import Budget, BudgetKind, Limits
 
 from .conftest import MODEL, TRAIN, Trial, program
@@ -288,7 +289,7 @@ def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> Non
         for process in hogs:
             process.kill()
             process.wait()
-    assert (shared.measured("foreign_share") or 0) > 0.2
+    assert (shared.measured("foreign_share") or 0) > FOREIGN_SHARE
     assert (alone.measured("foreign_share") or 0) < (shared.measured("foreign_share") or 0)
 
 
