@@ -6,7 +6,8 @@ Each variant of one founder is trained on the same seeds as the founder itself, 
 
 - `past the bell` trains on remembered batches after the bell and delivers at the last moment;
 - `library text` trains on docstrings of installed packages for `--free` seconds before the first
-  batch, and gets its budget lengthened by as much: as if all of it were free of charge;
+  batch, and gets its budget lengthened by as much and by what finding them takes (`--found`): as
+  if all of it were free of charge;
 - `one second more` has a longer budget, for scale.
 
 A channel is tolerable while its gain lies below the noise of one score.
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("program", type=Path, nargs="?", default=Path("seeds/bigram_muon.py"))
     parser.add_argument("--pairs", type=int, default=8)
     parser.add_argument("--free", type=float, default=0.05, help="seconds of free start-up")
+    parser.add_argument("--found", type=float, default=0.21, help="seconds to find the text")
     parser.add_argument("--margin", type=float, default=0.13, help="left before the end, seconds")
     parser.add_argument("--workers", type=int, default=2)
     parser.add_argument("--json", action="store_true")
@@ -109,7 +111,8 @@ def variants(source: str, options: argparse.Namespace) -> Iterator[Variant]:
     library = LIBRARY_TEXT.format(free=options.free)
     yield Variant("base", source)
     yield Variant("past the bell", timed.replace(DELIVER, past + DELIVER, 1))
-    yield Variant("library text", timed.replace(LOOP, library + LOOP, 1), options.free)
+    given_s = options.free + options.found
+    yield Variant("library text", timed.replace(LOOP, library + LOOP, 1), given_s)
     yield Variant("one second more", source, 1.0)
 
 
@@ -148,7 +151,9 @@ def used(result: Result) -> str:
     return " ".join(f"{name} {result.measured(name) or 0:.2f}" for name in names)
 
 
-def compared(name: str, own: list[float | None], base: list[float | None], task: Task) -> dict:
+def compared(
+    name: str, own: list[float | None], base: list[float | None], task: Task
+) -> dict[str, object]:
     both = [(a, b) for a, b in zip(own, base, strict=True) if a is not None and b is not None]
     claim = paired_difference([a for a, _ in both], [b for _, b in both], task.direction)
     return {
