@@ -181,7 +181,10 @@ class Probed:
         return rows[drawn[differs.int().argmax(0), torch.arange(count)]]
 
     def _forward(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Run the model on a copy and normalise: only what log-softmax leaves can be scored."""
+        """Run the model on a copy and normalise: only what log-softmax leaves can be scored.
+
+        Its result is finite where, and only where, every logit is.
+        """
         self._forwards += 1
         logits = self._model(tokens.clone().to(self._device))
         expected = (*tokens.shape, self._vocab)
@@ -191,7 +194,7 @@ class Probed:
                 f"expected float logits {expected}, got {logits.dtype} {tuple(logits.shape)}",
             )
         log_probs = torch.log_softmax(logits.float(), dim=-1).cpu()
-        if not torch.isfinite(logits).all().item() or not torch.isfinite(log_probs).all().item():
+        if not all(math.isfinite(end.item()) for end in torch.aminmax(log_probs)):
             raise RefusedError(
                 "not_finite",
                 "the logits are not finite: the training diverged, or the forward divides by zero",
