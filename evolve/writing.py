@@ -1,8 +1,10 @@
 """Files that a run and its commands write for people and programs."""
 
 import os
+import sys
 from pathlib import Path
 
+from evolve.text import clean
 from population.errors import RunError
 
 
@@ -24,11 +26,13 @@ def write_text(file: Path, text: str) -> None:
 def write_output(output: Path | None, text: str) -> None:
     """Write an answer to a file, or to stdout where none is named.
 
+    What would steer a terminal is written out there; files and pipes get every character.
+
     Raises:
         RunError: the file cannot be written.
     """
     if output is None:
-        print(text, end="")
+        print(clean(text) if sys.stdout.isatty() else text, end="")
         return
     try:
         output.write_text(text, encoding="utf-8")

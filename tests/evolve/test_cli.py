@@ -1,6 +1,8 @@
 import csv
 import io
 import json
+import os
+import pty
 import subprocess
 import sys
 from pathlib import Path
@@ -103,6 +105,20 @@ def test_query_answers_in_four_formats(evolve: Evolve, runs: Path, tmp_path: Pat
     file = tmp_path / "it's.parquet"
     assert evolve("query", f"{sql};", "--runs", runs, "--format", "parquet", "-o", file).code == 0
     assert duckdb.read_parquet(str(file)).fetchall()[0] == (4, "")
+
+
+def test_no_answer_steers_a_terminal_and_a_pipe_gets_every_character(runs: Path) -> None:
+    sql = "SELECT 'a' || chr(27) || '[2Jb' AS log"
+    words = [sys.executable, "-m", "evolve.cli", "query", sql, "--runs", str(runs)]
+    words += ["--format", "csv"]
+    piped = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    ours, theirs = pty.openpty()
+    subprocess.run(words, stdout=theirs, check=True)
+    os.close(theirs)
+    with os.fdopen(ours, "rb") as terminal:
+        shown = terminal.read1().decode()
+    assert "a\x1b[2Jb" in piped
+    assert "a\\x1b[2Jb" in shown and "\x1b" not in shown
 
 
 def test_a_wrong_statement_is_a_user_error(evolve: Evolve, runs: Path) -> None:
