@@ -27,7 +27,7 @@ from pathlib import Path
 
 from evaluate import landlock, seccomp
 from evaluate.guard import die_with_parent, fork_guarded, unset_signals
-from evaluate.namespaces import become, in_user_namespace, separate
+from evaluate.namespaces import become, drop_capabilities, in_user_namespace, separate
 from population.errors import SandboxError
 
 _PR_SET_NO_NEW_PRIVS = 38
@@ -172,6 +172,8 @@ def _confine(jail: Jail) -> Iterator[str]:
     writable = (jail.workdir,) if jail.workdir else ()
     if _LINUX and os.geteuid() == 0:
         become(jail.uid, keep_reading=landlock.available() > 0)
+    elif _LINUX:
+        drop_capabilities()
     if os.geteuid() != 0:
         yield "unprivileged"
     if not _LINUX:
