@@ -98,8 +98,8 @@ def interpreter_paths() -> tuple[str, ...]:
 def exposed(path: Path) -> str:
     """Return the directory of the interpreter or the system below which a path lies, else ''."""
     place = path.resolve()
-    roots = (name for name in interpreter_paths() if place.is_relative_to(Path(name).resolve()))
-    return next(roots, "")
+    roots = (Path(name).resolve() for name in interpreter_paths())
+    return next((str(root) for root in roots if place.is_relative_to(root)), "")
 
 
 def device_paths(device: str) -> tuple[str, ...]:

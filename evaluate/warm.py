@@ -179,9 +179,11 @@ def _reap(control: socket.socket, children: dict[int, int]) -> None:
 
 
 def _warm_up(threads: int) -> None:
-    """Import torch and trace once, so that every lazily imported part is there before forking."""
+    """Import torch and trace once, so that every lazily imported part is there before forking.
+
+    Nothing is differentiated here: builds for accelerators refuse it after a fork, then.
+    """
     import torch
-    import torch.nn.functional as F
 
     for role in ("feeder", "score", "reference"):
         importlib.import_module(f"evaluate.{role}")
@@ -190,8 +192,8 @@ def _warm_up(threads: int) -> None:
     with torch.no_grad():
         torch.export.export(layer, (torch.zeros(2, 4),), strict=False)
     optimizer = torch.optim.AdamW(layer.parameters())
-    loss = F.cross_entropy(layer(torch.zeros(2, 4)), torch.zeros(2, dtype=torch.int64))
-    torch.autograd.backward(loss)
+    for parameter in layer.parameters():
+        parameter.grad = torch.zeros_like(parameter)
     optimizer.step()
     import torch._inductor.config
 

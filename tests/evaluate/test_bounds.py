@@ -22,7 +22,7 @@ def test_processor_time_beyond_what_the_cores_had_to_give_is_a_failure(tmp_path:
 
 
 def test_processes_that_nobody_waited_for_count_with_what_was_seen(tmp_path: Path) -> None:
-    tree = Tree(guard=1, cpu_s={(2, "0"): 9.0, (3, "0"): 9.0})
+    tree = Tree(guard=1, cpu_s={(2, b"0"): 9.0, (3, b"0"): 9.0})
     passed = Bounds(Limits(), tmp_path, tree).cpu(0.1, cores=1, wall_s=10.0)
     assert passed is not None and passed[0] == "cpu_limit"
 
