@@ -330,3 +330,21 @@ def test_registering_leaves_every_part_of_a_model_in_its_mode(trial: Trial) -> N
         "print(model.training, model.embedding.training, model.head.training)\n"
     ))  # fmt: skip
     assert "True False True" in result.log
+
+
+def test_the_warm_process_differentiates_nothing_before_it_forks() -> None:
+    body = """
+import torch.autograd.graph
+import evaluate.warm
+def refuse(*_, **__): raise AssertionError("differentiated")
+torch.autograd.graph._engine_run_backward = torch.autograd._engine_run_backward = refuse
+evaluate.warm._warm_up(1)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", body],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=Path(__file__).parents[2],
+    )
+    assert done.returncode == 0, done.stderr
