@@ -20,7 +20,8 @@ MAY_IMPORT = {
 }
 POPULATION_SEAMS = {"individual", "task", "errors", "ports"}
 HOMES = {
-    "anthropic": {"mutate/claude.py"},
+    "anthropic": {"mutate/claude.py", "mutate/attempts.py"},
+    "httpx2": {"mutate/claude.py", "mutate/attempts.py"},  # what the SDK speaks through
     "optuna": {"mutate/constants.py", "evaluate/pruning.py"},
     "ray": {"evaluate/pool.py"},
     "duckdb": {"population/database.py", "prepare.py"},  # prepare.py reads documents in Parquet

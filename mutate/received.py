@@ -1,0 +1,105 @@
+"""What of a streamed answer has arrived, whatever the server sends and wherever it stops."""
+
+from collections.abc import Collection
+
+from mutate.hearsay import ANSWER_BYTES, beginning, estimated_tokens, redacted, sound, tokens
+from mutate.llm import CUT, Answer, Question, Usage
+
+_STOP_REASON_LENGTH = 40
+_COUNTS = {
+    "fresh": "input_tokens",
+    "written": "cache_creation_input_tokens",
+    "cached": "cache_read_input_tokens",
+    "out": "output_tokens",
+}
+
+
+class Received:
+    """Collects the events of one stream. Nothing that an event holds makes it raise.
+
+    Attributes:
+        started: whether there is an answer at all, which is then charged.
+    """
+
+    def __init__(self) -> None:
+        self.started = False
+        self._pieces: list[str] = []
+        self._text_bytes = 0
+        self._thinking_bytes = 0
+        self._stop_reason = ""
+        self._counts: dict[str, int] = {}
+        self._final = False
+
+    @property
+    def full(self) -> bool:
+        """Whether the answer is longer than is kept."""
+        return self._text_bytes > ANSWER_BYTES
+
+    def take(self, event: object) -> None:
+        """Add an event of the SDK."""
+        match _at(event, "type"):
+            case "message_start":
+                self.started = True
+                self._count(_at(event, "message", "usage"))
+            case "content_block_start":
+                self._add(_at(event, "content_block"))
+            case "content_block_delta":
+                self._add(_at(event, "delta"))
+            case "message_delta":
+                self._count(_at(event, "usage"))
+                self._final = tokens(_at(event, "usage", "output_tokens")) is not None
+                reason = _at(event, "delta", "stop_reason")
+                self._stop_reason = reason if isinstance(reason, str) else ""
+
+    def _add(self, part: object) -> None:
+        text, thinking = _at(part, "text"), _at(part, "thinking")
+        if isinstance(text, str) and text:
+            self.started = True
+            self._pieces.append(text)
+            self._text_bytes += len(text.encode(errors="surrogatepass"))
+        if isinstance(thinking, str):
+            self._thinking_bytes += len(thinking.encode(errors="surrogatepass"))
+
+    def _count(self, usage: object) -> None:
+        for ours, theirs in _COUNTS.items():
+            if (number := tokens(_at(usage, theirs))) is not None:
+                self._counts[ours] = number
+
+    def answer(self, question: Question, duration_s: float, secrets: Collection[str]) -> Answer:
+        """Return the answer as far as it came.
+
+        Args:
+            question: what was asked, for its price and for an estimate where nobody counted.
+            duration_s: how long it took.
+            secrets: what must not be in it.
+        """
+        text = redacted(sound("".join(self._pieces)), secrets)
+        reason = redacted(sound(self._stop_reason), secrets)[:_STOP_REASON_LENGTH]
+        usage = self._usage(question)
+        return Answer(
+            text=beginning(text),
+            stop_reason=CUT if self.full else reason or CUT,
+            usage=usage,
+            cost_usd=question.model.cost_usd(usage.fresh, usage.written, usage.cached, usage.out),
+            duration_s=duration_s,
+        )
+
+    def _usage(self, question: Question) -> Usage:
+        counts = dict(self._counts)
+        if not self._final:  # the first event's count is that of the first token
+            estimate = estimated_tokens(self._text_bytes + self._thinking_bytes)
+            counts["out"] = max(counts.get("out", 0), estimate)
+        if not counts.keys() - {"out"}:
+            counts["fresh"] = estimated_tokens(len(sound(question.text).encode()))
+        return Usage(**counts)
+
+
+def _at(value: object, *path: str) -> object:
+    """Return what lies at a path of attributes, None where it leads nowhere.
+
+    The SDK builds events unchecked: where its model says object, a dictionary or anything
+    else may stand.
+    """
+    for name in path:
+        value = value.get(name) if isinstance(value, dict) else getattr(value, name, None)
+    return value
