@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from population.errors import RunError
+from population.parents import Mode
 from population.state import State
 
 
@@ -12,7 +13,8 @@ class SearchConfig:
     """How a search runs. None stands for no limit.
 
     Attributes:
-        seed: of all random streams. mu: survivors. lambda_: births per generation.
+        seed: of all random streams. mode: who breeds. mu: survivors. lambda_: births per
+            generation.
         founder_replicates: evaluations of each founder, on distinct seeds.
         racing_share: largest share of all evaluations that goes to contenders, at most 0.2.
         max_evaluations: counted evaluations of purpose screen and race, crashes included;
@@ -28,6 +30,7 @@ class SearchConfig:
     """
 
     seed: int = 0
+    mode: Mode = Mode.EVOLVE
     mu: int = 8
     lambda_: int = 8
     founder_replicates: int = 2
@@ -73,6 +76,16 @@ def places_left(config: SearchConfig, state: State) -> float:
         generation = config.lambda_ - state.births - unborn
         places = min(places, generation if state.selections else 0)
     return places
+
+
+def promised(config: SearchConfig, state: State, pending: int) -> int:
+    """Return how many places no program from outside may take.
+
+    Founders are owed their replicates. A strict generation keeps the places that the `pending`
+    proposals are prepared for: what were left over of those would be bred into the next one.
+    """
+    due = (config.founder_replicates - max(1, state.evaluations_of(one)) for one in state.founders)
+    return sum(max(0, one) for one in due) + config.sync * pending
 
 
 def may_race(config: SearchConfig, state: State) -> bool:

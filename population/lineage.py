@@ -138,6 +138,17 @@ class DuckLineage:
             self._commit("program", rows)
         return name
 
+    def spent(self) -> tuple[float, int]:
+        """Return what all proposals up to now have cost: USD, and tokens read and written.
+
+        Raises:
+            LineageError: the database cannot be read.
+        """
+        with refusals(self._path):
+            sums = "coalesce(sum(cost_usd), 0), coalesce(sum(tokens_in + tokens_out), 0)"
+            ((usd, tokens),) = self._query(f"SELECT {sums} FROM attempt", ())
+        return float(usd), int(tokens)
+
     def replay(self) -> Iterator[Record]:
         """Yield every record up to now, equal to what was recorded and in that order.
 

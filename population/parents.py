@@ -1,13 +1,50 @@
 """Parent selection: who breeds."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from enum import StrEnum
 
 import numpy as np
 
 from population.individual import IndividualId
-from population.ports import Standing
+from population.ports import History, Standing
 
 TOURNAMENT = 3
+
+
+class Mode(StrEnum):
+    """Who breeds. The others are controls: the same operators, work and money."""
+
+    EVOLVE = "evolve"
+    """A population: the survivors, by tournament."""
+    GREEDY = "greedy"
+    """A chain: the best one alone, as in autoresearch."""
+    BEST_OF = "best-of"
+    """Independent samples: the best founder alone, and nothing is known of what came of it."""
+
+
+def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> History:
+    """Return what operators may know and whom they may vary.
+
+    Args:
+        mode: of the search.
+        history: of the run.
+        founders: ids.
+
+    Returns:
+        The history with those who breed as its survivors, best first; empty where nobody has a
+        score yet. Independent samples know the founders alone, and no notes.
+    """
+    if mode is Mode.EVOLVE:
+        return history
+    among = founders if mode is Mode.BEST_OF else list(history.standings)
+    known = {one: history.standings[one] for one in among}
+    scored = [s for s in known.values() if s.fitness is not None and not s.held]
+    best = max(scored, key=fitness_order, default=None)
+    survivors = (best.individual.id,) if best else ()
+    if mode is Mode.GREEDY:
+        return replace(history, survivors=survivors)
+    return replace(history, survivors=survivors, standings=known, notes="", tallies={})
 
 
 def choose_parents(

@@ -1,6 +1,6 @@
 """The seams between the search and the world, each with its contract."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -9,9 +9,11 @@ import numpy as np
 from population.individual import (
     Change,
     EvaluationId,
+    Failed,
     Genome,
     Individual,
     IndividualId,
+    Measurement,
     ProposalId,
     Request,
     Result,
@@ -20,7 +22,16 @@ from population.individual import (
 
 @dataclass(frozen=True, slots=True)
 class Attempt:
-    """One try inside a proposal: an LLM call, a sampled point. Costs are in USD, times in s."""
+    """One try inside a proposal: an LLM call, a sampled point.
+
+    Attributes:
+        what: the step, such as `edit`, `mend`, `tpe`. outcome: `accepted`, or why not.
+        cost_usd: in USD; 0 where the price is unknown.
+        tokens_in: all that the model read. tokens_cached: of these, from its cache.
+        tokens_written: of these, put into its cache. tokens_out: what it wrote.
+        model, effort, stop_reason: of an LLM call, else empty.
+        prompt_sha256: of the whole prompt; `prompt` and `answer` are bounded.
+    """
 
     what: str
     outcome: str
@@ -29,8 +40,20 @@ class Attempt:
     tokens_in: int = 0
     tokens_out: int = 0
     tokens_cached: int = 0
+    tokens_written: int = 0
+    model: str = ""
+    effort: str = ""
+    stop_reason: str = ""
+    prompt_sha256: str = ""
     prompt: str = ""
     answer: str = ""
+
+
+NOTES = "notes"
+"""`Attempt.what` of a call that distils what the lineage teaches: where its outcome is `ACCEPTED`,
+its answer becomes `History.notes`."""
+ACCEPTED = "accepted"
+NO_PROPOSAL = ProposalId(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +78,30 @@ class Proposal:
 
 
 @dataclass(frozen=True, slots=True)
+class Report:
+    """What the latest settled evaluation of an individual showed besides its score.
+
+    Attributes:
+        failure: why it has no score, None where it has one. log: the end of what it printed,
+            kept of failures only: untrusted text.
+        curve: as in `Result`.
+    """
+
+    failure: Failed | None = None
+    log: str = ""
+    measurements: tuple[Measurement, ...] = ()
+    curve: tuple[tuple[float, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How often an operator was asked, and how often what it offered was refused."""
+
+    proposals: int = 0
+    refused: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Standing:
     """How one individual stands when parents or survivors are selected.
 
@@ -64,6 +111,7 @@ class Standing:
         evaluations: scored evaluations that count. failures: failed ones.
         in_flight: evaluations that run now.
         held: in quarantine, or refused by it: it neither breeds nor leads.
+        report: of its latest settled evaluation, None while there is none.
     """
 
     individual: Individual
@@ -73,6 +121,15 @@ class Standing:
     failures: int
     in_flight: int
     held: bool = False
+    report: Report | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A version of program.md, as it was read for a proposal."""
+
+    text: str = ""
+    sha256: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,19 +141,32 @@ class History:
         survivors: ids of the present survivor set, best first.
         fingerprints: normalised syntax trees that exist already, as digests, with their owner.
         sigma: standard deviation of one evaluation, in units of the metric.
+        tallies: of each operator that was asked. notes: the latest that were distilled.
+        tried: individuals that a proposal has named as a parent or is about to.
+        proposal: the number of the proposal that is made. program: what it is made under.
     """
 
     standings: dict[IndividualId, Standing]
     survivors: tuple[IndividualId, ...]
     fingerprints: dict[str, IndividualId]
     sigma: float
+    tallies: Mapping[str, Tally] = field(default_factory=dict)
+    notes: str = ""
+    tried: Set[IndividualId] = frozenset()
+    proposal: ProposalId = NO_PROPOSAL
+    program: Program = Program()
 
 
 class Variation(Protocol):
-    """A mutation (arity 1) or crossover (arity 2 or more)."""
+    """A mutation (arity 1) or crossover (arity 2 or more).
+
+    `slow` tells that a proposal takes seconds or more, such as an answer from elsewhere: free
+    slots are then served by others.
+    """
 
     name: str
     arity: int
+    slow: bool
 
     def propose(
         self, parents: Sequence[Individual], history: History, rng: np.random.Generator
@@ -108,6 +178,14 @@ class Variation(Protocol):
         raised; an exception means that the operator is broken.
         """
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """A variation, and whom it is to vary: `parents` empty leaves that to parent selection."""
+
+    variation: Variation
+    parents: tuple[IndividualId, ...] = ()
 
 
 class Evaluation(Protocol):
@@ -142,7 +220,7 @@ class Proposed:
 
 @dataclass(frozen=True, slots=True)
 class Founded:
-    """A founder, before anything is scored, or an individual that the user injected."""
+    """A founder, before anything is scored."""
 
     individual: Individual
 
@@ -214,4 +292,40 @@ class Lineage(Protocol):
 
     def replay(self) -> Iterator[Record]:
         """Yield every record of the run so far, in the order in which they were made."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Injection:
+    """A program that somebody put into the run from outside, and what asked for it.
+
+    Attributes:
+        command: names the wish, for whoever fulfils `Injections`.
+        proposal: of operator `inject`, checked against the history that was given.
+    """
+
+    command: str
+    proposal: Proposal
+
+
+INJECT = "inject"
+"""The operator of individuals that came from outside."""
+
+
+class Injections(Protocol):
+    """Programs that wait outside. Used from the thread that owns the lineage.
+
+    A wish is fulfilled at least once: whoever is killed between recording it and `done` is given
+    it again, and by then its proposal is refused as the twin of the individual that it became.
+    """
+
+    def first(self, history: History) -> Injection | None:
+        """Return the longest waiting, checked; None while none waits. Returns at once.
+
+        The same one again until it is `done`. Never raises for what lies outside.
+        """
+        ...
+
+    def done(self, injection: Injection) -> None:
+        """Forget it: it is recorded, as an individual or as a refusal."""
         ...

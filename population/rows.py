@@ -143,6 +143,11 @@ def _attempt(attempt: Attempt) -> Row:
         attempt.tokens_in,
         attempt.tokens_out,
         attempt.tokens_cached,
+        attempt.tokens_written,
+        attempt.model,
+        attempt.effort,
+        attempt.stop_reason,
+        attempt.prompt_sha256,
     )
 
 

@@ -176,6 +176,13 @@ MIGRATIONS: tuple[str, ...] = (
         gain DOUBLE
     );
     """,
+    """
+    ALTER TABLE attempt ADD COLUMN tokens_written BIGINT DEFAULT 0;
+    ALTER TABLE attempt ADD COLUMN model VARCHAR DEFAULT '';
+    ALTER TABLE attempt ADD COLUMN effort VARCHAR DEFAULT '';
+    ALTER TABLE attempt ADD COLUMN stop_reason VARCHAR DEFAULT '';
+    ALTER TABLE attempt ADD COLUMN prompt_sha256 VARCHAR DEFAULT '';
+    """,
 )
 """Never edit one that a release has carried: append the next. The n-th leads to version n."""
 

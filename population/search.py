@@ -17,18 +17,24 @@ from population.errors import PoolError, RunError, TaskError
 from population.individual import (
     Individual,
     IndividualId,
-    ProposalId,
     Purpose,
     Request,
     Result,
 )
-from population.limits import SearchConfig, evaluations_left, may_race, places_left
+from population.jobs import is_infrastructure
+from population.limits import SearchConfig, evaluations_left, may_race, places_left, promised
+from population.lookahead import Lookahead
+from population.parents import seen_by
 from population.ports import (
+    INJECT,
     Abandoned,
     Ended,
     Evaluation,
     Founded,
+    History,
+    Injections,
     Lineage,
+    Program,
     Proposal,
     Proposed,
     Record,
@@ -36,9 +42,9 @@ from population.ports import (
     Standing,
     Started,
 )
-from population.proposals import Portfolio, Proposals
+from population.proposals import Portfolio, Proposals, Ready
 from population.quarantine import endings, held_back, next_reading
-from population.state import State, is_infrastructure
+from population.state import State
 from population.survivors import choose_contender, choose_survivors
 from population.task import Direction
 
@@ -49,6 +55,8 @@ WAIT_S = 0.5
 WAIT_BESIDE_PROPOSALS_S = 0.02
 CONFIRMATION_STREAM = 0xC0F1
 """Keeps the seeds of confirmations apart from those of the search."""
+GIVE_UP_S = 5.0
+"""How long proposals that were told to give up are awaited, for what they have cost."""
 REFUSALS_IN_A_ROW = 200
 INFRASTRUCTURE_FAILURES_IN_A_ROW = 30
 
@@ -61,7 +69,10 @@ class Search:
         founders: individuals with structure, fingerprint and constants; their ids are given here.
         shards: names of the selection, confirmation and exam shards.
         observer: called after each new record, with the state that holds it.
-        program_sha256: returns the digest of program.md as it reads now; kept with each child.
+        program: returns program.md as it reads now; its digest is kept with each child.
+        on_end: called once when nothing more is to be bred: proposals begin nothing new.
+        on_stop: called once after `should_stop()`: they give up what they wait for.
+        injections: programs from outside; None where nobody can put one in.
     """
 
     config: SearchConfig
@@ -72,7 +83,10 @@ class Search:
     founders: Sequence[Individual]
     shards: tuple[str, str, str]
     observer: Callable[[Record, State], None]
-    program_sha256: Callable[[], str] = str
+    program: Callable[[], Program] = Program
+    on_end: Callable[[], None] = lambda: None
+    on_stop: Callable[[], None] = lambda: None
+    injections: Injections | None = None
 
     def run(self, should_stop: Callable[[], bool]) -> State:
         """Search until a limit is reached or `should_stop()`.
@@ -99,9 +113,14 @@ class Search:
         self._resume()
         self._found()
         self._proposals = Proposals(self.portfolio, config.seed, self._state.next_proposal)
+        self._lookahead = Lookahead()
         try:
             self._loop(should_stop)
+            self.on_end()
             self._record_leftovers(should_stop)
+        except PoolError:
+            self._record_leftovers(lambda: True)
+            raise
         finally:
             self._proposals.close()
         self._finish(stopped=should_stop())
@@ -111,7 +130,9 @@ class Search:
         while not should_stop():
             if self._generation_is_complete():
                 self._select_survivors()
+            self._take_injections()
             self._prepare_ahead()
+            self._keep_answers()
             self._fill_slots()
             self._check_that_a_founder_works()
             if not self._state.unsettled and not self._state.quarantine and self._is_over():
@@ -157,15 +178,24 @@ class Search:
         )
 
     def _record_leftovers(self, should_stop: Callable[[], bool]) -> None:
-        """Record what was prepared for slots that never came free: it has cost something."""
-        while len(self._proposals):
-            taken = self._proposals.take(in_order=self.config.sync)
-            if taken is not None:
-                self._refuse(*taken, taken[1].refusal or "the run ended before it could be trained")
-            elif should_stop():
-                return
+        """Record what was prepared for slots that never came free: it has cost something.
+
+        After a stop, what is still not ready a few seconds after it was told to give up is lost;
+        the order is then that in which they come.
+        """
+        given_up_at = math.inf
+        in_order = self.config.sync
+        while len(self._proposals) and time.monotonic() < given_up_at:
+            if should_stop() and given_up_at == math.inf:
+                given_up_at = time.monotonic() + GIVE_UP_S
+                in_order = False
+                self.on_stop()
+            ready = self._proposals.take(in_order)
+            if ready is None:
+                self._proposals.wait(WAIT_S, in_order)
             else:
-                self._proposals.wait(WAIT_S, in_order=self.config.sync)
+                unused = "the run ended before it could be trained"
+                self._refuse(ready, ready.proposal.refusal or unused)
 
     def _is_over(self) -> bool:
         """Whether nothing new is to be trained."""
@@ -199,7 +229,8 @@ class Search:
     def _next_request(self) -> Request | None:
         """Return the most urgent request.
 
-        In this order: a rerun, a confirmation, a founder, a contender, a newcomer.
+        In this order: a rerun, a confirmation, a founder, whoever was put in, a contender, one
+        newly bred.
         """
         owed = self._state.owed() or self._confirmation()
         if owed is not None or self._is_over():
@@ -207,10 +238,13 @@ class Search:
         founder = self._founder_to_screen()
         if founder is not None:
             return self._request(founder, Purpose.SCREEN)
-        contender = self._contender()
+        waiting = self._state.unscreened
+        put_in = (one for one in waiting if self._state.individuals[one].operator == INJECT)
+        first = next(put_in, None)
+        contender = self._contender() if first is None else None
         if contender is not None:
             return self._request(contender, Purpose.RACE)
-        newcomer = next(iter(self._state.unscreened), None) or self._breed()
+        newcomer = first or next(iter(waiting), None) or self._breed()
         return None if newcomer is None else self._request(newcomer, Purpose.SCREEN)
 
     def _request(self, individual: IndividualId, purpose: Purpose) -> Request:
@@ -287,33 +321,79 @@ class Search:
 
     # Breeding
 
+    def _take_injections(self) -> None:
+        """Make individuals of the programs that wait outside, as far as they can be trained."""
+        while self.injections is not None and not self._is_over():
+            if places_left(self.config, self._state) <= promised(
+                self.config, self._state, len(self._proposals)
+            ):
+                return
+            injection = self.injections.first(self._state.history())
+            if injection is None:
+                return
+            own, program = self._proposals.reserve(), self.program()
+            ready = Ready(own, injection.proposal, program, slow=False)
+            if ready.proposal.genome is None:  # no fault of the operators: it ends no run
+                self._refuse(ready, ready.proposal.refusal)
+            else:
+                self._judge(ready)
+            self.injections.done(injection)
+
     def _prepare_ahead(self) -> None:
-        """Keep as many proposals in preparation as there are slots, at least two."""
+        """Keep as many proposals in preparation as the look-ahead wants."""
         founding = not self._state.anything_scored or self._founder_to_screen() is not None
         if founding or self._is_over():
             return
-        wanted = min(max(self.evaluation.slots, 2), places_left(self.config, self._state))
-        while len(self._proposals) < wanted:
-            self._proposals.prepare(self._state.history())
+        waiting = len(self._state.unscreened)
+        places = places_left(self.config, self._state) + waiting
+        wanted = self._lookahead.wanted(self.evaluation.slots, places)
+        while len(self._proposals) + waiting < wanted:
+            self._proposals.prepare(self._breeding())
+
+    def _keep_answers(self) -> None:
+        """Record what slow operators have made as soon as it is there: it has cost something."""
+        while not self._is_over() and places_left(self.config, self._state) > 0:
+            ready = self._proposals.take(in_order=self.config.sync, slow=True)
+            if ready is None:
+                break
+            self._judge(ready)
+            if len(self._state.unscreened) > self.evaluation.slots:
+                self._lookahead.pile_up()
+
+    def _breeding(self) -> History:
+        """Return what operators may know now."""
+        seen = seen_by(self.config.mode, self._state.history(), self._state.founders)
+        return replace(seen, program=self.program())
+
+    def _fill_in(self) -> None:
+        """A slot is free and whatever is in preparation takes its time: ask a quick operator."""
+        places, pending = places_left(self.config, self._state), len(self._proposals)
+        if self._proposals.all_slow and self._lookahead.fill_in(
+            self.evaluation.slots, places, pending
+        ):
+            self._proposals.prepare(self._breeding(), quick=True)
 
     def _breed(self) -> IndividualId | None:
         """Make an individual of the first acceptable proposal that is ready."""
         while not self._is_over() and places_left(self.config, self._state) > 0:
-            taken = self._proposals.take(in_order=self.config.sync)
-            if taken is None:
+            ready = self._proposals.take(in_order=self.config.sync)
+            if ready is None:
+                if not self.config.sync:
+                    self._fill_in()
                 return None
-            individual = self._judge(*taken)
+            individual = self._judge(ready)
             self._prepare_ahead()
             if individual is not None:
                 return individual
         return None
 
-    def _judge(self, proposal_id: ProposalId, proposal: Proposal) -> IndividualId | None:
+    def _judge(self, ready: Ready) -> IndividualId | None:
+        proposal = ready.proposal
         twin = self._state.fingerprints.get(proposal.fingerprint)
         if proposal.genome is None or twin is not None:
             reason = proposal.refusal or f"it equals individual {twin}"
-            self._refusals.append(reason)
-            self._refuse(proposal_id, proposal, reason)
+            self._count_refusal(ready, reason)
+            self._refuse(ready, reason)
             return None
         individual = Individual(
             id=self._state.next_individual,
@@ -324,16 +404,26 @@ class Search:
             fingerprint=proposal.fingerprint,
             constants=proposal.constants,
             changes=proposal.changes,
-            proposal=proposal_id,
-            program_sha256=self.program_sha256(),
+            proposal=ready.id,
+            program_sha256=ready.program.sha256,
         )
         self._refusals.clear()
-        self._record(Proposed(proposal_id, proposal, individual))
+        self._lookahead.accepted()
+        self._record(Proposed(ready.id, proposal, individual))
         return individual.id
 
-    def _refuse(self, proposal_id: ProposalId, proposal: Proposal, reason: str) -> None:
-        refused = replace(proposal, genome=None, refusal=reason)
-        self._record(Proposed(proposal_id, refused, None))
+    def _count_refusal(self, ready: Ready, reason: str) -> None:
+        """Count towards the end of the search, but for quick ones beside an answer that may come.
+
+        In the time of one such answer they would be refused in their hundreds.
+        """
+        self._lookahead.refused(ready.slow)
+        if ready.slow or not self._proposals.any_slow:
+            self._refusals.append(reason)
+
+    def _refuse(self, ready: Ready, reason: str) -> None:
+        refused: Proposal = replace(ready.proposal, genome=None, refusal=reason)
+        self._record(Proposed(ready.id, refused, None))
 
     # Selection
 

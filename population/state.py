@@ -22,18 +22,24 @@ from population.individual import (
     Scored,
     Stage,
 )
+from population.jobs import JOBS, RANKING, Job, JobKey, is_infrastructure, job_key
 from population.ports import (
+    ACCEPTED,
+    NOTES,
     Abandoned,
     Cleared,
     Ended,
     Founded,
     History,
+    Proposal,
     Proposed,
     Quarantined,
     Record,
+    Report,
     Selected,
     Standing,
     Started,
+    Tally,
 )
 from population.statistics import (
     FOREIGN_SHARE,
@@ -45,10 +51,8 @@ from population.statistics import (
 )
 from population.task import Direction
 
-RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
-"""Purposes whose evaluations rank individuals and count against a run's limit."""
-JOBS = RANKING | {Purpose.CONFIRM}
-"""Purposes whose evaluations are run again when they are disturbed or lost."""
+LOG_CHARACTERS = 6_000
+"""So much of the end of a failure's log stays in memory, for whoever may repair it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,32 +67,6 @@ class Readings:
     values: tuple[float, ...] = ()
     tries: int = 0
     running: bool = False
-
-
-JobKey = tuple[IndividualId, int, str, Purpose]
-
-
-@dataclass(slots=True)
-class Job:
-    """One evaluation over all its attempts.
-
-    Attributes:
-        request: the latest attempt. running: whether it is in flight; if not, it is owed.
-        contended, infrastructure: attempts that ended so.
-        spare: the latest contended result, used when no clean one can be had.
-    """
-
-    request: Request
-    running: bool = True
-    contended: int = 0
-    infrastructure: int = 0
-    spare: Result | None = None
-
-
-def is_infrastructure(result: Result) -> bool:
-    """Tell whether our side failed, so that nothing is known about the candidate."""
-    outcome = result.outcome
-    return isinstance(outcome, Failed) and outcome.stage is Stage.INFRASTRUCTURE
 
 
 class State:
@@ -109,6 +87,8 @@ class State:
         quarantine: whose scores are held back until the confirmation shard agrees.
         refused: whom it has refused, for good.
         confirmation_reads, exam_reads: evaluations that were started on those shards.
+        reports: what the latest settled evaluation of each individual showed.
+        tallies: of each operator. notes: the latest. tried: whom a proposal named as parent.
     """
 
     def __init__(
@@ -136,6 +116,10 @@ class State:
         self.refused: set[IndividualId] = set()
         self.confirmation_reads = 0
         self.exam_reads = 0
+        self.reports: dict[IndividualId, Report] = {}
+        self.tallies: dict[str, Tally] = {}
+        self.notes = ""
+        self.tried: frozenset[IndividualId] = frozenset()
         self._jobs: Counter[IndividualId] = Counter()
         self._confirmations: Counter[IndividualId] = Counter()
         self._confirmed: dict[str, dict[IndividualId, list[float]]] = {}
@@ -158,8 +142,9 @@ class State:
         match record:
             case Founded(individual):
                 self._enter(individual)
-            case Proposed(proposal_id, _, individual):
+            case Proposed(proposal_id, proposal, individual):
                 self._last_proposal = max(self._last_proposal, proposal_id)
+                self._tally(proposal, refused=individual is None)
                 if individual is not None:
                     self._enter(individual)
             case Started(request):
@@ -187,6 +172,15 @@ class State:
         else:
             self.unborn.add(individual.id)
 
+    def _tally(self, proposal: Proposal, refused: bool) -> None:
+        before = self.tallies.get(proposal.operator, Tally())
+        self.tallies[proposal.operator] = Tally(before.proposals + 1, before.refused + refused)
+        if proposal.genome is not None or any(one.stop_reason for one in proposal.attempts):
+            self.tried |= set(proposal.parents)  # else nobody was asked
+        for attempt in proposal.attempts:
+            if attempt.what == NOTES and attempt.outcome == ACCEPTED:
+                self.notes = attempt.answer
+
     def _start(self, request: Request) -> None:
         self.in_flight[request.id] = request
         self._last_evaluation = max(self._last_evaluation, request.id)
@@ -194,11 +188,11 @@ class State:
         self.confirmation_reads += request.purpose is Purpose.CONFIRM
         if request.purpose not in JOBS:
             return
-        job = self.unsettled.get(_key(request))
+        job = self.unsettled.get(job_key(request))
         if job is not None:
             job.request, job.running = request, True
             return
-        self.unsettled[_key(request)] = Job(request)
+        self.unsettled[job_key(request)] = Job(request)
         if request.purpose is Purpose.CONFIRM:
             self._confirmations[request.individual] += 1
             return
@@ -213,7 +207,7 @@ class State:
             self.readings[result.host, result.device].append(reference_s)
         if request.purpose not in JOBS:
             return
-        job = self.unsettled[_key(request)]
+        job = self.unsettled[job_key(request)]
         job.running = False
         if is_infrastructure(result):
             job.infrastructure += 1
@@ -229,10 +223,10 @@ class State:
 
     def _abandon(self, request: Request) -> None:
         if request.purpose in JOBS:
-            self.unsettled[_key(request)].running = False
+            self.unsettled[job_key(request)].running = False
 
     def _settle(self, request: Request, result: Result) -> None:
-        del self.unsettled[_key(request)]
+        del self.unsettled[job_key(request)]
         if request.purpose is Purpose.CONFIRM:
             self._confirm(request.individual, result)
             return
@@ -246,13 +240,16 @@ class State:
 
     def _remember(self, individual: IndividualId, result: Result) -> None:
         outcome = result.outcome
-        if isinstance(outcome, Scored) and math.isfinite(outcome.value):
+        if isinstance(outcome, Scored) and not math.isfinite(outcome.value):
+            outcome = Failed(Stage.SCORING, "not_finite", f"its score is {outcome.value}")
+        failure = outcome if isinstance(outcome, Failed) else None
+        log = result.log[-LOG_CHARACTERS:] if failure else ""
+        self.reports[individual] = Report(failure, log, result.measurements, result.curve)
+        if isinstance(outcome, Scored):
             key = result.comparability.key
             self._keys[key] += 1
             self._values.setdefault(key, {}).setdefault(individual, []).append(outcome.value)
             return
-        if isinstance(outcome, Scored):
-            outcome = Failed(Stage.SCORING, "not_finite", f"its score is {outcome.value}")
         self._failed[individual] += 1
         self.failures.append((individual, outcome))
 
@@ -354,6 +351,9 @@ class State:
                 survivors=self.survivors,
                 fingerprints=dict(self.fingerprints),
                 sigma=noise.sigma if noise else 0.0,
+                tallies=dict(self.tallies),
+                notes=self.notes,
+                tried=self.tried,
             )
         return self._history
 
@@ -370,6 +370,7 @@ class State:
                 failures=self._failed[one],
                 in_flight=running[one],
                 held=one in self.quarantine or one in self.refused,
+                report=self.reports.get(one),
             )
             for one, individual in self.individuals.items()
         }
@@ -392,7 +393,3 @@ class State:
     def _usual_key(self) -> str:
         """Return the comparability key of most results, the earliest among equals."""
         return max(self._keys, key=self._keys.__getitem__, default="")
-
-
-def _key(request: Request) -> JobKey:
-    return request.individual, request.seed, request.shard, request.purpose

@@ -81,6 +81,7 @@ class Task:
         command: for `command` tasks, the scorer's argument list with `{python}`, `{evaluator}`,
             `{workdir}`, `{shard}` and `{seed}` filled in; it prints one JSON object with `value`.
         shards: names of the validation shards for selection, confirmation and exam.
+        contract: what a program must do, in words: told to language models; None: nothing.
         data: the data source by name or path, as the evaluator understands it; None: no data.
         cores: processor cores per candidate. gpus: devices per candidate, 0 on a CPU machine.
     """
@@ -98,6 +99,7 @@ class Task:
     limits: Limits = field(default_factory=Limits)
     command: tuple[str, ...] = ()
     shards: tuple[str, str, str] = ("selection", "confirmation", "exam")
+    contract: Path | None = None
     data: str | None = None
     cores: int = 1
     gpus: float = 0.0

@@ -169,7 +169,7 @@ _CHANGES = """
     FROM change
     LEFT JOIN carrier ON carrier.change = change.id
     LEFT JOIN gains ON gains.individual = carrier.individual
-    GROUP BY change.diff_sha256
+    GROUP BY change.diff_sha256, CASE WHEN change.diff_sha256 = sha256('') THEN change.id END
 """
 
 _FAILURES = """
@@ -195,6 +195,14 @@ _PROMPTS = """
     LEFT JOIN text prompt ON prompt.kind = 'prompt' AND prompt.key = a.proposal || '.' || a.ordinal
     LEFT JOIN text answer ON answer.kind = 'answer' AND answer.key = a.proposal || '.' || a.ordinal
     WHERE prompt.body IS NOT NULL OR answer.body IS NOT NULL
+"""
+
+_CALLS = """
+    SELECT a.proposal, a.ordinal, p.operator AS intent, p.parents, p.individual, a.what, a.model,
+        a.effort, a.prompt_sha256, a.tokens_in, a.tokens_cached, a.tokens_written, a.tokens_out,
+        a.cost_usd, a.duration_s, a.stop_reason, a.outcome
+    FROM attempt a JOIN proposal p ON p.id = a.proposal
+    WHERE a.model <> '' ORDER BY a.proposal, a.ordinal
 """
 
 _DIFFS = """
@@ -226,6 +234,7 @@ THIN_VIEWS: dict[str, str] = {
     "operators": _OPERATORS,
     "changes": _CHANGES,
     "failures": _FAILURES,
+    "calls": _CALLS,
 }
 """Need the tables alone."""
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from population.individual import (
+    Change,
     Comparability,
     EvaluationId,
     Failed,
@@ -22,7 +23,20 @@ from population.individual import (
     Scored,
     Stage,
 )
-from population.ports import History, Lineage, Proposal, Record, Standing, Variation
+from population.ports import (
+    INJECT,
+    Choice,
+    History,
+    Injection,
+    Injections,
+    Lineage,
+    Program,
+    Proposal,
+    Record,
+    Standing,
+    Variation,
+)
+from population.proposals import Portfolio
 from population.search import Search, SearchConfig
 from population.state import State
 from population.task import Direction
@@ -130,6 +144,7 @@ class Nudge:
 
     name: str = "nudge"
     arity: int = 1
+    slow: bool = False
     before: Callable[[], object] = lambda: None
 
     def propose(
@@ -146,13 +161,57 @@ class Nudge:
 
 
 @dataclass
+class Wishes:
+    """Programs from outside, in order; `forgets` is False where a kill comes before `done`."""
+
+    sources: list[str] = field(default_factory=list)
+    parents: tuple[IndividualId, ...] = ()
+    forgets: bool = True
+    asked: int = 0
+
+    def first(self, history: History) -> Injection | None:
+        self.asked += 1
+        if not self.sources:
+            return None
+        source = self.sources[0]
+        twin = history.fingerprints.get(source)
+        proposal = Proposal(
+            INJECT,
+            self.parents,
+            Genome(source) if twin is None else None,
+            fingerprint=source,
+            changes=(Change("", "because", "program"),),
+            refusal="" if twin is None else f"it does the same as individual {twin}",
+        )
+        return Injection(source, proposal)
+
+    def done(self, injection: Injection) -> None:
+        if not self.forgets:
+            raise KeyboardInterrupt
+        self.sources.remove(injection.command)
+
+
+@dataclass
 class Always:
     """A portfolio of one."""
 
     variation: Variation = field(default_factory=Nudge)
 
-    def choose(self, history: History, rng: np.random.Generator) -> Variation:
-        return self.variation
+    def choose(self, history: History, rng: np.random.Generator, quick: bool = False) -> Choice:
+        return Choice(self.variation)
+
+
+@dataclass
+class Mixed:
+    """A portfolio that asks a slow operator, and a quick one while a slot waits."""
+
+    slow: Variation
+    quick: Variation = field(default_factory=Nudge)
+    fill_ins: int = 0
+
+    def choose(self, history: History, rng: np.random.Generator, quick: bool = False) -> Choice:
+        self.fill_ins += quick
+        return Choice(self.quick if quick else self.slow)
 
 
 def never() -> bool:
@@ -168,16 +227,23 @@ def search(  # noqa: PLR0913 - a test names what it changes
     sources: Iterable[str] = (program(2.0, "a"), program(2.1, "b")),
     direction: Direction = Direction.MINIMIZE,
     observer: Callable[[Record, State], None] = lambda record, state: None,
+    portfolio: Portfolio | None = None,
+    read: Callable[[], Program] = Program,
+    on_stop: Callable[[], None] = lambda: None,
+    injections: Injections | None = None,
 ) -> Search:
     return Search(
         config=config,
         direction=direction,
         lineage=lineage,
         evaluation=evaluation,
-        portfolio=Always(variation or Nudge()),
+        portfolio=portfolio or Always(variation or Nudge()),
         founders=founders(*sources),
         shards=SHARDS,
         observer=observer,
+        program=read,
+        on_stop=on_stop,
+        injections=injections,
     )
 
 

@@ -50,7 +50,24 @@ def bred(number: int, *parents: int, operator: str = "nudge", cost_usd: float = 
     genome = Genome(f"CHILD = {number}\n")
     lineage = tuple(IndividualId(parent) for parent in parents)
     changes = (Change(f"+CHILD = {number}\n", "a larger child", "constant"),)
-    attempts = (Attempt("call", "ok", 1.0, cost_usd, 10, 20, 5, f"breed {number}", "done"),)
+    attempts = (
+        Attempt(
+            "call",
+            "ok",
+            1.0,
+            cost_usd,
+            10,
+            20,
+            5,
+            3,
+            "m",
+            "low",
+            "end_turn",
+            "f" * 64,
+            f"breed {number}",
+            "done",
+        ),
+    )
     proposal = Proposal(operator, lineage, genome, changes=changes, attempts=attempts)
     child = Individual(
         id=IndividualId(number),

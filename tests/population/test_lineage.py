@@ -15,6 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from journal import IDENTITY, family, founded, trial
 
+from population.database import connect
 from population.errors import LineageError, RunError
 from population.individual import (
     Change,
@@ -46,13 +47,15 @@ from population.ports import (
     Selected,
     Started,
 )
+from population.rows import digest
+from population.schema import MIGRATIONS
 
 WORKER = Path(__file__).with_name("record_forever.py")
 ROOT = Path(__file__).resolve().parents[2]
 
 words = st.text(max_size=12)
 numbers = st.floats(allow_nan=False)
-whole = st.integers(0, 2**31)
+whole = st.integers(0, 2**31 - 1)
 constants = st.dictionaries(
     words, st.one_of(st.booleans(), st.integers(), numbers, words), max_size=4
 )
@@ -60,7 +63,10 @@ several: Callable[..., Any] = lambda one: st.lists(one, max_size=3).map(tuple)  
 genomes = st.builds(Genome, words)
 changes = several(st.builds(Change, words, words, words))
 attempts = st.builds(
-    Attempt, words, words, numbers, numbers, whole, whole, whole, prompt=words, answer=words
+    Attempt,
+    *(words, words, numbers, numbers, whole, whole, whole, whole, words, words, words, words),
+    prompt=words,
+    answer=words,
 )
 individuals = st.builds(
     Individual,
@@ -374,3 +380,80 @@ def test_a_quarantine_and_its_end_are_replayed(tmp_path: Path) -> None:
         for record in records:
             lineage.record(record)
         assert list(lineage.replay()) == records
+
+
+OLD_RUN = """
+    INSERT INTO run VALUES ('toy', 'train.py', 'loss', 'minimize', -1.0, 'selection', '{e}', '{d}',
+        '{p}', 7, 1.5, '{{"mu": 4}}');
+    INSERT INTO record VALUES (1, 'founded', 2.0), (2, 'proposed', 3.0);
+    INSERT INTO text VALUES (1, 'source', '{source}', 'FOUNDER = 1'), (2, 'prompt', '1.2', 'breed');
+    INSERT INTO individual VALUES (1, 1, 'founder', 'first', '{source}', 's', 'f', 0, '{p}');
+    INSERT INTO proposal VALUES (2, 1, 'nudge', NULL, 'no', [1], NULL, '', '', '{{}}', []);
+    INSERT INTO attempt VALUES (1, 1, 'step', 'no', 0.5, 0.0, 0, 0, 0),
+        (1, 2, 'call', 'no', 1.5, 0.25, 10, 20, 5);
+"""
+
+
+def old_run(folder: Path) -> None:
+    """Write a run as a version with schema 2 left it."""
+    with connect(folder / "state.duckdb") as connection:
+        connection.execute("CREATE TABLE migration (number INTEGER, applied_at DOUBLE)")
+        for number, script in enumerate(MIGRATIONS[:2], 1):
+            connection.execute(script)
+            connection.execute("INSERT INTO migration VALUES (?, 1.0)", [number])
+        source = digest("FOUNDER = 1")
+        filled = OLD_RUN.format(e="e" * 64, d="d" * 64, p="p" * 64, source=source)
+        connection.execute(filled)
+
+
+def test_a_run_of_an_older_schema_is_continued_with_all_that_it_held(tmp_path: Path) -> None:
+    old_run(tmp_path)
+    assert stored_identity(tmp_path) == IDENTITY
+    step = Attempt("step", "no", 0.5)
+    call = Attempt("call", "no", 1.5, 0.25, 10, 20, 5, prompt="breed")
+    later = Attempt("edit", "no", 2.0, 0.5, 30, 40, 7, 9, "m", "low", "end_turn", "f" * 64)
+    founder = Individual(
+        IndividualId(1),
+        Genome("FOUNDER = 1"),
+        (),
+        "founder",
+        "first",
+        "s",
+        "f",
+        program_sha256="p" * 64,
+    )
+    parents = (IndividualId(1),)
+    refusals = [
+        Proposed(
+            ProposalId(number), Proposal("nudge", parents, None, refusal="no", attempts=own), None
+        )
+        for number, own in ((1, (step, call)), (2, (later,)))
+    ]
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        assert list(lineage.replay()) == [Founded(founder), refusals[0]]
+        assert lineage.spent() == (0.25, 30)
+        lineage.record(refusals[1])
+        lineage.publish()
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        assert list(lineage.replay()) == [Founded(founder), *refusals]
+        assert lineage.spent() == (0.75, 100)
+    with open_published(tmp_path) as reader:
+        calls = reader.execute("SELECT proposal, model, tokens_written FROM calls").fetchall()
+        prompts = reader.execute("SELECT proposal, ordinal, prompt FROM prompts").fetchall()
+    assert calls == [(2, "m", 9)]
+    assert prompts == [(1, 2, "breed")]
+
+
+def test_an_old_run_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
+    described = []
+    for name in ("old", "new"):
+        folder = tmp_path / name
+        folder.mkdir()
+        if name == "old":
+            old_run(folder)
+        DuckLineage.open(folder, IDENTITY).close()
+        with connect(folder / "state.duckdb") as connection:
+            columns = "SELECT table_name, column_name, data_type FROM duckdb_columns() ORDER BY ALL"
+            described.append(connection.execute(columns).fetchall())
+    assert described[0] == described[1]
+    assert ("attempt", "tokens_written", "BIGINT") in described[0]

@@ -1,10 +1,13 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from fakes import standing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from population.parents import choose_parents
+from population.parents import Mode, choose_parents, seen_by
+from population.ports import History, Tally
 
 
 def population(*rows):
@@ -56,3 +59,50 @@ def test_too_few_survivors_for_a_crossover_are_refused():
     standings, survivors = population((1, 9.0))
     with pytest.raises(ValueError, match="expected at least 2 survivors"):
         choose_parents(standings, survivors, 2, np.random.default_rng(0))
+
+
+def history(*rows, survivors=(), held=()):
+    standings, _ = population(*rows)
+    for one in held:
+        standings[one] = replace(standings[one], held=True)
+    return History(standings, survivors, {}, 0.01)
+
+
+def test_a_population_breeds_from_its_survivors():
+    known = history((1, 1.0), (2, 3.0), (3, 2.0), survivors=(3, 1))
+    assert seen_by(Mode.EVOLVE, known, [1]).survivors == (3, 1)
+    assert seen_by(Mode.EVOLVE, history((1, 1.0)), [1]).survivors == ()
+
+
+def test_a_chain_breeds_from_the_best_whether_it_survived_or_not():
+    known = history((1, 1.0), (2, 3.0), (3, 2.0), (4, None), survivors=(1,))
+    assert seen_by(Mode.GREEDY, known, [1]).survivors == (2,)
+
+
+def test_independent_samples_breed_from_the_best_founder():
+    known = history((1, 1.0), (2, 1.5), (3, 9.0), survivors=(3,))
+    assert seen_by(Mode.BEST_OF, known, [1, 2]).survivors == (2,)
+
+
+@pytest.mark.parametrize("mode", [Mode.GREEDY, Mode.BEST_OF])
+def test_whom_the_quarantine_holds_is_no_control_s_breeder(mode):
+    known = history((1, 1.0), (2, 9.0), held=(2,))
+    assert seen_by(mode, known, [1, 2]).survivors == (1,)
+    assert seen_by(mode, history((1, 9.0), held=(1,)), [1]).survivors == ()
+
+
+@pytest.mark.parametrize("mode", list(Mode))
+def test_nobody_breeds_before_anything_is_scored(mode):
+    assert seen_by(mode, history((1, None), (2, None)), [1, 2]).survivors == ()
+
+
+def test_of_equals_the_elder_breeds():
+    assert seen_by(Mode.GREEDY, history((1, 2.0), (2, 2.0)), [1]).survivors == (1,)
+
+
+def test_independent_samples_know_nothing_of_what_came_of_others():
+    known = replace(history((1, 1.0), (2, 2.0), (3, 3.0)), notes="wider", tallies={"x": Tally(1)})
+    seen = seen_by(Mode.BEST_OF, known, [1, 2])
+    assert set(seen.standings) == {1, 2}
+    assert (seen.notes, seen.tallies) == ("", {})
+    assert set(seen_by(Mode.GREEDY, known, [1, 2]).standings) == {1, 2, 3}

@@ -1,11 +1,12 @@
 import threading
+from dataclasses import replace
 
 import pytest
 from fakes import Always, Nudge, standing
 
 from population.errors import EvolveError
-from population.ports import History
-from population.proposals import Proposals
+from population.ports import Choice, History, Program
+from population.proposals import THREADS, Proposals
 
 FITTEST = standing(1, 2.0)
 HISTORY = History({FITTEST.individual.id: FITTEST}, (FITTEST.individual.id,), {}, 0.01)
@@ -50,10 +51,10 @@ def test_a_proposal_that_is_ready_overtakes_a_slow_one(made):
     while not variation.first.locked():
         pass
     proposals.prepare(HISTORY)
-    assert taken(proposals)[0] == 2
+    assert taken(proposals).id == 2
     assert proposals.take() is None
     variation.gate.set()
-    assert taken(proposals)[0] == 1
+    assert taken(proposals).id == 1
     assert len(proposals) == 0
 
 
@@ -67,7 +68,7 @@ def test_in_order_a_proposal_waits_for_its_elders(made):
     proposals.wait(60)
     assert proposals.take(in_order=True) is None
     variation.gate.set()
-    assert [taken(proposals, in_order=True)[0] for _ in range(2)] == [1, 2]
+    assert [taken(proposals, in_order=True).id for _ in range(2)] == [1, 2]
 
 
 def test_a_proposal_is_a_function_of_seed_number_and_history(made):
@@ -75,7 +76,7 @@ def test_a_proposal_is_a_function_of_seed_number_and_history(made):
         proposals = made(Nudge(), seed, first)
         for _ in range(count):
             proposals.prepare(HISTORY)
-        return [taken(proposals, in_order=True)[1].genome.source for _ in range(count)]
+        return [taken(proposals, in_order=True).proposal.genome.source for _ in range(count)]
 
     four = sources(1, 1, 4)
     assert len(set(four)) == 4
@@ -89,7 +90,7 @@ def test_an_operator_that_raises_has_refused_with_what_it_said(made):
 
     proposals = made(Nudge(before=fail))
     proposals.prepare(HISTORY)
-    _, proposal = taken(proposals)
+    proposal = taken(proposals).proposal
     assert proposal.genome is None
     assert proposal.parents == (1,)
     assert "RecursionError: too deep" in proposal.refusal
@@ -109,10 +110,105 @@ def test_before_anything_is_scored_a_proposal_is_refused(made):
     proposals = made(Nudge())
     unscored = standing(1, None)
     proposals.prepare(History({unscored.individual.id: unscored}, (), {}, 0.0))
-    assert "there are 0" in taken(proposals)[1].refusal
+    assert "there are 0" in taken(proposals).proposal.refusal
 
 
 def test_the_scored_breed_while_there_is_no_survivor_set(made):
     proposals = made(Nudge())
     proposals.prepare(History({FITTEST.individual.id: FITTEST}, (), {}, 0.0))
-    assert taken(proposals)[1].parents == (1,)
+    assert taken(proposals).proposal.parents == (1,)
+
+
+class Recorded:
+    """A portfolio that gives what a test has laid out, and keeps what it was shown."""
+
+    def __init__(self, *choices):
+        self.choices = list(choices)
+        self.shown = []
+
+    def choose(self, history, rng, quick=False):
+        self.shown.append((history, quick))
+        return self.choices.pop(0)
+
+
+def test_the_portfolio_is_told_the_number_and_whether_a_slot_waits(made):
+    portfolio = Recorded(Choice(Nudge()), Choice(Nudge()))
+    proposals = Proposals(portfolio, 1, 7)
+    proposals.prepare(HISTORY)
+    proposals.prepare(HISTORY, quick=True)
+    assert [(history.proposal, quick) for history, quick in portfolio.shown] == [
+        (7, False),
+        (8, True),
+    ]
+    proposals.close()
+
+
+def test_parents_that_the_portfolio_names_are_taken_and_no_others():
+    history = replace(HISTORY, standings=HISTORY.standings | {2: standing(2, None)})
+    proposals = Proposals(Recorded(Choice(Nudge(), (2,))), 1, 1)
+    proposals.prepare(history)
+    assert taken(proposals).proposal.parents == (2,)
+    proposals.close()
+
+
+def test_whom_a_pending_proposal_names_counts_as_tried_until_it_is_taken():
+    gated = Gated()
+    portfolio = Recorded(Choice(gated, (1,)), Choice(Nudge()), Choice(Nudge()))
+    proposals = Proposals(portfolio, 1, 1)
+    history = replace(HISTORY, tried=frozenset({9}))
+    proposals.prepare(history)
+    proposals.prepare(history)
+    gated.gate.set()
+    assert taken(proposals, in_order=True).id == 1
+    proposals.prepare(history)
+    assert [set(shown.tried) for shown, _ in portfolio.shown] == [{9}, {1, 9}, {9}]
+    proposals.close()
+
+
+def test_a_proposal_keeps_the_program_that_it_was_made_under(made):
+    variation = Gated()
+    proposals = made(variation)
+    proposals.prepare(replace(HISTORY, program=Program("old", "a" * 64)))
+    while not variation.first.locked():
+        pass
+    proposals.prepare(replace(HISTORY, program=Program("new", "b" * 64)))
+    assert taken(proposals).program.text == "new"
+    variation.gate.set()
+    assert taken(proposals).program.sha256 == "a" * 64
+
+
+def test_quick_proposals_do_not_wait_for_slow_ones_however_many_hang(made):
+    go_on = threading.Event()
+    slow = Nudge(slow=True, before=lambda: go_on.wait(60))
+    choices = [Choice(slow)] * (THREADS + 1) + [Choice(Nudge())]
+    proposals = Proposals(Recorded(*choices), 1, 1)
+    for _ in range(THREADS + 1):
+        proposals.prepare(HISTORY)
+    assert proposals.all_slow
+    assert proposals.any_slow
+    proposals.prepare(HISTORY, quick=True)
+    assert not proposals.all_slow
+    ready = taken(proposals)
+    assert (ready.id, ready.slow) == (THREADS + 2, False)
+    go_on.set()
+    assert taken(proposals).slow
+    proposals.close()
+
+
+def test_what_is_made_and_not_taken_is_counted(made):
+    proposals = made(Nudge())
+    for _ in range(3):
+        proposals.prepare(HISTORY)
+    for pending in proposals._pending.values():
+        pending.future.result(60)
+    assert (proposals.ready, len(proposals)) == (3, 3)
+    taken(proposals)
+    assert (proposals.ready, len(proposals)) == (2, 2)
+    assert not proposals.any_slow
+
+
+def test_whom_the_quarantine_holds_does_not_breed(made):
+    held = replace(standing(2, 99.0), held=True)
+    proposals = made(Nudge(arity=2))
+    proposals.prepare(History({1: FITTEST, 2: held}, (), {}, 0.0))
+    assert "there are 1" in taken(proposals).proposal.refusal

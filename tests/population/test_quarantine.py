@@ -76,6 +76,7 @@ class Leap:
 
     name: str = "leap"
     arity: int = 1
+    slow: bool = False
     value: float = 1.0
 
     def propose(self, parents, history, rng):

@@ -3,11 +3,26 @@ from dataclasses import replace
 
 import pytest
 from fakes import MACHINE, failed, folded, founders, individual, program, request, scored
+from journal import IDENTITY
 
 from population.errors import LineageError
 from population.individual import Failed, Measurement, Purpose, Stage
-from population.ports import Abandoned, Ended, Founded, Proposal, Proposed, Selected, Started
-from population.state import State
+from population.lineage import DuckLineage
+from population.ports import (
+    ACCEPTED,
+    NOTES,
+    Abandoned,
+    Attempt,
+    Ended,
+    Founded,
+    Proposal,
+    Proposed,
+    Report,
+    Selected,
+    Started,
+    Tally,
+)
+from population.state import LOG_CHARACTERS, State
 from population.task import Direction
 
 ONE, TWO = founders(program(2.0, "a"), program(1.0, "b"))
@@ -151,6 +166,9 @@ def test_a_score_that_is_not_a_number_is_a_failure():
     assert not state.anything_scored
     assert state.history().standings[1].failures == 1
     assert [failure.reason for _, failure in state.failures] == ["not_finite"]
+    report = state.reports[ONE.id]
+    assert report.failure is not None  # whoever repairs it is told why
+    assert report.failure.reason == "not_finite"
 
 
 def test_a_snapshot_does_not_change_when_the_search_goes_on():
@@ -176,3 +194,114 @@ def test_failures_name_the_individual():
 def test_a_trial_that_shared_its_cores_with_others_is_contended(share, contended):
     result = replace(scored(1, 2.0), measurements=(Measurement("foreign_share", share, "1"),))
     assert folded(FOUNDED).marked(result).contended is contended
+
+
+# What operators learn from
+
+
+def proposed(number, operator="explore", parents=(1,), child=None, attempts=()):
+    proposal = Proposal(
+        operator, parents, child and child.genome, refusal="" if child else "no", attempts=attempts
+    )
+    return Proposed(number, proposal, child)
+
+
+def notes(text, outcome=ACCEPTED, what=NOTES):
+    return (Attempt(what, outcome, answer=text),)
+
+
+def test_each_operator_s_proposals_and_refusals_are_counted():
+    child = individual(3, program(0.5), operator="explore")
+    state = folded(
+        [*FOUNDED, proposed(1), proposed(2, child=child), proposed(3), proposed(4, "constants")]
+    )
+    assert state.history().tallies == {"explore": Tally(3, 2), "constants": Tally(1, 1)}
+
+
+def test_whom_a_proposal_named_is_tried_whether_it_was_refused_or_not_if_anybody_answered():
+    child = individual(3, program(0.5), operator="explore")
+    answered = (Attempt("edit", "no such line", stop_reason="end_turn"),)
+    state = folded(
+        [
+            *FOUNDED,
+            proposed(1, parents=(2,), attempts=answered),
+            proposed(2, parents=(1,), child=child),
+            proposed(3, parents=(3,), attempts=(Attempt("edit", "overloaded"),)),
+        ]
+    )
+    assert state.history().tried == {1, 2}
+    assert folded(FOUNDED).history().tried == set()
+
+
+def test_notes_are_those_that_were_accepted_last_even_of_a_refused_proposal():
+    state = folded([*FOUNDED, proposed(1, attempts=notes("first"))])
+    assert state.history().notes == "first"
+    for useless in (
+        notes("cut", "no notes: it ended with max_tokens"),
+        notes("an edit", what="edit"),
+        (),
+    ):
+        state.apply(proposed(2, attempts=useless))
+        assert state.history().notes == "first"
+    state.apply(proposed(3, attempts=notes("second")))
+    assert state.history().notes == "second"
+
+
+def test_a_report_is_of_the_latest_settled_evaluation_and_holds_a_log_of_failures_only():
+    curve, steps = ((0.5, 3.0), (1.0, 2.0)), (Measurement("steps", 10.0, "1"),)
+    told = {"curve": curve, "measurements": steps, "log": "it printed this"}
+    state = folded([*FOUNDED, *evaluated(1, ONE, 2.0, **told)])
+    standings = state.history().standings
+    assert standings[1].report == Report(None, "", steps, curve)
+    assert standings[2].report is None
+    state.apply(Started(request(2, ONE, seed=9)))
+    state.apply(Ended(replace(failed(2), log="x" * LOG_CHARACTERS + "the end")))
+    report = state.history().standings[1].report
+    assert report.failure == Failed(Stage.TRAINING, "crash", "it raised")
+    assert len(report.log) == LOG_CHARACTERS
+    assert report.log.endswith("the end")
+
+
+@pytest.mark.parametrize("purpose", [Purpose.CONFIRM, Purpose.EXAM])
+def test_what_the_other_shards_showed_is_reported_to_no_operator(purpose):
+    state = folded(
+        [
+            *FOUNDED,
+            Started(request(1, ONE, purpose=purpose)),
+            Ended(replace(scored(1, 2.0), curve=((1.0, 2.0),))),
+        ]
+    )
+    assert state.history().standings[1].report is None
+
+
+def test_a_contended_result_is_no_report_until_it_is_settled():
+    state = folded([*FOUNDED, *evaluated(1, ONE, 9.0, contended=True, curve=((1.0, 9.0),))])
+    assert state.history().standings[1].report is None
+
+
+def test_whatever_operators_know_is_the_same_after_a_replay_from_the_database(tmp_path):
+    child = individual(3, program(0.5), operator="explore")
+    call = Attempt(
+        "edit", ACCEPTED, 1.5, 0.1, 900, 80, 300, 200, "m", "low", "end_turn", "f" * 64, "?", "!"
+    )
+    records = [
+        *FOUNDED,
+        *evaluated(1, ONE, 2.0, measurements=(Measurement("steps", 5.0, "1"),)),
+        *evaluated(2, TWO, 1.0, curve=((0.5, 3.0), (1.0, 2.0))),
+        proposed(1, "repair", (1, 2), attempts=(*notes("learned: \u00e9\u4e00\n- wider"), call)),
+        proposed(2, parents=(2,), child=child, attempts=(*notes("no", "no notes"), call)),
+        Started(request(3, child)),
+        Ended(replace(failed(3), log="Traceback ...\n" * 900)),
+    ]
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        for record in records:
+            lineage.record(record)
+        replayed = list(lineage.replay())
+        assert lineage.spent() == (0.2, 1960)
+    assert replayed == records
+    live, again = folded(records).history(), folded(replayed).history()
+    assert live == again
+    assert again.notes.startswith("learned")
+    assert again.tried == {1, 2}
+    assert set(again.tallies) == {"repair", "explore"}
+    assert again.standings[3].report.failure is not None

@@ -17,9 +17,24 @@ from journal import (
 )
 
 from population.database import Connection
-from population.individual import EvaluationId, Failed, IndividualId, Purpose, Stage
+from population.individual import (
+    EvaluationId,
+    Failed,
+    IndividualId,
+    ProposalId,
+    Purpose,
+    Stage,
+)
 from population.lineage import DuckLineage, RunIdentity, open_published
-from population.ports import Abandoned, Cleared, Quarantined, Record
+from population.ports import (
+    Abandoned,
+    Attempt,
+    Cleared,
+    Proposal,
+    Proposed,
+    Quarantined,
+    Record,
+)
 from population.task import Direction
 
 UPWARD = replace(IDENTITY, metric="accuracy", direction=Direction.MAXIMIZE)
@@ -56,6 +71,8 @@ COLUMNS = {
     "logs": "evaluation individual log",
     "prompts": "proposal ordinal operator individual what outcome prompt answer",
     "failures": "reason n example",
+    "calls": "proposal ordinal intent parents individual what model effort prompt_sha256 tokens_in "
+    "tokens_cached tokens_written tokens_out cost_usd duration_s stop_reason outcome",
 }
 
 
@@ -181,6 +198,44 @@ def test_operators_are_credited_with_gain_over_the_first_parent(tmp_path: Path) 
             ("leap", 1, 0, 1, 1, 0, None, 0.0),
             ("nudge", 4, 2, 2, 0, 1, pytest.approx((1.0 - 0.5) / 2), 1.75),
         ]
+
+
+def test_every_call_of_a_model_is_a_row_and_nothing_else_is(tmp_path: Path) -> None:
+    tuned = bred(4, 1, operator="constants")
+    steps = (Attempt("tpe", "accepted"),)
+    tuned = replace(tuned, proposal=replace(tuned.proposal, attempts=steps))
+    records = [founded(1), founded(2), bred(3, 2, 1, operator="crossover", cost_usd=0.25), tuned]
+    with published(tmp_path, records) as reader:
+        calls = rows(reader, "FROM calls")
+    call = ("call", "m", "low", "f" * 64, 10, 5, 3, 20, 0.25, 1.0, "end_turn", "ok")
+    assert calls == [(3, 1, "crossover", [2, 1], 3, *call)]
+
+
+def test_calls_stand_in_their_order_and_add_up_exactly(tmp_path: Path) -> None:
+    calls = tuple(
+        Attempt("edit", f"no {n}", cost_usd=n / 64, tokens_in=2**33 + n, tokens_out=n, model="m")
+        for n in range(1, 13)
+    )
+    refusal = Proposal("explore", (), None, refusal="no", attempts=calls)
+    records = [
+        founded(1),
+        Proposed(ProposalId(9), refusal, None),
+        Proposed(ProposalId(2), refusal, None),
+    ]
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        for record in records:
+            lineage.record(record)
+        spent = lineage.spent()
+        lineage.publish()
+    with open_published(tmp_path) as reader:
+        order = rows(reader, "SELECT proposal, ordinal, outcome FROM calls")
+        sums = rows(reader, "SELECT sum(cost_usd), sum(tokens_in + tokens_out) FROM calls")
+        by_operator = rows(reader, "SELECT operator, cost_usd FROM operators")
+    assert order == [(p, n, f"no {n}") for p in (2, 9) for n in range(1, 13)]
+    usd, tokens = 2 * 78 / 64, 2 * (12 * 2**33 + 2 * 78)
+    assert sums == [(usd, tokens)]
+    assert spent == (usd, tokens)
+    assert by_operator == [("explore", usd)]
 
 
 def test_a_change_is_one_row_with_all_that_carry_it(tmp_path: Path) -> None:
