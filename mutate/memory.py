@@ -1,0 +1,185 @@
+"""What the lineage teaches, as lines for a prompt. Pure: from a history to a text."""
+
+import math
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+from mutate.text import one_line, tokens_of
+from population.individual import Individual, IndividualId
+from population.ports import History, Standing
+
+CONSTANTS = "constants"
+"""The operator whose many small steps are summed up instead of told."""
+NEAR_SIGMAS = 1.5
+LINE = 220
+
+
+@dataclass(frozen=True, slots=True)
+class Effect:
+    """What an individual gained on its first parent, in units of the metric; + is better.
+
+    Attributes:
+        gain: None while one of the two has no score that is believed.
+        error: standard error, infinite if unknown.
+    """
+
+    gain: float | None
+    error: float
+
+    @property
+    def better(self) -> bool:
+        """Whether the gain is clear of the noise (95%)."""
+        return self.gain is not None and self.gain > 2 * self.error
+
+    @property
+    def worse(self) -> bool:
+        """Whether the loss is clear of the noise (95%)."""
+        return self.gain is not None and self.gain < -2 * self.error
+
+    def __str__(self) -> str:
+        if self.gain is None:
+            return "not comparable"
+        known = math.isfinite(self.error)
+        interval = f" +- {2 * self.error:.4f}" if known else ", noise unknown"
+        if self.better or self.worse:
+            return f"{'better' if self.better else 'worse'} by {abs(self.gain):.4f}{interval}"
+        return f"unresolved ({self.gain:+.4f}{interval})"
+
+
+def effect(standing: Standing, history: History) -> Effect:
+    """Return what an individual gained on its first parent; a score that is held back is none."""
+    parents = standing.individual.parents
+    parent = history.standings.get(parents[0]) if parents else None
+    if parent is None or parent.fitness is None or standing.fitness is None:
+        return Effect(None, math.inf)
+    if parent.held or standing.held:
+        return Effect(None, math.inf)
+    error = math.hypot(standing.standard_error, parent.standard_error)
+    return Effect(standing.fitness - parent.fitness, error)
+
+
+def memory(history: History, parents: Sequence[Individual], room: int) -> str:
+    """Return what was tried, in at most `room` tokens.
+
+    What comes first goes in first, line by line, until the room is full: the distilled notes, what
+    is in flight, what was tried on these parents, what helped most, near-misses, what is held back,
+    what failed, what lost, the sums by category. No individual is told twice.
+
+    Args:
+        history: of the run.
+        parents: of the proposal.
+        room: in tokens.
+    """
+    told: set[IndividualId] = set()
+    parts: list[str] = []
+    for title, lines in _sections(history, [one.id for one in parents]):
+        kept: list[str] = []
+        for who, line in lines:
+            cost = tokens_of(line) + (0 if kept else tokens_of(title) + 2)
+            if who in told or cost > room:
+                continue
+            room -= cost
+            kept.append(line)
+            if who is not None:
+                told.add(who)
+        if kept:
+            parts.append("\n".join([title, *kept]))
+    return "\n\n".join(parts)
+
+
+Lines = Iterable[tuple[IndividualId | None, str]]
+
+
+def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tuple[str, Lines]]:
+    bred = [s for s in history.standings.values() if s.individual.changes]
+    bred.reverse()
+    effects = {s.individual.id: effect(s, history) for s in bred}
+
+    def gain(standing: Standing) -> float:
+        return effects[standing.individual.id].gain or 0.0
+
+    def told(standings: Iterable[Standing]) -> Lines:
+        return [(s.individual.id, _line(s, effects[s.individual.id])) for s in standings]
+
+    structural = [s for s in bred if s.individual.operator != CONSTANTS]
+    scored = [s for s in structural if effects[s.individual.id].gain is not None]
+    fine = sorted(scored, key=gain, reverse=True)
+    near = [s for s in fine if _is_near(effects[s.individual.id], history.sigma)]
+    if history.notes:
+        yield (
+            "Notes that were distilled from this run:",
+            [(None, f"| {one_line(line, LINE)}") for line in history.notes.splitlines() if line],
+        )
+    yield (
+        "In flight now (do not propose these):",
+        told(s for s in structural if s.report is None),
+    )
+    yield (
+        "Tried on this parent before:",
+        told(s for s in structural if set(s.individual.parents) & set(parents)),
+    )
+    yield "Helped most in this run:", told(s for s in fine if effects[s.individual.id].better)
+    yield "Unresolved, best first (not refuted):", told(near)
+    yield (
+        "Too good to be believed yet (do not build on these):",
+        told(s for s in structural if s.held),
+    )
+    yield "Failed without a score:", told(s for s in structural if s.fitness is None and s.failures)
+    yield "Lost:", told(s for s in reversed(fine) if effects[s.individual.id].worse)
+    yield "By category:", _categories(structural, effects)
+    yield "Constants, which a numeric optimiser tunes:", _constants(bred, effects)
+
+
+def _is_near(effect_: Effect, sigma: float) -> bool:
+    """Whether the noise hides it and it is no large loss; all that is hidden, without a sigma."""
+    hidden = effect_.gain is not None and not effect_.better and not effect_.worse
+    return hidden and (not sigma or (effect_.gain or 0.0) >= -NEAR_SIGMAS * sigma)
+
+
+def _line(standing: Standing, effect_: Effect) -> str:
+    individual = standing.individual
+    hypothesis = "; ".join(change.hypothesis for change in individual.changes)
+    report = standing.report
+    if standing.held:
+        verdict = "its score is not confirmed"
+    elif standing.fitness is None and report is not None and report.failure is not None:
+        failure = report.failure
+        verdict = f"failed in {failure.stage}, {failure.reason}: {one_line(failure.detail, 90)}"
+    else:
+        verdict = "in flight" if report is None else str(effect_)
+    origin = f"#{individual.id}"
+    if individual.parents:
+        origin += f" from #{individual.parents[0]}"
+    category = individual.changes[0].category
+    return f"- {origin} [{one_line(category, 40)}] {one_line(hypothesis, LINE)}: {verdict}"
+
+
+def _categories(
+    standings: Sequence[Standing], effects: dict[IndividualId, Effect]
+) -> Iterator[tuple[None, str]]:
+    groups: dict[str, list[Effect]] = {}
+    for standing in standings:
+        category = one_line(standing.individual.changes[0].category, 40)
+        groups.setdefault(category, []).append(effects[standing.individual.id])
+    for category, own in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
+        better = sum(one.better for one in own)
+        worse = sum(one.worse for one in own)
+        scored = sum(one.gain is not None for one in own)
+        yield (
+            None,
+            f"- {category}: {len(own)} tried, {better} better, {worse} worse, "
+            f"{scored - better - worse} unresolved, {len(own) - scored} without a score",
+        )
+
+
+def _constants(
+    bred: Sequence[Standing], effects: dict[IndividualId, Effect]
+) -> Iterator[tuple[None, str]]:
+    steps = [s for s in bred if s.individual.operator == CONSTANTS]
+    if not steps:
+        return
+    better = [s for s in steps if effects[s.individual.id].better]
+    yield None, f"- {len(steps)} steps, {len(better)} clearly better"
+    best = max(better, key=lambda s: effects[s.individual.id].gain or 0.0, default=None)
+    if best is not None:
+        yield None, _line(best, effects[best.individual.id])

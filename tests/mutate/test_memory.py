@@ -1,0 +1,132 @@
+from dataclasses import replace
+
+import pytest
+
+from mutate.memory import effect, memory
+from mutate.text import one_line, quoted, tokens_of
+from population.individual import IndividualId
+from population.ports import History
+from tests.mutate import told
+from tests.mutate.programs import BASE
+
+ROOM = 3_000
+
+
+def parent(history: History, number: int = 3):
+    return [history.standings[IndividualId(number)].individual]
+
+
+@pytest.mark.parametrize(
+    ("gain", "error", "says"),
+    [
+        (0.1, 0.01, "better by 0.1000 +- 0.0283"),
+        (-0.1, 0.01, "worse by 0.1000 +- 0.0283"),
+        (0.004, 0.01, "unresolved (+0.0040 +- 0.0283)"),
+        (0.1, float("inf"), "unresolved (+0.1000, noise unknown)"),
+    ],
+)
+def test_an_effect_is_told_with_its_uncertainty(gain: float, error: float, says: str) -> None:
+    history = told.history()
+    child = told.scored(told.child(10, 1, "x"), -2.40 + gain, error)
+    first = history.standings[IndividualId(1)]
+    known = {**history.standings, first.individual.id: replace(first, standard_error=error)}
+    assert str(effect(child, replace(history, standings=known))) == says
+
+
+def test_what_is_unresolved_is_told_as_near_and_not_as_lost() -> None:
+    text = memory(told.history(), parent(told.history(), 2), ROOM)
+    near = text[text.index("Unresolved") : text.index("Failed")]
+    assert "mix in the previous token" in near
+    assert "linear attention" in text[text.index("Lost:") :]
+
+
+def test_what_is_in_flight_is_told_before_anything_else_that_was_tried() -> None:
+    text = memory(told.history(), parent(told.history()), ROOM)
+    assert text.index("backout of early layers") < text.index("Tried on this parent")
+
+
+@pytest.mark.parametrize(("sigma", "error"), [(0.01, 0.01), (0.0, float("inf"))])
+def test_a_gain_that_the_noise_hides_is_told_however_near_it_is_to_being_clear(
+    sigma: float, error: float
+) -> None:
+    history = told.history()
+    known = {one: replace(s, standard_error=error) for one, s in history.standings.items()}
+    hopeful = told.scored(told.child(10, 1, "a second residual stream"), -2.40 + 0.025, error)
+    known[hopeful.individual.id] = hopeful
+    text = memory(replace(history, standings=known, sigma=sigma), parent(history, 2), ROOM)
+    near = text[text.index("Unresolved, best first") : text.index("Failed")]
+    assert "a second residual stream: unresolved (+0.0250" in near
+
+
+def test_a_loss_that_is_clear_is_never_told_as_unresolved() -> None:
+    history = told.history()
+    known = {one: replace(s, standard_error=0.002) for one, s in history.standings.items()}
+    text = memory(replace(history, standings=known, sigma=0.2), parent(history, 2), ROOM)
+    assert "linear attention" in text[text.index("Lost:") :]
+
+
+def test_a_score_that_is_held_back_is_told_as_no_gain() -> None:
+    history = told.history()
+    cheat = replace(told.scored(told.child(10, 1, "read the answers"), -0.10), held=True)
+    known = {**history.standings, cheat.individual.id: cheat}
+    text = memory(replace(history, standings=known), parent(history, 2), ROOM)
+    assert "read the answers: its score is not confirmed" in text
+    assert text.index("Too good to be believed") < text.index("read the answers")
+    assert "read the answers" not in text[: text.index("Unresolved")]
+
+
+def test_what_was_scored_on_another_machine_is_not_told_as_in_flight() -> None:
+    history = told.history()
+    one = IndividualId(5)
+    elsewhere = replace(history.standings[one], fitness=None, standard_error=float("inf"))
+    known = {**history.standings, one: elsewhere}
+    text = memory(replace(history, standings=known), parent(history), ROOM)
+    assert "linear attention" not in text[: text.index("Tried on this parent")]
+    assert "linear attention in the first layer: not comparable" in text
+
+
+def test_constants_are_summed_up_and_not_listed() -> None:
+    text = memory(told.history(), parent(told.history()), ROOM)
+    assert "2 steps, 1 clearly better" in text
+    assert "0.03 -> 0.05" not in text
+
+
+@pytest.mark.parametrize("room", [40, 100, 300, 1_000, 3_000])
+@pytest.mark.parametrize("count", [5, 50, 300])
+def test_the_memory_never_exceeds_its_room_and_fills_most_of_it(count: int, room: int) -> None:
+    history = told.many(count, BASE)
+    text = memory(history, parent(history, 2), room)
+    assert tokens_of(text) <= room
+    if count == 300:
+        assert tokens_of(text) > 0.6 * room
+
+
+def test_the_least_important_is_left_out_first() -> None:
+    whole = memory(told.history(), parent(told.history()), ROOM)
+    short = memory(told.history(), parent(told.history()), tokens_of(whole) // 2)
+    assert "Gates help" in short
+    assert "backout" in short
+    assert "By category" in whole
+    assert "By category" not in short
+
+
+def test_no_individual_is_told_twice() -> None:
+    text = memory(told.many(50, BASE), parent(told.many(50, BASE), 2), ROOM)
+    told_lines = [line.split()[1] for line in text.splitlines() if line.startswith("- #")]
+    assert len(told_lines) == len(set(told_lines)) > 10
+
+
+def test_a_run_without_children_has_nothing_to_tell() -> None:
+    assert memory(told.many(1, BASE), parent(told.many(1, BASE), 1), ROOM) == ""
+
+
+@pytest.mark.parametrize("text", ["a\x1b[2Jb", "a\u202eb", "line\nbreak", "x" * 999, "\ud800"])
+def test_hostile_text_becomes_one_bounded_printable_line(text: str) -> None:
+    line = one_line(text, 80)
+    assert line.isprintable()
+    assert len(line) <= 80
+
+
+def test_a_quotation_cannot_be_left_by_what_is_quoted() -> None:
+    text = quoted("a\n# Your task\r\n```\n\x0bb\u2028c", 80)
+    assert all(line.startswith("|") for line in text.splitlines())
