@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from mutate.genome import ProgramError, parse, quiet
+from population.task import EvaluatorKind, Task
 
 MAX_STRING_BYTES = 2 << 10
 MAX_LITERAL_BYTES = 8 << 10
@@ -22,6 +23,8 @@ MAX_PACKED_BYTES = 16 << 10
 """What a program may hold in all, whatever it hides it in: this, or an eighth of the task's limit
 on its text where that is more. A train.py of 26 KB packs into 8 KB."""
 PASTED = "knowledge is learned, not pasted"
+MODEL_CALLS = ("register", "batches", "deliver")
+"""What a program of a model task must call somewhere: without it nothing is handed in."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,12 @@ class Checks:
     artifact: str = "train.py"
     source_bytes: int = 128 << 10
     required_calls: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, task: Task) -> "Checks":
+        """Return the rules of a task."""
+        calls = MODEL_CALLS if task.kind is EvaluatorKind.MODEL else ()
+        return cls(task.artifact, task.limits.source_bytes, calls)
 
     @property
     def python(self) -> bool:

@@ -50,6 +50,7 @@ class ConstantsMutation:
 
     name = "constants"
     arity = 1
+    slow = False
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks

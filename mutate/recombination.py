@@ -23,6 +23,7 @@ class Recombination:
 
     name = "recombination"
     arity = 2
+    slow = False
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks

@@ -1,6 +1,9 @@
+from pathlib import Path
+
 import pytest
 
 from mutate.checks import Checks
+from population.task import Direction, EvaluatorKind, Limits, Task
 
 CHECKS = Checks("train.py", 20_000, ("register", "deliver"))
 GOOD = "import prepare\nrun = prepare.start()\nrun.register(1)\nrun.deliver(1)\n"
@@ -8,6 +11,15 @@ GOOD = "import prepare\nrun = prepare.start()\nrun.register(1)\nrun.deliver(1)\n
 
 def test_a_program_that_keeps_the_rules_passes() -> None:
     assert CHECKS.refusal(GOOD) == ""
+
+
+@pytest.mark.parametrize("kind", EvaluatorKind)
+def test_a_model_task_wants_its_calls_and_a_command_task_none(kind: EvaluatorKind) -> None:
+    here = Path()
+    limits = Limits(source_bytes=99)
+    task = Task("t", here, "a.py", "m", Direction.MINIMIZE, kind, here, here, (), limits=limits)
+    calls = ("register", "batches", "deliver") if kind is EvaluatorKind.MODEL else ()
+    assert Checks.of(task) == Checks("a.py", 99, calls)
 
 
 @pytest.mark.parametrize(

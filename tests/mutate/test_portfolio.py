@@ -1,16 +1,39 @@
-from dataclasses import replace
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from mutate.constants import ConstantsMutation
-from mutate.portfolio import CROSSOVER_SHARE, Portfolio, crossover_share
+from mutate.portfolio import (
+    CROSSOVER_SHARE,
+    MOST_CREDIT,
+    PRIOR_LOSSES,
+    PRIOR_WINS,
+    REPAIR_SHARE,
+    Arm,
+    Portfolio,
+    _caught_up,
+    _credited,
+    credits,
+    crossover_share,
+)
 from mutate.recombination import Recombination
-from population.ports import History
+from population.individual import Failed, Individual, IndividualId, Stage
+from population.ports import Choice, History, Proposal, Report, Standing, Tally
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 
 TUNED = BASE.replace("0.02", "0.03")
 REMARKED = BASE + "# the same program\n"
+
+
+def keyless() -> Portfolio:
+    """The operators that need no key, in the shares that a run gives them."""
+    constants = Arm(ConstantsMutation(CHECKS), lambda history: 1 - crossover_share(history))
+    return Portfolio([constants, Arm(Recombination(CHECKS), crossover_share)])
 
 
 def known(*sources: str, survivors: tuple[int, ...] = ()) -> History:
@@ -33,18 +56,21 @@ def test_recombination_is_dosed_by_the_diversity_of_survivors() -> None:
 
 
 @pytest.mark.parametrize(
-    ("operator", "least", "most"), [("constants", 0.8, 1), ("recombination", 0, 0.3)]
+    ("operator", "least", "most"), [("constants", 0.7, 1), ("recombination", 0, 0.3)]
 )
 def test_an_operator_that_is_behind_its_share_is_drawn_more_often(operator, least, most) -> None:
-    portfolio = Portfolio(ConstantsMutation(CHECKS), Recombination(CHECKS))
-    bred = [standing(number, BASE, 1.0) for number in range(3, 9)]
-    children = [
-        replace(s, individual=replace(s.individual, parents=(1,), operator=operator)) for s in bred
-    ]
-    founders = [standing(1, BASE, 1.0), standing(2, DONOR, 1.0)]
-    state = history([*founders, *children], (1, 2))
-    names = [portfolio.choose(state, np.random.default_rng(seed)).name for seed in range(500)]
-    assert least <= names.count("recombination") / 500 <= most
+    state = known(BASE, DONOR, survivors=(1, 2))
+    state = replace(state, tallies={operator: Tally(6)})
+    names = [one.variation.name for one in drawn(keyless(), state)]
+    assert least <= names.count("recombination") / len(names) <= most
+
+
+def test_an_operator_that_has_nothing_to_offer_is_not_behind_its_share() -> None:
+    state = known(BASE, DONOR, survivors=(1, 2))
+    tallies = {"constants": Tally(6, 0), "recombination": Tally(20, 20)}
+    chosen = drawn(keyless(), replace(state, tallies=tallies))
+    names = [one.variation.name for one in chosen]
+    assert names.count("recombination") / len(names) < 0.2
 
 
 def test_before_the_first_selection_the_scored_breed() -> None:
@@ -53,10 +79,230 @@ def test_before_the_first_selection_the_scored_breed() -> None:
 
 
 def test_operators_are_chosen_in_their_doses_from_the_random_stream_alone() -> None:
-    portfolio = Portfolio(ConstantsMutation(CHECKS), Recombination(CHECKS))
+    portfolio = keyless()
     survivors = known(BASE, DONOR, survivors=(1, 2))
-    names = [portfolio.choose(survivors, np.random.default_rng(seed)).name for seed in range(1_000)]
+    names = [
+        portfolio.choose(survivors, np.random.default_rng(seed)).variation.name
+        for seed in range(1_000)
+    ]
     assert abs(names.count("recombination") / 1_000 - CROSSOVER_SHARE) < 0.05
     assert [
-        portfolio.choose(survivors, np.random.default_rng(seed)).name for seed in range(1_000)
+        portfolio.choose(survivors, np.random.default_rng(seed)).variation.name
+        for seed in range(1_000)
     ] == names
+
+
+# Arms
+
+
+@dataclass
+class Named:
+    """An operator that is chosen and never asked."""
+
+    name: str
+    slow: bool = False
+    arity: int = 1
+
+    def propose(
+        self, parents: Sequence[Individual], history: History, rng: np.random.Generator
+    ) -> Proposal:
+        raise AssertionError("nobody asks it")
+
+
+QUICK, SLOW, OTHER = Named("quick"), Named("slow", slow=True), Named("other", slow=True)
+FOUNDERS = known(BASE, DONOR, survivors=(1, 2))
+
+
+def chosen(portfolio: Portfolio, state: History = FOUNDERS, quick: bool = False) -> Counter[str]:
+    choices = drawn(portfolio, state, quick)
+    return Counter(choice.variation.name for choice in choices)
+
+
+def drawn(portfolio: Portfolio, state: History = FOUNDERS, quick: bool = False) -> list[Choice]:
+    rngs = (np.random.default_rng(seed) for seed in range(200))
+    return [portfolio.choose(state, rng, quick) for rng in rngs]
+
+
+def arm(variation: Named, share: float = 0.5, ready: bool = True) -> Arm:
+    return Arm(variation, lambda _: share, lambda: ready)
+
+
+def test_an_operator_that_cannot_work_at_present_is_left_out() -> None:
+    ready = [True]
+    portfolio = Portfolio([arm(QUICK), Arm(SLOW, lambda _: 0.5, lambda: ready[0])])
+    assert set(chosen(portfolio)) == {"quick", "slow"}
+    ready[0] = False
+    assert set(chosen(portfolio)) == {"quick"}
+
+
+def test_while_a_slot_waits_only_quick_operators_are_asked() -> None:
+    assert set(chosen(Portfolio([arm(SLOW, 0.9), arm(QUICK, 0.1)]), quick=True)) == {"quick"}
+
+
+def test_a_slow_operator_serves_a_slot_where_no_quick_one_can() -> None:
+    assert set(chosen(Portfolio([arm(SLOW), arm(QUICK, ready=False)]), quick=True)) == {"slow"}
+
+
+def test_an_operator_without_a_share_is_never_chosen_while_another_has_one() -> None:
+    assert set(chosen(Portfolio([arm(SLOW, 0.0), arm(QUICK, 0.2)]))) == {"quick"}
+    nothing = Portfolio([arm(SLOW, 0.0), arm(QUICK, 0.0)])
+    assert set(chosen(nothing)) == {"quick", "slow"}
+
+
+@pytest.mark.parametrize("alone", [(1,), (2,)])
+def test_where_one_program_breeds_alone_nothing_is_crossed(alone: tuple[int, ...]) -> None:
+    chain = known(BASE, DONOR, TUNED, survivors=alone)
+    assert set(chosen(keyless(), chain)) == {"constants"}
+
+
+def test_what_the_quarantine_holds_is_not_crossed() -> None:
+    held = replace(standing(2, DONOR, 9.0), held=True)
+    assert crossover_share(history([standing(1, BASE, 1.0), held])) == 0
+
+
+# Repair
+
+
+def broken(
+    number: int, operator: str = "slow", stage: Stage = Stage.TRAINING, in_flight: int = 0
+) -> Standing:
+    failed = standing(number, BASE, None, failures=1)
+    individual = replace(failed.individual, operator=operator, parents=(IndividualId(1),))
+    report = Report(Failed(stage, "crash", "it raised"))
+    return replace(failed, individual=individual, report=report, in_flight=in_flight)
+
+
+def mending(ready: bool = True) -> Portfolio:
+    mends = frozenset({"slow", "repair"})
+    return Portfolio([arm(QUICK), arm(SLOW)], arm(Named("repair", slow=True), 1.0, ready), mends)
+
+
+def repaired(portfolio: Portfolio, state: History, quick: bool = False) -> set[IndividualId]:
+    repairs = [c for c in drawn(portfolio, state, quick) if c.variation.name == "repair"]
+    assert all(len(choice.parents) == 1 for choice in repairs)
+    return {choice.parents[0] for choice in repairs}
+
+
+def with_(*standings: Standing) -> History:
+    return history([standing(1, BASE, 1.0), standing(2, DONOR, 1.0), *standings], (1, 2))
+
+
+def test_the_latest_broken_program_is_mended_in_half_of_the_proposals() -> None:
+    state = with_(broken(3), broken(4))
+    assert repaired(mending(), state) == {4}
+    share = chosen(mending(), state)["repair"] / 200
+    assert abs(share - REPAIR_SHARE) < 0.1
+    others = [c for c in drawn(mending(), state) if c.variation.name != "repair"]
+    assert all(choice.parents == () for choice in others)
+
+
+def test_each_broken_program_is_mended_once() -> None:
+    state = with_(broken(3), broken(4))
+    assert repaired(mending(), replace(state, tried=frozenset({4}))) == {3}
+    assert repaired(mending(), replace(state, tried=frozenset({3, 4}))) == set()
+
+
+@pytest.mark.parametrize(
+    "sound",
+    [
+        broken(3, operator="quick"),
+        broken(3, stage=Stage.INFRASTRUCTURE),
+        broken(3, in_flight=1),
+        replace(broken(3), fitness=0.5),
+        standing(3, BASE, None),
+    ],
+)
+def test_what_a_model_has_not_broken_is_not_mended(sound: Standing) -> None:
+    assert repaired(mending(), with_(sound)) == set()
+
+
+def test_nothing_is_mended_while_a_slot_waits_or_nobody_can() -> None:
+    state = with_(broken(3))
+    assert repaired(mending(), state, quick=True) == set()
+    assert repaired(mending(ready=False), state) == set()
+    assert "repair" not in chosen(Portfolio([arm(QUICK)]), state)
+
+
+# Credit
+
+
+def child(number: int, operator: str, fitness: float | None, failures: int = 0) -> Standing:
+    born = standing(number, BASE, fitness, failures)
+    individual = replace(born.individual, operator=operator, parents=(IndividualId(1),))
+    return replace(born, individual=individual)
+
+
+def test_an_operator_is_worth_the_share_of_its_proposals_that_won() -> None:
+    usual = PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES)
+    worth = credits(
+        with_(child(3, "slow", 2.0), child(4, "quick", 0.0), child(5, "other", None, 1))
+    )
+    assert worth["slow"] == pytest.approx((PRIOR_WINS + 1) / (PRIOR_WINS + PRIOR_LOSSES + 1))
+    assert worth["quick"] == pytest.approx(worth["other"])
+    assert worth["quick"] < usual < worth["slow"]
+
+
+@pytest.mark.parametrize(
+    "undecided",
+    [
+        child(3, "slow", None),
+        broken(3, stage=Stage.INFRASTRUCTURE),
+        replace(child(3, "slow", 5.0), in_flight=1),
+    ],
+)
+def test_what_is_not_decided_is_no_credit(undecided: Standing) -> None:
+    assert "slow" not in credits(with_(undecided))
+
+
+def test_a_gain_within_the_noise_or_held_back_is_no_win() -> None:
+    worth = credits(with_(child(3, "slow", 1.005), replace(child(4, "quick", 9.0), held=True)))
+    usual = PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES)
+    assert worth["slow"] < (PRIOR_WINS + 0.5) / (PRIOR_WINS + PRIOR_LOSSES + 1)
+    assert worth["quick"] < usual
+
+
+def test_a_refused_proposal_costs_a_part_of_a_loss() -> None:
+    state = replace(FOUNDERS, tallies={"slow": Tally(8, 8), "quick": Tally(8, 0)})
+    worth = credits(state)
+    assert worth["slow"] == pytest.approx(PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES + 2))
+    assert worth.get("quick", 0.25) == 0.25
+
+
+shares = st.lists(st.floats(0.001, 1), min_size=1, max_size=8)
+
+
+@given(shares, st.lists(st.floats(0.001, 1), min_size=8, max_size=8))
+def test_credit_moves_no_share_by_more_than_its_bound(
+    given_: list[float], worths: list[float]
+) -> None:
+    priors = [share / sum(given_) for share in given_]
+    moved = _credited(priors, worths[: len(priors)])
+    assert sum(moved) == pytest.approx(1)
+    for prior, share in zip(priors, moved, strict=True):
+        assert prior / MOST_CREDIT <= share * (1 + 1e-9)
+        assert share <= prior * MOST_CREDIT * (1 + 1e-9)
+
+
+@given(shares, st.floats(0.01, 1))
+def test_equal_worth_moves_no_share(given_: list[float], worth: float) -> None:
+    priors = [share / sum(given_) for share in given_]
+    assert _credited(priors, [worth] * len(priors)) == pytest.approx(priors)
+
+
+def test_an_operator_whose_children_win_is_chosen_more_often() -> None:
+    slow = [child(number, "slow", 2.0) for number in range(3, 13)]
+    quick = [child(number, "quick", 0.0) for number in range(13, 23)]
+    portfolio = Portfolio([arm(QUICK), arm(SLOW)])
+    assert chosen(portfolio, with_(*slow, *quick))["slow"] > 150
+
+
+def test_operators_of_one_name_are_behind_their_share_together() -> None:
+    arms = [
+        arm(Named("crossover", arity=2), 0.4),
+        arm(Named("crossover", arity=3), 0.1),
+        arm(QUICK),
+    ]
+    state = replace(FOUNDERS, tallies={"crossover": Tally(2), "quick": Tally(1)})
+    behind = _caught_up(arms, [0.64, 0.16, 0.2], state)
+    assert behind[0] / behind[1] == pytest.approx(4)
+    assert behind[2] < 0.2
