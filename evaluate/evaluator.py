@@ -20,7 +20,7 @@ class Settings(Protocol):
 
 
 class Evaluator(Protocol):
-    """What a model task's module provides; docs/contract.md says what each part promises."""
+    """What a model task's module provides; docs/evaluators.md says what each part promises."""
 
     MINIMAL_PROGRAM: str
 
@@ -68,7 +68,7 @@ def load(path: Path) -> Evaluator:
     missing = [part for part in REQUIRED if not hasattr(module, part)]
     if missing:
         raise TaskError(
-            f"the evaluator {path} lacks {', '.join(missing)}: docs/contract.md says what a "
+            f"the evaluator {path} lacks {', '.join(missing)}: docs/evaluators.md says what a "
             "model task provides"
         )
     return cast(Evaluator, module)

@@ -170,6 +170,7 @@ def _connect(address: str | None, local_cpus: int | None) -> None:
     if address is None:
         os.environ.setdefault("RAY_memory_monitor_refresh_ms", "0")  # it would kill our workers
         options |= {
+            "address": "local",  # whatever RAY_ADDRESS says: this machine was asked for
             "num_cpus": local_cpus,
             "include_dashboard": False,
             "object_store_memory": OBJECT_STORE_BYTES,

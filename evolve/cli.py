@@ -9,6 +9,7 @@ import click
 from evolve.options import (
     FILE,
     address_option,
+    breeding_options,
     cache_option,
     examples,
     json_option,
@@ -62,6 +63,8 @@ def cli() -> None:
     epilog=examples(
         "evolve run --evaluations 40",
         "evolve run --run NAME --hours 8",
+        "evolve run --llm --cost 2 --evaluations 100",
+        "evolve run --llm claude-opus-5-5=1,claude-haiku-5-5=3 --dry-run",
         "evolve run --task tests/tasks/polynomial --budget 200steps --seed 1",
     )
 )
@@ -80,6 +83,7 @@ def cli() -> None:
     "--lambda", "lambda_", type=click.IntRange(1), help="Births a generation (default: 8)."
 )
 @click.option("--sync", is_flag=True, default=None, help="Strict generations; slots may wait.")
+@breeding_options
 @address_option
 @sandbox_option
 @click.option("--plain", is_flag=True, help="One line per event instead of a live display.")
@@ -87,7 +91,7 @@ def cli() -> None:
     "--export/--no-export", default=False, help="Hold the exam and export when the run ends."
 )
 @click.option("--pairs", type=click.IntRange(1), default=3, help="Pairs of the exam (default: 3).")
-def run(**given: Any) -> int:
+def run(dry_run: bool, **given: Any) -> int:
     """Start a search, or continue one; Ctrl-C ends it cleanly.
 
     Without a stop condition it goes on until it is interrupted. Data is prepared when it is
@@ -96,6 +100,11 @@ def run(**given: Any) -> int:
     from evolve.config import configure
 
     config = configure(given)  # a wrong option is told before Ray and torch are loaded
+    if dry_run:
+        from evolve.estimate import dry_run as rehearse
+
+        click.echo(rehearse(config))
+        return 0
     from evolve.running import run as start
 
     return start(config)
@@ -122,6 +131,47 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     data = prepared(task, cache_folder(given["cache"]))
     trial = Trial(task, genome, data, given["shard"], required)
     return try_program(trial, range(given["seed"], given["seed"] + repeat), as_json)
+
+
+@cli.command(
+    epilog=examples(
+        'evolve inject mine.py --parent 17 --hypothesis "a longer warm-up steadies the start"',
+        'evolve inject mine.py --hypothesis "two small models, averaged" --wait --json',
+    )
+)
+@click.argument("file", type=FILE)
+@click.option("--hypothesis", required=True, help="Why it should be better; kept with it.")
+@run_options
+@click.option(
+    "--parent", metavar="ID", type=click.IntRange(1), help="Whose text was changed (default: none)."
+)
+@click.option("--category", default="program", help="What it touches, in a word, like optimizer.")
+@click.option("--wait", is_flag=True, help="Until it is scored or has failed.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=3600.0,
+    help="Seconds that --wait waits at most (default: 3600).",
+)
+@json_option
+def inject(file: Path, name: str | None, runs: Path, as_json: bool, **given: Any) -> int:
+    """Put the program in FILE into a run, live or not.
+
+    It is checked, trained and scored like every other one, before anything newly bred, and counts
+    as an evaluation. What a run does not take while it goes on, the next `evolve run` takes first.
+    Exit code 0: accepted, with --wait: scored; 1: refused or failed, with --wait: not scored yet.
+    """
+    from dataclasses import asdict
+
+    from evolve.injecting import describe, inject_program, read_wish
+    from evolve.reading import find_run
+
+    wait_s = given["timeout"] if given["wait"] else None
+    wish = read_wish(file, given["hypothesis"], given["category"], given["parent"])
+    answer = inject_program(find_run(runs, name), wish, wait_s)
+    _print(asdict(answer) if as_json else describe(answer))
+    good = ("scored",) if given["wait"] else ("waiting", "taken", "scored")
+    return 0 if answer.state in good else 1
 
 
 @cli.command(epilog=examples("evolve status"))
@@ -155,8 +205,9 @@ def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
 @click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
 @run_options
 @click.option("--source", is_flag=True, help="Its source text and nothing else.")
+@click.option("--prompts", is_flag=True, help="What language models were asked and answered.")
 @json_option
-def show(individual: int | None, name: str | None, runs: Path, source: bool, as_json: bool) -> None:
+def show(individual: int | None, name: str | None, runs: Path, **how: bool) -> None:
     """One individual (default: the best): hypothesis, diff, scores, curve, log tail."""
     from evolve import printing
     from evolve.reading import Reading, find_run
@@ -164,11 +215,12 @@ def show(individual: int | None, name: str | None, runs: Path, source: bool, as_
 
     with Reading(find_run(runs, name)) as reading:
         found = reading.individual(individual or reading.leader())
-    if source:
+    if how["source"]:
         text = str(found["source"])
         click.echo(clean(text) if sys.stdout.isatty() else text, nl=False)
         return
-    _print(found if as_json else printing.individual(found))
+    told = printing.conversation if how["prompts"] else printing.individual
+    _print(found if how["as_json"] else told(found))
 
 
 @cli.command(epilog=examples("evolve lineage 17"))

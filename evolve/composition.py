@@ -11,21 +11,16 @@ from evaluate.pool import RayPool
 from evaluate.sandbox import exposed, require_all
 from evolve.config import RunConfig
 from mutate import genome
-from mutate.checks import Checks
-from mutate.constants import ConstantsMutation
-from mutate.portfolio import Portfolio
-from mutate.recombination import Recombination
 from population.errors import DataError, SandboxError, TaskError
 from population.identity import RunIdentity
 from population.individual import Genome, Individual, IndividualId
 from population.limits import SearchConfig
+from population.parents import Mode
 from population.task import EvaluatorKind, Task
 
 DEVICE = "cpu"
 QUARANTINE_SIGMAS = 8.0
 """A first score that beats its parent's by more than this is held back until it is confirmed."""
-MODEL_CALLS = ("register", "batches", "deliver")
-"""What a program of a model task must call somewhere: without it nothing is handed in."""
 
 
 def cache_folder(given: Path | None) -> Path:
@@ -113,13 +108,6 @@ def founders(task: Task) -> list[Individual]:
     ]
 
 
-def portfolio(task: Task) -> Portfolio:
-    """Return the operators that need no key, with the checks of this task."""
-    calls = MODEL_CALLS if task.kind is EvaluatorKind.MODEL else ()
-    checks = Checks(task.artifact, task.limits.source_bytes, calls)
-    return Portfolio(ConstantsMutation(checks), Recombination(checks))
-
-
 def search_config(config: RunConfig, task: Task) -> SearchConfig:
     """Return what the search needs to know of the configuration.
 
@@ -128,6 +116,7 @@ def search_config(config: RunConfig, task: Task) -> SearchConfig:
     sharded = task.kind is EvaluatorKind.MODEL or any("{shard}" in part for part in task.command)
     return SearchConfig(
         seed=config.seed,
+        mode=Mode(config.breeding.search),
         mu=config.mu,
         lambda_=config.lambda_,
         max_evaluations=config.evaluations,

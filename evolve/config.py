@@ -3,12 +3,12 @@
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from evolve.taskfile import find_task, format_budget, load_task, parse_budget
+from evolve.taskfile import find_task, format_budget, load_llm, load_task, parse_budget
 from population.errors import RunError
 from population.task import Budget, Task
 
@@ -18,12 +18,35 @@ _AT_BIRTH = ("task", "data", *_FIXED)  # task and data may move; their hashes ar
 
 
 @dataclass(frozen=True, slots=True)
+class Breeding:
+    """How proposals come about.
+
+    Attributes:
+        search: who breeds: `evolve`, or one of the controls `greedy` and `best-of`.
+        models: language models to ask, `NAME` or `NAME=WEIGHT`; empty: none is asked.
+        effort: of every call, None: drawn for each.
+        cost_usd, tokens: what may be spent on them in the whole run; None: no limit of tokens.
+        table: TOML file of models and prices beside the built-in ones.
+        operators: further operators, `FILE.py:CLASS`.
+    """
+
+    search: str = "evolve"
+    models: tuple[str, ...] = ()
+    effort: str | None = None
+    cost_usd: float = 5.0
+    tokens: int | None = None
+    table: str | None = None
+    operators: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class RunConfig:
     """Everything `evolve run` was told. The lineage keeps what holds for its life.
 
     Attributes:
         name: the run's folder is `runs/name`.
         task: task folder. data, budget: in place of the task's; `configure` fills them in.
+        breeding: how proposals come about; kept, but a later call may say otherwise.
         mu: survivors. lambda_: births between two survivor selections.
         sync: a generation begins only when the one before it has ended.
         cache: folder of prepared data. slots: candidates at once, None: what the machine has.
@@ -39,6 +62,7 @@ class RunConfig:
     data: str | None = None
     budget: str | None = None
     seed: int = 0
+    breeding: Breeding = field(default_factory=Breeding)
     mu: int = 8
     lambda_: int = 8
     sync: bool = False
@@ -65,29 +89,27 @@ class RunConfig:
     def to_json(self) -> str:
         """Return what holds for the run's life, as the lineage stores it."""
         stored = {key: getattr(self, key) for key in _AT_BIRTH} | {"task": str(self.task)}
-        return json.dumps(stored)
+        return json.dumps(stored | {"breeding": asdict(self.breeding)})
 
 
 def configure(given: Mapping[str, Any]) -> RunConfig:
     """Return the configuration for a new or an existing run.
 
     Args:
-        given: fields of RunConfig by name, None where the user said nothing; `runs` is needed.
+        given: fields of RunConfig and Breeding by name, None where the user said nothing; `runs`
+            is needed.
 
     Raises:
         RunError: the name is no folder name, a value is out of range, or an existing run was born
             with other values than the given ones.
         TaskError: no task folder is named and none is found.
     """
-    said = {key: value for key, value in given.items() if value is not None}
+    said = {key: value for key, value in given.items() if value is not None and value != ()}
     runs = Path(said.pop("runs"))
     name = said.pop("name", None)
     if name is not None and not _NAME.fullmatch(name):
         raise RunError(f"--run must be a plain name such as `trial-1`; got {name!r}")
-    if "task" in said:
-        said["task"] = Path(said["task"]).resolve()
-    if "/" in said.get("data", "") or "." in said.get("data", ""):
-        said["data"] = str(Path(said["data"]).resolve())
+    said |= _anchored(said)
     if "budget" in said:
         said["budget"] = format_budget(parse_budget(said["budget"], Budget()))
     stored = _stored(runs / name) if name is not None else {}
@@ -97,8 +119,11 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
                 f"run {name} was born with {key.rstrip('_')} = {stored[key]}; got {said[key]}; "
                 "leave the option out to continue it, or start another run with another --run"
             )
+    said |= _asked(said.pop("llm", None), bool(said.pop("no_llm", False)))
+    own = {one.name: said.pop(one.name) for one in fields(Breeding) if one.name in said}
     said = stored | said
     folder = said.pop("task", None) or find_task()
+    breeding = _breeding(name, said.pop("breeding", {}), load_llm(folder), own)
     task = load_task(folder, said.pop("budget", None), said.pop("data", None))
     return _checked(
         RunConfig(
@@ -107,9 +132,52 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
             task=folder,
             data=task.data,
             budget=format_budget(task.budget),
+            breeding=breeding,
             **said,
         )
     )
+
+
+def _anchored(said: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the values that name files, absolute: a later call may come from another folder."""
+    found: dict[str, Any] = {}
+    if "task" in said:
+        found["task"] = Path(said["task"]).resolve()
+    if "/" in said.get("data", "") or "." in said.get("data", ""):
+        found["data"] = str(Path(said["data"]).resolve())
+    if "table" in said:
+        found["table"] = str(Path(said["table"]).resolve())
+    if "operators" in said:
+        found["operators"] = tuple(str(Path(mention).resolve()) for mention in said["operators"])
+    return found
+
+
+def _asked(llm: str | None, no_llm: bool) -> dict[str, tuple[str, ...]]:
+    """Return the models that `--llm` names, the default one where it names none."""
+    if no_llm:
+        if llm is not None:
+            raise RunError("--llm and --no-llm exclude each other; leave one out")
+        return {"models": ()}
+    if llm is None:
+        return {}
+    from mutate.models import DEFAULT
+
+    return {"models": tuple(part.strip() for part in (llm or DEFAULT).split(","))}
+
+
+def _breeding(
+    name: str | None, stored: Mapping[str, Any], task: Mapping[str, Any], own: Mapping[str, Any]
+) -> Breeding:
+    """Return how proposals come about: as said now, else as the run was born, else as the task."""
+    born = stored.get("search")
+    if born and own.get("search", born) != born:
+        raise RunError(
+            f"run {name} was born with search = {born}; got {own['search']}; leave the option out "
+            "to continue it, or start another run with another --run"
+        )
+    said: dict[str, Any] = dict(stored or task) | dict(own)
+    said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
+    return Breeding(**said)
 
 
 def _checked(config: RunConfig) -> RunConfig:
@@ -117,6 +185,10 @@ def _checked(config: RunConfig) -> RunConfig:
         value = getattr(config, key)
         if value is not None and value <= 0:
             raise RunError(f"--{key.rstrip('_')} must be above 0; got {value}")
+    for key in ("cost_usd", "tokens"):
+        value = getattr(config.breeding, key)
+        if value is not None and value <= 0:
+            raise RunError(f"--{key.removesuffix('_usd')} must be above 0; got {value}")
     if config.seed < 0:
         raise RunError(f"--seed must be 0 or above; got {config.seed}")
     return config
@@ -137,7 +209,7 @@ def _stored(folder: Path) -> dict[str, Any]:
             f"{folder} was not made by `evolve run`: its configuration is {text!r}; "
             "name another run"
         ) from error
-    return known | {"task": Path(known["task"])}
+    return known | {"task": Path(known["task"]), "breeding": stored.get("breeding", {})}
 
 
 def _next_name(runs: Path, task: str) -> str:

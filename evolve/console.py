@@ -111,7 +111,7 @@ def draw(snapshot: Snapshot, metric: str, now: float) -> RenderableType:
         Text(
             f"{duration(now - snapshot.started_at)}  generation {snapshot.generation}"
             f"  individuals {snapshot.individuals}  failed {snapshot.failed}"
-            f"  refused {snapshot.refused}  noise {number(snapshot.sigma)}"
+            f"  refused {snapshot.refused}  noise {number(snapshot.sigma)}{_spending(snapshot)}"
         )
     )
     if snapshot.best is not None:
@@ -140,6 +140,12 @@ def display(metric: str, plain: bool) -> Display:
     if plain or not sys.stdout.isatty():
         return PlainDisplay()
     return LiveDisplay(metric)
+
+
+def _spending(snapshot: Snapshot) -> str:
+    if snapshot.spent_usd is None or snapshot.cost_limit_usd is None:
+        return ""
+    return f"  spent {snapshot.spent_usd:.2f} of {snapshot.cost_limit_usd:.2f} USD"
 
 
 def _count(snapshot: Snapshot) -> str:

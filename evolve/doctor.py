@@ -50,6 +50,7 @@ def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) 
     findings.append(_checked("data", lambda: _data(task, cache)))
     findings += _sandbox(task)
     findings.append(_checked("Ray", lambda: _ray(task, address)))
+    findings.append(_key())
     return findings
 
 
@@ -107,6 +108,21 @@ def _sandbox_in_all(layers: Sequence[Layer], task: Task) -> Iterator[Finding]:
         yield Finding("sandbox", OK, "every layer holds: --require-sandbox is met")
     else:
         yield Finding("sandbox", NOTE, "--require-sandbox would refuse to train on this machine")
+
+
+def _key() -> Finding:
+    """Tell who could be asked with --llm, without asking anybody."""
+    from mutate.claude import Claude
+
+    claude = Claude()
+    unusable, host = claude.unusable, claude.host
+    claude.close()
+    code = shutil.which("claude")
+    beside = f"; Claude Code at {code} (--llm claude-code)" if code else ""
+    if not unusable:
+        return Finding("language models", OK, f"--llm would ask {host}{beside}")
+    says = "none is needed; --llm would find no key"
+    return Finding("language models", OK if code else NOTE, says + beside, unusable)
 
 
 def _ray(task: Task, address: str | None) -> Finding:

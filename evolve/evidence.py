@@ -70,8 +70,8 @@ def published_finalists(reading: Reading) -> Finalists:
     Raises:
         RunError: nothing is scored yet.
     """
-    ranked = reading.query("SELECT individual, parents FROM leaderboard ORDER BY rank").objects()
-    founder = next((row["individual"] for row in ranked if not row["parents"]), None)
+    ranked = reading.query("SELECT individual, operator FROM leaderboard ORDER BY rank").objects()
+    founder = next((row["individual"] for row in ranked if row["operator"] == "founder"), None)
     if founder is None:
         raise RunError(NOTHING)
     return Finalists(IndividualId(ranked[0]["individual"]), IndividualId(founder))
@@ -95,13 +95,15 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
     run = reading.run()
     scores = _scores(reading, finalists)
     own = [row for row in scores if row["individual"] == finalists.champion]
+    claim = _claim(finalists.examination, _noise(reading, finalists, scores))
     return {
         "run": reading.folder.name,
         "task": run["task"],
         "metric": run["metric"],
         "direction": run["direction"],
         "budget": format_budget(task.budget),
-        "claim": _claim(finalists.examination, _noise(reading, finalists, scores)),
+        "claim": claim,
+        "cost": cost_of(reading, claim),
         "champion": _standing(reading, finalists.champion),
         "founder": _standing(reading, finalists.founder),
         **_effort(reading),
@@ -182,6 +184,25 @@ def _claim(
     }
 
 
+def cost_of(reading: Reading, claim: dict[str, Any] | None) -> dict[str, Any] | None:
+    """Return what language models cost, and what a confirmed gain cost; None where none was asked.
+
+    The exam confirms one improvement or none.
+    """
+    spent = reading.query(
+        "SELECT count(*) AS calls, sum(cost_usd) AS usd, sum(tokens_in) AS tokens_in, "
+        "sum(tokens_cached) AS tokens_cached, sum(tokens_out) AS tokens_out FROM calls"
+    ).objects()[0]
+    if not spent["calls"]:
+        return None
+    confirmed = claim is not None and claim["better"]
+    gain = abs(claim["difference"]) if claim is not None and confirmed else None
+    return spent | {
+        "usd_per_confirmed_improvement": spent["usd"] if confirmed else None,
+        "usd_per_thousandth": spent["usd"] / (gain / 0.001) if gain else None,
+    }
+
+
 def _command(task: Task, program: Path) -> str:
     words = ["evolve", "try", str(program), "--task", str(task.root)]
     words += ["--budget", format_budget(task.budget), "--shard", task.shards[2]]
@@ -212,4 +233,17 @@ def verdict(evidence: dict[str, Any]) -> str:
             else ")"
         )
     )
-    return "\n".join(lines)
+    return "\n".join([*lines, *_price(evidence)])
+
+
+def _price(evidence: dict[str, Any]) -> list[str]:
+    cost = evidence["cost"]
+    if cost is None:
+        return []
+    head = f"language models: {cost['usd']:.4f} USD in {cost['calls']} calls"
+    if cost["usd_per_thousandth"] is None:
+        return [f"{head}, no improvement confirmed"]
+    return [
+        f"{head}: {cost['usd_per_confirmed_improvement']:.4f} USD per confirmed improvement, "
+        f"{cost['usd_per_thousandth']:.5f} USD per 0.001 {evidence['metric']}"
+    ]

@@ -49,6 +49,7 @@ class Snapshot:
         refused: proposals that did not become individuals, since the driver started.
         sigma: standard deviation of one evaluation, None while unknown.
         limit: `--evaluations`, None without.
+        spent_usd, cost_limit_usd: on language models; None where none is asked.
     """
 
     pid: int
@@ -64,6 +65,8 @@ class Snapshot:
     sigma: float | None = None
     limit: int | None = None
     slots: int = 0
+    spent_usd: float | None = None
+    cost_limit_usd: float | None = None
     running: tuple[Running, ...] = ()
     best: Best | None = None
 
@@ -107,6 +110,10 @@ class Watch:
             running=tuple(_running(*entry, state) for entry in self._in_flight.values()),
             best=_best(state),
         )
+
+    def spend(self, usd: float, limit_usd: float) -> None:
+        """Take into account what language models have cost so far."""
+        self.snapshot = replace(self.snapshot, spent_usd=usd, cost_limit_usd=limit_usd)
 
     def end(self, now: float) -> None:
         """Mark that the driver ends now."""

@@ -6,6 +6,8 @@ from typing import Any, TypeVar
 
 import click
 
+from evolve.taskfile import EFFORTS
+
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 FOLDER = click.Path(path_type=Path, file_okay=False)
@@ -49,6 +51,61 @@ sandbox_option = click.option(
     is_flag=True,
     help="Refuse to train where a layer of the sandbox is missing; `evolve doctor` lists them.",
 )
+
+
+def breeding_options(command: Command) -> Command:
+    """Add how proposals come about: who breeds, and which language models are asked."""
+    options = (
+        click.option(
+            "--search",
+            type=click.Choice(["evolve", "greedy", "best-of"]),
+            help="Who breeds: a population (default), the best alone, or the best founder alone.",
+        ),
+        click.option(
+            "--llm",
+            is_flag=False,
+            flag_value="",
+            metavar="[MODEL]",
+            help="Ask this language model, or several as A=2,B=1 (default: claude-opus-5-5; "
+            "claude-code asks Claude Code). Without it none is asked.",
+        ),
+        click.option("--no-llm", is_flag=True, help="Ask none, whatever the run or task says."),
+        click.option(
+            "--cost",
+            "cost_usd",
+            type=click.FloatRange(0, min_open=True),
+            metavar="USD",
+            help="Spend at most this on language models in the whole run (default: 5).",
+        ),
+        click.option(
+            "--tokens", type=click.IntRange(1), help="Read and write at most so many with them."
+        ),
+        click.option(
+            "--effort",
+            type=click.Choice(EFFORTS),
+            help="Of every call (default: drawn for each).",
+        ),
+        click.option(
+            "--models",
+            "table",
+            type=FILE,
+            envvar="EVOLVE_MODELS",
+            help="TOML file of models and prices beside the built-in ones (or EVOLVE_MODELS).",
+        ),
+        click.option(
+            "--operator",
+            "operators",
+            multiple=True,
+            metavar="FILE.py:CLASS",
+            help="An operator of your own; may be given several times.",
+        ),
+        click.option(
+            "--dry-run", is_flag=True, help="Print the first prompt and its cost; ask nobody."
+        ),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
 
 
 def run_options(command: Command) -> Command:

@@ -74,7 +74,8 @@ def status(found: dict[str, Any]) -> str:
             f"for {duration(now - slot['since'])}"
             for slot in found["live"]["running"]
         ]
-    for title, table in (("operators", found["operators"]), ("failures", found["failures"])):
+    tables = ("operators", "models", "failures")
+    for title, table in ((title, found[title]) for title in tables):
         if table:
             lines += ["", title, columns(list(table[0]), [list(row.values()) for row in table])]
     return "\n".join(lines)
@@ -100,8 +101,37 @@ def individual(found: dict[str, Any]) -> str:
     lines.append(f"constants: {one_line(constants, 400)}" if constants else "no tunable constants")
     for change in found["changes"]:
         lines += ["", f"{one_line(change['category'])}: {one_line(change['hypothesis'], 400)}"]
-        lines.append(clean(change["diff"]).rstrip())
-    return "\n".join([*lines, *_evaluations(found), *_tail(found)])
+        if change["diff"]:  # a program that was put in without a parent has none
+            lines.append(clean(change["diff"]).rstrip())
+    return "\n".join([*lines, *_calls(found), *_evaluations(found), *_tail(found)])
+
+
+def _calls(found: dict[str, Any]) -> list[str]:
+    if not found["calls"]:
+        return []
+    names = ("what", "model", "effort", "in", "cached", "out", "USD", "s", "ended", "outcome")
+    rows = [
+        (
+            *(call["what"], call["model"], call["effort"]),
+            *(call["tokens_in"], call["tokens_cached"], call["tokens_out"]),
+            *(f"{call['cost_usd']:.4f}", f"{call['duration_s']:.1f}", call["stop_reason"]),
+            one_line(call["outcome"], 80),
+        )
+        for call in found["calls"]
+    ]
+    return ["", columns(names, rows)]
+
+
+def conversation(found: dict[str, Any]) -> str:
+    """Return `evolve show --prompts`: what language models were asked and answered, in full."""
+    parts = []
+    for nth, call in enumerate(found["calls"], 1):
+        rule = "-" * 20
+        parts.append(f"{rule} call {nth}, {call['what']}, {call['model']}: asked {rule}")
+        parts.append(clean(call["prompt"] or ""))
+        parts.append(f"{rule} call {nth}: answered ({call['stop_reason']}) {rule}")
+        parts.append(clean(call["answer"] or ""))
+    return "\n".join(parts) or "no language model was asked for it"
 
 
 def _evaluations(found: dict[str, Any]) -> list[str]:

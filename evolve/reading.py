@@ -166,6 +166,11 @@ class Reading:
             "changes": about(
                 "SELECT category, hypothesis, diff FROM diffs WHERE individual = ? ORDER BY ordinal"
             ),
+            "calls": about(
+                "SELECT c.*, p.prompt, p.answer FROM calls c "
+                "LEFT JOIN prompts p ON p.proposal = c.proposal AND p.ordinal = c.ordinal "
+                "WHERE c.individual = ? ORDER BY c.proposal, c.ordinal"
+            ),
             "evaluations": about(
                 "SELECT evaluation, purpose, shard, seed, status, value, stage, reason, detail, "
                 "contended, device, ended_at - started_at AS seconds "
@@ -221,9 +226,22 @@ class Reading:
             **self._counts(),
             "unprotected": self.unprotected(),
             "operators": self.query("SELECT * FROM operators").objects(),
+            "models": self._models(),
             "failures": self.query("SELECT * FROM failures").objects(),
             "live": live if is_running(live) else None,
         }
+
+    def _models(self) -> list[dict[str, Any]]:
+        return self.query(
+            "SELECT model, count(*) AS calls, count(*) FILTER (outcome = 'accepted') AS accepted, "
+            "count(*) FILTER (stop_reason = 'refusal') AS refusals, "
+            "count(*) FILTER (stop_reason = '') AS unanswered, "
+            "sum(tokens_in) AS tokens_in, "
+            "sum(tokens_cached) / nullif(sum(tokens_in), 0) AS cached, "
+            "sum(tokens_out) AS tokens_out, sum(cost_usd) AS cost_usd, "
+            "avg(duration_s) AS seconds, max_by(outcome, (proposal, ordinal)) AS latest "
+            "FROM calls GROUP BY model ORDER BY model"
+        ).objects()
 
     def _counts(self) -> dict[str, Any]:
         return self.query(

@@ -1,5 +1,6 @@
 """One call of `evolve run`: a search started or continued, followed, its best program kept."""
 
+import queue
 import signal
 import sys
 import time
@@ -11,6 +12,7 @@ from types import FrameType
 from evaluate.device import device_name
 from evaluate.pool import RayPool
 from evaluate.sandbox import probe, protects_data
+from evolve.breeding import Breeders, breeders
 from evolve.composition import (
     DEVICE,
     cache_folder,
@@ -18,12 +20,13 @@ from evolve.composition import (
     identity,
     out_of_reach,
     pool,
-    portfolio,
     prepared,
     search_config,
 )
 from evolve.config import RunConfig
 from evolve.console import Display, best_line, display
+from evolve.control import Control
+from evolve.estimate import breeding_lines
 from evolve.evidence import export, hold_exam, verdict
 from evolve.live import Watch, leader, write_live
 from evolve.printing import leaderboard
@@ -31,10 +34,12 @@ from evolve.reading import Reading
 from evolve.taskfile import format_budget
 from evolve.text import number
 from evolve.writing import write_text
+from mutate.checks import Checks
+from mutate.spending import Spent
 from population.errors import PoolError, RunError, TaskError
 from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
-from population.ports import Record
+from population.ports import Program, Record
 from population.search import Search
 from population.state import State
 from population.task import Task
@@ -46,26 +51,39 @@ class Follower:
     """What has to happen after each record: display, `live.json`, best file, publication."""
 
     def __init__(
-        self, config: RunConfig, task: Task, lineage: DuckLineage, watch: Watch, shown: Display
+        self,
+        config: RunConfig,
+        task: Task,
+        lineage: DuckLineage,
+        watch: Watch,
+        shown: Display,
+        bred_by: Breeders,
     ) -> None:
         self._folder = config.folder
+        self._bred_by = bred_by
         self._best_file = config.folder / "best" / task.artifact
         self.lineage = lineage
         self._watch = watch
         self._display = shown
         self._best: IndividualId | None = None
         self._program = task.program
-        self._program_sha256 = lineage.keep_program(task.program.read_text("utf-8"))
+        text = task.program.read_text("utf-8")
+        self._kept = Program(text, lineage.keep_program(text))
+        self._show(None)  # from now on `live.json` is this driver's
 
-    def program_sha256(self) -> str:
-        """Keep program.md as it reads now and return its digest; the last one while it is away."""
+    def program(self) -> Program:
+        """Keep program.md as it reads now and return it; the last version while it is away."""
         with suppress(OSError, UnicodeDecodeError):
-            self._program_sha256 = self.lineage.keep_program(self._program.read_text("utf-8"))
-        return self._program_sha256
+            text = self._program.read_text("utf-8")
+            if text != self._kept.text:
+                self._kept = Program(text, self.lineage.keep_program(text))
+        return self._kept
 
     def observe(self, record: Record, state: State) -> None:
         """Follow one record; called by the search."""
         self._watch.see(record, state, time.time())
+        if self._bred_by.purse is not None:
+            self._watch.spend(self._bred_by.purse.spent.usd, self._bred_by.purse.limit_usd)
         self._show(self._watch.line)
         self.keep_best(state)
         self.publish_if_due()
@@ -73,6 +91,15 @@ class Follower:
     def publish_if_due(self) -> None:
         """Publish what is new, at most as often as publishing may cost."""
         self.lineage.publish_if_due(time.monotonic())
+
+    def pass_on(self) -> None:
+        """Show what the operators have to say, once each."""
+        while True:
+            try:
+                notice = self._bred_by.notices.get_nowait()
+            except queue.Empty:
+                return
+            self.tell(notice)
 
     def keep_best(self, state: State) -> None:
         """Write the best program to `best/` whenever another one leads."""
@@ -90,6 +117,10 @@ class Follower:
         self._watch.end(time.time())
         self._show(None)
         self.lineage.publish()
+
+    def tell(self, line: str) -> None:
+        """Show a line about something that is no record."""
+        self._display.show(self._watch.snapshot, line)
 
     def _show(self, line: str | None) -> None:
         write_live(self._folder / "live.json", self._watch.snapshot)
@@ -125,14 +156,17 @@ def run(config: RunConfig) -> int:
     individuals = founders(task)
     data = prepared(task, cache_folder(config.cache))
     out_of_reach(config.folder, "name another folder with --runs")
+    breeders(config.breeding, task, Spent()).require_usable()  # before a run is born of it
     with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
+        bred_by = breeders(config.breeding, task, Spent(*lineage.spent()))
         print("starting Ray ...", flush=True)
         with closing(pool(config, task, data)) as trainers:
             _announce(config, task, data, trainers.slots)
+            print(breeding_lines(config, task, bred_by, individuals, trainers.slots), flush=True)
             watch = Watch(config.evaluations, trainers.slots, time.time())
             with display(task.metric, config.plain) as shown:
-                follower = Follower(config, task, lineage, watch, shown)
-                state, stopped = _search(config, task, trainers, individuals, follower)
+                follower = Follower(config, task, lineage, watch, shown, bred_by)
+                state, stopped = _search(config, task, trainers, individuals, follower, bred_by)
             _summarise(config, task, watch)
             if stopped:
                 return INTERRUPTED
@@ -149,6 +183,7 @@ def _search(
     trainers: RayPool,
     individuals: list[Individual],
     follower: Follower,
+    bred_by: Breeders,
 ) -> tuple[State | None, bool]:
     """Run the search and return its state, None where it broke off, and whether it was stopped."""
     state = None
@@ -156,6 +191,7 @@ def _search(
 
         def stop_now() -> bool:
             follower.publish_if_due()
+            follower.pass_on()
             return should_stop()
 
         search = Search(
@@ -163,17 +199,22 @@ def _search(
             direction=task.direction,
             lineage=follower.lineage,
             evaluation=trainers,
-            portfolio=portfolio(task),
+            portfolio=bred_by.portfolio,
             founders=individuals,
             shards=task.shards,
             observer=follower.observe,
-            program_sha256=follower.program_sha256,
+            program=follower.program,
+            on_end=bred_by.ask_no_more,
+            on_stop=bred_by.give_up,
+            injections=Control(config.folder, Checks.of(task), follower.tell),
         )
         try:
             state = search.run(stop_now)
         except (TaskError, RunError, PoolError) as error:
             print(f"error: {error}", file=sys.stderr)
         finally:
+            bred_by.give_up()
+            follower.pass_on()
             follower.end(state)
         return state, should_stop()
 
@@ -202,8 +243,6 @@ def _announce(config: RunConfig, task: Task, data: Path | None, slots: int) -> N
     print(f"machine  {DEVICE}: {device_name(DEVICE)}, {slots} at once, budget {budget} each")
     print(f"data     {f'{task.data} in {data}' if data else 'none'}")
     print(f"until    {' or '.join(stop) or 'interrupted'}; Ctrl-C ends it cleanly")
-    names = ", ".join(operator.name for operator in portfolio(task).operators)
-    print(f"breeds   by {names}, which need no key")
     if missing:
         names = ", ".join(layer.name for layer in missing)
         print(f"sandbox  not on this machine: {names}; `evolve doctor` explains")

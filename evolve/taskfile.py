@@ -3,11 +3,13 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from evolve.tomlfile import Table
 from population.errors import TaskError
 from population.task import Budget, BudgetKind, Direction, EvaluatorKind, Limits, Task
 
+EFFORTS = ("low", "medium", "high", "xhigh", "max")
 REPOSITORY = Path(__file__).resolve().parent.parent
 _BUDGET = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|seconds?|steps?|tokens?)", re.IGNORECASE)
 
@@ -66,6 +68,7 @@ def load_task(folder: Path, budget: str | None = None, data: str | None = None) 
     machine = top.table("cpu")
     evaluator = top.table("evaluator")
     source = top.table("data")
+    _llm(top.table("llm"))
     kind = EvaluatorKind(evaluator.choice("kind", tuple(EvaluatorKind)))
     fed = kind is EvaluatorKind.MODEL and source.has("source")
     usual = source.text("source") if fed else ""
@@ -84,6 +87,7 @@ def load_task(folder: Path, budget: str | None = None, data: str | None = None) 
         limits=_limits(machine),
         command=evaluator.texts("command") if kind is EvaluatorKind.COMMAND else (),
         shards=_shards(top),
+        contract=top.path("contract", top.text("contract")) if top.has("contract") else None,
         data=_anchored(named, folder) if named else None,
         cores=machine.whole("cores", 1),
     )
@@ -100,6 +104,29 @@ def load_task(folder: Path, budget: str | None = None, data: str | None = None) 
     if kind is EvaluatorKind.COMMAND and task.budget.kind is not BudgetKind.SECONDS:
         raise TaskError(f"{task.name} is scored by a command: its budget must be in seconds")
     return task
+
+
+def load_llm(folder: Path) -> dict[str, Any]:
+    """Return what the `[llm]` table of a task says, by the names of `Breeding`'s fields.
+
+    Raises:
+        TaskError: as `load_task`.
+    """
+    return _llm(Table.load(folder.resolve() / "task.toml").table("llm"))
+
+
+def _llm(table: Table) -> dict[str, Any]:
+    said: dict[str, Any] = {}
+    if table.has("models"):
+        said["models"] = table.texts("models")
+    if table.has("effort"):
+        said["effort"] = table.choice("effort", EFFORTS)
+    if table.has("cost"):
+        said["cost_usd"] = table.positive("cost", 0.0)
+    if table.has("tokens"):
+        said["tokens"] = table.whole("tokens", 1)
+    table.close()
+    return said
 
 
 def _anchored(source: str, folder: Path) -> str:

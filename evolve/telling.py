@@ -2,6 +2,7 @@
 
 from population.individual import Failed, Individual, Request, Result, Scored
 from population.ports import (
+    INJECT,
     Abandoned,
     Cleared,
     Ended,
@@ -27,6 +28,9 @@ def describe(record: Record, state: State, request: Request | None) -> str | Non
             return f"founder #{individual.id} {individual.name}"
         case Proposed(_, proposal, None):
             return f"refused a proposal of {proposal.operator}: {proposal.refusal}"
+        case Proposed(_, _, Individual(operator=operator) as individual) if operator == INJECT:
+            why = "; ".join(change.hypothesis for change in individual.changes)
+            return f"{title(individual)} was put in: {why}"
         case Ended(result) if request is not None:
             return _ended(result, state.individuals[request.individual], state)
         case Abandoned(evaluation):
@@ -48,9 +52,11 @@ def describe(record: Record, state: State, request: Request | None) -> str | Non
 
 
 def title(individual: Individual) -> str:
-    """Return `#7 constants of #3` or `#1 transformer`."""
+    """Return `#7 constants of #3`, `#1 transformer` or `#9 inject`."""
     parents = ", ".join(f"#{parent}" for parent in individual.parents)
-    origin = f"{individual.operator} of {parents}" if parents else individual.name
+    origin = (
+        f"{individual.operator} of {parents}" if parents else individual.name or individual.operator
+    )
     return f"#{individual.id} {origin}"
 
 

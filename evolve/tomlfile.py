@@ -47,7 +47,8 @@ class Table:
         return TaskError(f"{self._file}: `{self._prefix}{key}` must be {expected}; got {got!r}")
 
     def has(self, key: str) -> bool:
-        """Return whether the file holds the key."""
+        """Return whether the file holds the key, which is known from then on."""
+        self._known.add(key)
         return key in self._values
 
     def text(self, key: str, default: str | None = None) -> str:

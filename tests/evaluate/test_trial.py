@@ -277,7 +277,8 @@ def test_averaged_tensors_may_be_handed_in(trial: Trial) -> None:
 @needs_jail
 def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> None:
     budget = Budget(BudgetKind.SECONDS, 2.0, room_s=0.5)
-    alone = trial(program(in_loop="    import time; time.sleep(0.01)\n"), budget)
+    quiet = program(in_loop="    import time; time.sleep(0.01)\n")
+    alone = min(trial(quiet, budget).measured("foreign_share") or 0 for _ in range(3))
     hog = "import os\nwhile True: pass\n"
     hogs = [
         subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", hog])
@@ -290,7 +291,7 @@ def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> Non
             process.kill()
             process.wait()
     assert (shared.measured("foreign_share") or 0) > FOREIGN_SHARE
-    assert (alone.measured("foreign_share") or 0) < (shared.measured("foreign_share") or 0)
+    assert alone < (shared.measured("foreign_share") or 0)
 
 
 def test_what_a_killed_worker_left_is_removed_by_the_next_trial(

@@ -12,7 +12,7 @@ import pytest
 
 from tests.evolve.conftest import POLYNOMIAL, Evolve
 
-COMMANDS = ["run", "try", "status", "top", "show", "lineage", "query", "export", "doctor"]
+COMMANDS = ["run", "try", "inject", "status", "top", "show", "lineage", "query", "export", "doctor"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)

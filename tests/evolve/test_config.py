@@ -1,9 +1,11 @@
+import shutil
 from dataclasses import fields
 from pathlib import Path
 
 import pytest
 
-from evolve.config import RunConfig, configure
+from evolve.config import Breeding, RunConfig, configure
+from mutate.models import DEFAULT
 from population.errors import RunError, TaskError
 from population.lineage import DuckLineage, RunIdentity
 from population.task import Direction
@@ -79,3 +81,76 @@ def test_the_current_folder_is_the_task_where_it_holds_one(
 def test_a_missing_task_folder_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"task\.toml cannot be read"):
         configure({"runs": tmp_path, "task": tmp_path / "nowhere"})
+
+
+def asked(tmp_path: Path, **given: object) -> Breeding:
+    return configure({"runs": tmp_path, "task": POLYNOMIAL, **given}).breeding
+
+
+def test_no_language_model_is_asked_unless_someone_says_so(tmp_path: Path) -> None:
+    assert asked(tmp_path).models == ()
+    assert asked(tmp_path, llm="").models == (DEFAULT,)
+    assert asked(tmp_path, llm="a=2, b").models == ("a=2", "b")
+
+
+def test_spending_has_a_cap_that_nobody_has_to_set(tmp_path: Path) -> None:
+    assert asked(tmp_path, llm="").cost_usd == 5.0
+    assert asked(tmp_path, llm="", cost_usd=0.5, tokens=1000).cost_usd == 0.5
+
+
+def test_a_run_goes_on_with_the_models_and_the_cap_that_it_was_born_with(tmp_path: Path) -> None:
+    given = {"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "llm": "a", "cost_usd": 2.0}
+    born(configure(given))
+    again = {"runs": tmp_path, "name": "a"}
+    assert configure(again).breeding.models == ("a",)
+    assert configure(again).breeding.cost_usd == 2.0
+    assert configure(again | {"llm": "b", "cost_usd": 3.0}).breeding.cost_usd == 3.0
+    assert configure(again | {"no_llm": True}).breeding.models == ()
+
+
+def test_an_operator_is_found_again_from_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    given = {"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "operators": ("mine.py:Mine",)}
+    born(configure(given))
+    monkeypatch.chdir("/")
+    again = configure({"runs": tmp_path, "name": "a"})
+    assert again.breeding.operators == (f"{tmp_path / 'mine.py'}:Mine",)
+
+
+def test_who_breeds_is_fixed_for_the_life_of_a_run(tmp_path: Path) -> None:
+    given = {"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "search": "greedy"}
+    born(configure(given))
+    with pytest.raises(RunError, match="was born with search = greedy"):
+        configure({"runs": tmp_path, "name": "a", "search": "evolve"})
+
+
+def test_asking_and_not_asking_exclude_each_other(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match="exclude each other"):
+        asked(tmp_path, llm="", no_llm=True)
+
+
+@pytest.mark.parametrize(
+    ("table", "says"),
+    [
+        ('models = ["a", "b=3"]\ncost = 0.5\ntokens = 9\neffort = "low"', None),
+        ("models = []", "a list of texts"),
+        ("cost = 0", "a number above 0"),
+        ('effort = "huge"', "one of"),
+        ('modles = ["a"]', "did you mean `models`"),
+    ],
+)
+def test_a_task_may_name_models_and_a_cap(tmp_path: Path, table: str, says: str | None) -> None:
+    folder = tmp_path / "task"
+    shutil.copytree(POLYNOMIAL, folder)
+    file = folder / "task.toml"
+    file.write_text(f"{file.read_text()}\n[llm]\n{table}\n")
+    if says is None:
+        breeding = asked(tmp_path, task=folder)
+        assert breeding == Breeding("evolve", ("a", "b=3"), "low", 0.5, 9)
+        assert asked(tmp_path, task=folder, llm="c").models == ("c",)
+        assert asked(tmp_path, task=folder, no_llm=True).models == ()
+    else:
+        with pytest.raises(TaskError, match=says):
+            asked(tmp_path, task=folder)

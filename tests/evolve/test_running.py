@@ -89,6 +89,14 @@ def test_a_running_run_can_be_read_not_driven_twice_and_is_interrupted_cleanly(
         assert reading.status()["scored"] >= 4
 
 
+def command_of(process: psutil.Process) -> list[str]:
+    """Return its command line, empty where it has ended meanwhile."""
+    try:
+        return process.cmdline()
+    except psutil.NoSuchProcess:
+        return []
+
+
 def test_a_driver_that_is_killed_leaves_nothing_behind_and_its_run_goes_on(tmp_path: Path) -> None:
     words = command(tmp_path, "run", "--run", "a", "--task", POLYNOMIAL, "--evaluations", 14)
     seen: list[str] = []
@@ -100,7 +108,7 @@ def test_a_driver_that_is_killed_leaves_nothing_behind_and_its_run_goes_on(tmp_p
                 if line.startswith(last):
                     break
             family = psutil.Process(process.pid).children(recursive=True)
-            ours = [one for one in family if "evaluate.warm" in one.cmdline()]
+            ours = [one for one in family if "evaluate.warm" in command_of(one)]
             process.kill()
         _, alive = psutil.wait_procs(ours, timeout=30)  # Ray's own daemons take up to a minute
         assert ours and alive == []

@@ -1,0 +1,227 @@
+"""Builds the operators of a run and the portfolio that chooses among them."""
+
+import importlib.util
+import queue
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+from evolve.config import Breeding
+from evolve.taskfile import format_budget
+from mutate.checks import Checks
+from mutate.constants import ConstantsMutation
+from mutate.desk import Desk, Gate
+from mutate.llm import LLM
+from mutate.llm_variation import LlmVariation
+from mutate.models import Model, choose_models, load_models
+from mutate.portfolio import Arm, Portfolio, crossover_share
+from mutate.prompt import Brief, Intent
+from mutate.recombination import Recombination
+from mutate.spending import Purse, Spent
+from population.errors import RunError, TaskError
+from population.ports import History, Variation
+from population.task import Task
+
+CLAUDE_CODE = "claude-code"
+OWN_SHARE = 0.2
+"""Of each operator that the user brings along."""
+KEYLESS_BESIDE_LLM = 0.25
+"""Of the proposals, beside a language model: numbers are the numeric operator's."""
+CROSSOVER_DOSE = 0.3
+"""Of `crossover_share`, beside a language model: at most 15%, three parents every fifth time."""
+LLM_SHARES = {Intent.EXPLORE: 0.3, Intent.REFINE: 0.25, Intent.SIMPLIFY: 0.08}
+
+
+class Adapter(LLM, Protocol):
+    """An LLM with connections to close."""
+
+    @property
+    def unusable(self) -> str:
+        """Why no call can succeed, as far as that is known without asking; else empty."""
+        ...
+
+    def close(self) -> None:
+        """End what is under way."""
+        ...
+
+
+@dataclass
+class Breeders:
+    """The operators of a run.
+
+    Attributes:
+        desk: who asks the language models, None without any. purse: what they may spend.
+        notices: what a person should know, in the order in which it happened.
+    """
+
+    portfolio: Portfolio
+    desk: Desk | None
+    purse: Purse | None
+    notices: "queue.SimpleQueue[str]"
+    adapters: tuple[Adapter, ...] = ()
+
+    def require_usable(self) -> None:
+        """Raise RunError where models are to be asked and it is known that none can be."""
+        troubles = [adapter.unusable for adapter in self.adapters]
+        if troubles and all(troubles):
+            raise RunError(f"{troubles[0]}; or leave out --llm, or add --no-llm to go on without")
+
+    def ask_no_more(self) -> None:
+        """Let the calls under way end, and begin no other."""
+        if self.desk is not None:
+            self.desk.close()
+
+    def give_up(self) -> None:
+        """End what is under way: answers that nobody waits for any more."""
+        self.ask_no_more()
+        for adapter in self.adapters:
+            adapter.close()
+
+
+def brief_of(task: Task) -> Brief:
+    """Return what of the task every prompt tells.
+
+    Raises:
+        TaskError: its contract cannot be read.
+    """
+    contract = ""
+    if task.contract is not None:
+        try:
+            contract = task.contract.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as error:
+            raise TaskError(f"{task.contract} cannot be read ({error}); correct it") from error
+    return Brief(task.artifact, task.metric, task.direction, format_budget(task.budget), contract)
+
+
+def models_of(breeding: Breeding) -> tuple[Model, ...]:
+    """Return the models that a run asks; empty where none was asked for.
+
+    Raises:
+        RunError: the table of models or a mention is wrong.
+    """
+    table = None if breeding.table is None else Path(breeding.table)
+    return choose_models(breeding.models, load_models(table))
+
+
+def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
+    """Return the operators of a run: the keyless ones, and where models are named theirs, too.
+
+    Args:
+        breeding: how proposals come about.
+        task: for checks and prompts.
+        spent: by earlier calls of the run.
+
+    Raises:
+        RunError: a model, the table of models or an operator of the user's is wrong.
+        TaskError: the contract cannot be read.
+    """
+    checks = Checks.of(task)
+    models = models_of(breeding)
+    keyless = KEYLESS_BESIDE_LLM if models else 1.0
+    constants = Arm(ConstantsMutation(checks), lambda history: keyless * _rest(history))
+    recombination = Arm(Recombination(checks), lambda history: keyless * crossover_share(history))
+    own = [Arm(variation, lambda _: OWN_SHARE) for variation in _own(breeding.operators, checks)]
+    notices: queue.SimpleQueue[str] = queue.SimpleQueue()
+    if not models:
+        return Breeders(Portfolio([constants, recombination, *own]), None, None, notices)
+    adapters, gates = _adapters(models)
+    purse = Purse(breeding.cost_usd, breeding.tokens, spent)
+    desk = Desk(models, adapters, purse, notices.put, gates)
+    asking = _Asking(desk, checks, brief_of(task), breeding.effort or "")
+    portfolio = Portfolio(
+        [*asking.arms(), constants, recombination, *own],
+        repair=asking.arm(Intent.REPAIR, 1.0),
+        mends=frozenset(Intent) - {Intent.REPAIR},
+    )
+    held = tuple({id(adapter): adapter for adapter in adapters.values()}.values())
+    return Breeders(portfolio, desk, purse, notices, held)
+
+
+def _rest(history: History) -> float:
+    return 1.0 - crossover_share(history)
+
+
+@dataclass(frozen=True, slots=True)
+class _Asking:
+    """What every operator that asks a language model is made of."""
+
+    desk: Desk
+    checks: Checks
+    brief: Brief
+    effort: str
+
+    def arms(self) -> list[Arm]:
+        """Return the mutations and crossovers."""
+        mutations = [self.arm(intent, share) for intent, share in LLM_SHARES.items()]
+        return [*mutations, self._crossover(2, 0.8), self._crossover(3, 0.2)]
+
+    def arm(self, intent: Intent, share: float) -> Arm:
+        """Return a mutation with a fixed share."""
+        return Arm(self._variation(intent, 1), lambda _: share, lambda: self.desk.ready)
+
+    def _crossover(self, arity: int, part: float) -> Arm:
+        def share(history: History) -> float:
+            few = len(history.survivors) < arity
+            return 0.0 if few else part * CROSSOVER_DOSE * crossover_share(history)
+
+        return Arm(self._variation(Intent.CROSSOVER, arity), share, lambda: self.desk.ready)
+
+    def _variation(self, intent: Intent, arity: int) -> LlmVariation:
+        return LlmVariation(intent, self.desk, self.checks, self.brief, arity, self.effort)
+
+
+def _adapters(models: Sequence[Model]) -> tuple[dict[str, Adapter], dict[str, Gate]]:
+    """Return who asks each model, and the gate before them, by the model's name."""
+    adapters: dict[str, Adapter] = {}
+    gates: dict[str, Gate] = {}
+    for code in (False, True):
+        own = [model for model in models if (model.name.split(":")[0] == CLAUDE_CODE) is code]
+        if own:
+            gate = Gate(max(model.at_once for model in own))
+            adapter = _claude_code() if code else _claude(gate)
+            adapters |= {model.name: adapter for model in own}
+            gates |= {model.name: gate for model in own}
+    return adapters, gates
+
+
+def _claude(gate: Gate) -> Adapter:
+    from mutate.claude import Claude  # takes a second
+
+    return Claude(on_busy=lambda _status, _retry_after_s: gate.narrow())
+
+
+def _claude_code() -> Adapter:
+    from mutate.claude_code import ClaudeCode
+
+    return ClaudeCode()
+
+
+def _own(mentions: Sequence[str], checks: Checks) -> list[Variation]:
+    """Return the user's operators: instances of `FILE.py:CLASS`, made with the task's checks.
+
+    Raises:
+        RunError: the file or class is missing, or what it makes is no operator.
+    """
+    return [_loaded(mention, checks) for mention in mentions]
+
+
+def _loaded(mention: str, checks: Checks) -> Variation:
+    path, _, name = mention.rpartition(":")
+    spec = importlib.util.spec_from_file_location(f"operator_{name}", path) if path else None
+    if spec is None or spec.loader is None:
+        raise RunError(f"--operator must be FILE.py:CLASS; got {mention!r}")
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+        made = getattr(module, name)(checks)
+    except Exception as error:
+        raise RunError(
+            f"--operator {mention} cannot be loaded ({type(error).__name__}: {error}); it must "
+            "name a class that is made from the task's checks"
+        ) from error
+    missing = [part for part in ("name", "arity", "slow", "propose") if not hasattr(made, part)]
+    if missing:
+        raise RunError(f"--operator {mention} lacks {', '.join(missing)}: see the Variation port")
+    operator: Variation = made
+    return operator

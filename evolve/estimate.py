@@ -1,0 +1,148 @@
+"""What language models are expected to cost, told before the first call, and the dry run."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from evolve.breeding import CLAUDE_CODE, Breeders, breeders, brief_of, models_of
+from evolve.composition import founders, local_slots
+from evolve.config import RunConfig
+from mutate import prompt
+from mutate.llm import Question
+from mutate.models import Model
+from mutate.prompt import Intent
+from mutate.spending import Spent
+from mutate.text import tokens_of
+from population.errors import RunError
+from population.individual import Individual
+from population.ports import History, Program, Standing
+from population.task import BudgetKind, Task
+
+OVERHEAD_S = 3.0
+"""Of an evaluation beside its budget: start, hand-in, score."""
+LLM_SHARE = 0.75
+"""Of the proposals, as the portfolio begins."""
+MEMORY_TOKENS = 2_500
+"""What the memory of a running search adds to the first prompt, at most about that."""
+ANSWER_TOKENS = 3_000
+"""A change with the thinking before it; a guess until the run's own calls are known."""
+CACHED_SHARE = 0.6
+"""Of the input of a model whose server caches; a guess, too."""
+CALLS_PER_PROPOSAL = 1.2
+"""With repair turns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """Expected use: tokens per call, calls per hour (None where unknown), USD per call."""
+
+    tokens_in: int
+    calls_per_h: float | None
+    usd_per_call: float
+
+    def __str__(self) -> str:
+        tokens = f"{self.tokens_in:,} tokens in, about {ANSWER_TOKENS:,} out"
+        if not self.usd_per_call:
+            often = "" if self.calls_per_h is None else f"{self.calls_per_h:.0f} an hour, "
+            return f"expected: calls without a known price ({often}{tokens}); --models gives one"
+        call = f"{self.usd_per_call:.4f} USD a call ({tokens})"
+        if self.calls_per_h is None:
+            return f"expected: {call}"
+        hourly = self.calls_per_h * self.usd_per_call
+        return f"expected: {hourly:.2f} USD an hour, {self.calls_per_h:.0f} calls of {call}"
+
+
+def estimate(
+    models: Sequence[Model], question: Question, task: Task, slots: int, counted: int | None = None
+) -> Estimate:
+    """Return what proposals by these models will cost.
+
+    Args:
+        models: with their weights.
+        question: the first one, before anything is remembered.
+        task: for its budget.
+        slots: candidates at once.
+        counted: tokens of the question as the server counts them, None: estimated.
+    """
+    tokens_in = (counted or tokens_of(question.text)) + MEMORY_TOKENS
+    weights = sum(model.weight for model in models)
+    usd = sum(model.weight * _call_usd(model, tokens_in) for model in models) / weights
+    seconds = task.budget.kind is BudgetKind.SECONDS
+    per_h = 3600 / (task.budget.amount + OVERHEAD_S) * slots if seconds else None
+    calls = None if per_h is None else per_h * LLM_SHARE * CALLS_PER_PROPOSAL
+    return Estimate(tokens_in, calls, usd)
+
+
+def _call_usd(model: Model, tokens_in: int) -> float:
+    cached = int(tokens_in * CACHED_SHARE) if model.caching else 0
+    return model.cost_usd(tokens_in - cached, 0, cached, ANSWER_TOKENS)
+
+
+def first_question(config: RunConfig, task: Task, alive: Sequence[Individual]) -> Question:
+    """Return the question with which an unscored run of these founders would begin."""
+    model = models_of(config.breeding)[0]
+    brief = brief_of(task)
+    longest = max(alive, key=lambda one: len(one.genome.source))
+    standings = {one.id: Standing(one, None, float("inf"), 0, 0, 0) for one in alive}
+    program = Program(task.program.read_text(encoding="utf-8"))
+    history = History(standings, (longest.id,), {}, 0.0, program=program)
+    rng = np.random.default_rng(config.seed)
+    turn = prompt.opening(Intent.EXPLORE, [longest], history, brief, rng, model)
+    system = prompt.system(brief, program.text, model)
+    return Question(model, system, (turn,), max_tokens=1, effort=config.breeding.effort or "")
+
+
+def breeding_lines(
+    config: RunConfig, task: Task, bred_by: Breeders, alive: Sequence[Individual], slots: int
+) -> str:
+    """Return how proposals come about and what they may cost, for the head of a run."""
+    names = list(dict.fromkeys(operator.name for operator in bred_by.portfolio.operators))
+    lines = [f"search   {config.breeding.search}"]
+    if bred_by.purse is None:
+        lines.append(f"breeds   by {', '.join(names)}, which need no key")
+        return "\n".join(lines)
+    models = models_of(config.breeding)
+    asked = ", ".join(f"{model.name} ({model.weight:g})" for model in models)
+    lines.append(f"breeds   by {', '.join(names)}")
+    lines.append(f"asks     {asked}")
+    coded = (CLAUDE_CODE, f"{CLAUDE_CODE}:")  # tells what an answer cost
+    free = [m.name for m in models if not m.output_usd and not m.name.startswith(coded)]
+    if free:
+        says = "no price is known, so --cost does not bind it, --tokens does"
+        lines.append(f"{'':<9}{', '.join(free)}: {says}")
+    found = estimate(models, first_question(config, task, alive), task, slots)
+    lines.append(f"{'':<9}{found}")
+    limit = f"{bred_by.purse.limit_usd:.2f} USD"
+    if bred_by.purse.limit_tokens is not None:
+        limit += f" and {bred_by.purse.limit_tokens:,} tokens"
+    spent = bred_by.purse.spent.usd
+    lines.append(f"{'':<9}at most {limit} in the whole run, {spent:.2f} USD of it spent already")
+    return "\n".join(lines)
+
+
+def dry_run(config: RunConfig) -> str:
+    """Return the first prompt, its tokens and the expected cost; asks nobody but for a count.
+
+    Raises:
+        RunError: the run asks no language model.
+    """
+    task = config.load_task()
+    bred_by = breeders(config.breeding, task, Spent())
+    if bred_by.desk is None:
+        raise RunError("--dry-run shows what a language model would be asked: add --llm")
+    question = first_question(config, task, founders(task))
+    slots = config.slots or local_slots(task)
+    counted = next((n for one in bred_by.adapters[:1] if (n := one.count(question))), None)
+    how = "as the server counts them" if counted else "estimated from its bytes"
+    models = models_of(config.breeding)
+    return "\n".join(
+        [
+            question.text,
+            "",
+            f"{'-' * 72}",
+            f"{counted or tokens_of(question.text):,} tokens, {how}; {question.model.name}",
+            str(estimate(models, question, task, slots, counted)),
+            "nothing was asked, spent or trained: leave out --dry-run to begin",
+        ]
+    )

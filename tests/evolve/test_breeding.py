@@ -1,0 +1,119 @@
+"""Operators of a run: whose they are, and what asking costs, told beforehand."""
+
+import os
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from evolve.breeding import breeders
+from evolve.composition import founders
+from evolve.config import Breeding
+from evolve.estimate import Estimate
+from evolve.taskfile import REPOSITORY, load_task
+from mutate.spending import Spent
+from population.errors import RunError
+from population.ports import History, Standing
+from population.proposals import propose
+from tests.evolve.conftest import POLYNOMIAL, Evolve
+from tests.mutate.messages_server import MessagesServer, Reply
+
+TASK = load_task(POLYNOMIAL)
+
+
+def scored() -> History:
+    standings = {one.id: Standing(one, -float(one.id), 0.1, 1, 0, 0) for one in founders(TASK)}
+    return History(standings, tuple(standings), {}, 0.1)
+
+
+def readme_operator() -> str:
+    """Return the operator that the README shows."""
+    text = (REPOSITORY / "README.md").read_text(encoding="utf-8")
+    (found,) = re.findall(r"```python\n(.*?class .*?)```", text, re.DOTALL)
+    return str(found)
+
+
+def test_an_operator_of_ones_own_is_a_file_of_thirty_lines(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    file.write_text(readme_operator(), encoding="utf-8")
+    (name,) = re.findall(r"^class (\w+)", readme_operator(), re.MULTILINE)
+    bred_by = breeders(Breeding(operators=(f"{file}:{name}",)), TASK, Spent())
+    mine = bred_by.portfolio.operators[-1]
+    assert len(readme_operator().splitlines()) <= 30
+    history, rng = scored(), np.random.default_rng(0)
+    choices = (bred_by.portfolio.choose(history, rng) for _ in range(200))
+    choice = next(one for one in choices if one.variation is mine)
+    proposal = propose(choice, history, rng)
+    assert proposal.refusal == ""
+    assert proposal.genome is not None
+    assert proposal.operator == mine.name
+
+
+@pytest.mark.parametrize(
+    ("text", "mention", "says"),
+    [
+        ("", "mine.py", "must be FILE.py:CLASS"),
+        ("", "absent.py:Mine", "cannot be loaded"),
+        ("x = 1", "mine.py:Mine", "has no attribute 'Mine'"),
+        ("def Mine(): pass", "mine.py:Mine", "positional"),
+        (
+            "class Mine:\n    name = 'm'\n    def __init__(self, c): pass",
+            "mine.py:Mine",
+            "lacks arity",
+        ),
+    ],
+)
+def test_an_operator_that_is_none_is_refused_by_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str, mention: str, says: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "mine.py").write_text(text)
+    with pytest.raises(RunError, match=re.escape(says)):
+        breeders(Breeding(operators=(mention,)), TASK, Spent())
+
+
+def test_a_dry_run_shows_prompt_tokens_and_cost_and_asks_nobody(
+    evolve: Evolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with MessagesServer([Reply("no")]) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+        said = evolve("run", "--llm", "--dry-run", "--task", POLYNOMIAL, "--runs", tmp_path)
+    assert said.code == 0
+    assert "follow sin(x)" in said.out
+    assert "Propose one idea" in said.out
+    assert "tokens, as the server counts them; claude-opus-5-5" in said.out
+    assert re.search(r"expected: [0-9.]+ USD an hour", said.out)
+    assert server.bodies == []
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_price_that_nobody_knows_is_not_told_as_free() -> None:
+    said = str(Estimate(tokens_in=9_000, calls_per_h=20.0, usd_per_call=0.0))
+    assert "USD" not in said
+    assert "without a known price (20 an hour, 9,000 tokens in" in said
+
+
+@pytest.mark.parametrize(
+    ("model", "says"), [("", "set ANTHROPIC_API_KEY"), ("claude-code", "npm install")]
+)
+def test_who_asks_for_a_model_that_cannot_be_had_is_told_at_once(
+    evolve: Evolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, model: str, says: str
+) -> None:
+    for name in [name for name in os.environ if "ANTHROPIC" in name]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("PATH", str(tmp_path))
+    words = ("--llm", model) if model else ("--llm",)
+    said = evolve("run", "--task", POLYNOMIAL, "--runs", tmp_path / "runs", *words)
+    assert said.code == 2
+    assert says in said.err
+    assert "--no-llm" in said.err
+    assert not (tmp_path / "runs").exists()
+
+
+def test_a_dry_run_without_a_model_says_what_is_missing(evolve: Evolve, tmp_path: Path) -> None:
+    said = evolve("run", "--dry-run", "--task", POLYNOMIAL, "--runs", tmp_path)
+    assert said.code == 2
+    assert "add --llm" in said.err
