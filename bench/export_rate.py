@@ -21,8 +21,11 @@ import torch
 import prepare
 from evaluate.container import HandInError, parse
 from evaluate.spec import MAX_TENSOR_BYTES
-from evolve.composition import founders, portfolio
+from evolve.breeding import breeders
+from evolve.composition import founders
+from evolve.config import Breeding
 from evolve.taskfile import find_task, load_task
+from mutate.spending import Spent
 from population.individual import Individual, IndividualId
 from population.ports import History, Proposal, Standing
 from population.task import Task
@@ -112,7 +115,7 @@ def bred(
     task: Task, rng: np.random.Generator
 ) -> Iterator[tuple[Proposal, Callable[[Proposal], None]]]:
     """Yield proposals for ever, each with the function that makes it a parent of later ones."""
-    alive, operators = founders(task), portfolio(task)
+    alive, operators = founders(task), breeders(Breeding(), task, Spent()).portfolio
 
     def keep(proposal: Proposal) -> None:
         assert proposal.genome is not None
@@ -124,7 +127,7 @@ def bred(
 
     while True:
         history = told_of(alive)
-        operator = operators.choose(history, rng)
+        operator = operators.choose(history, rng).variation
         parents = [alive[i] for i in rng.choice(len(alive), operator.arity, replace=False)]
         yield operator.propose(parents, history, rng), keep
 

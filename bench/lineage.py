@@ -64,7 +64,11 @@ def life(number: int, dice: random.Random) -> Iterator[Record]:
     else:
         older = range(max(1, number - 40), number)
         parents = tuple(IndividualId(dice.choice(older)) for _ in range(1 + (dice.random() < 0.2)))
-        call = Attempt("call", "ok", 9.0, 0.05, 7000, 900, 6000, text(dice, 20_000), "answer")
+        call = Attempt(
+            *("edit", "accepted", 9.0, 0.05, 7000, 900, 6000),
+            prompt=text(dice, 20_000),
+            answer="answer",
+        )
         proposal = Proposal("llm", parents, genome, "s", "f", constants, changes, "", (call,))
         child = Individual(
             own, genome, parents, "llm", "", "s", "f", constants, changes, ProposalId(number)
