@@ -117,7 +117,11 @@ def breeding_lines(
     if bred_by.purse.limit_tokens is not None:
         limit += f" and {bred_by.purse.limit_tokens:,} tokens"
     spent = bred_by.purse.spent.usd
-    lines.append(f"{'':<9}at most {limit} in the whole run, {spent:.2f} USD of it spent already")
+    left = max(bred_by.purse.limit_usd - spent, 0.0)
+    calls = (
+        f", enough for about {left / found.usd_per_call:.0f} calls" if found.usd_per_call else ""
+    )
+    lines.append(f"{'':<9}at most {limit} in the whole run, {spent:.2f} USD of it spent{calls}")
     return "\n".join(lines)
 
 

@@ -159,6 +159,8 @@ def run(config: RunConfig) -> int:
     breeders(config.breeding, task, Spent()).require_usable()  # before a run is born of it
     with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
         bred_by = breeders(config.breeding, task, Spent(*lineage.spent()))
+        if bred_by.desk is not None:
+            bred_by.desk.remember(lineage.dearest())
         print("starting Ray ...", flush=True)
         with closing(pool(config, task, data)) as trainers:
             _announce(config, task, data, trainers.slots)

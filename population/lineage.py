@@ -149,6 +149,16 @@ class DuckLineage:
             ((usd, tokens),) = self._query(f"SELECT {sums} FROM attempt", ())
         return float(usd), int(tokens)
 
+    def dearest(self) -> dict[str, float]:
+        """Return what the dearest call of each language model has cost, in USD.
+
+        Raises:
+            LineageError: the database cannot be read.
+        """
+        with refusals(self._path):
+            query = "SELECT model, max(cost_usd) FROM attempt WHERE model <> '' GROUP BY model"
+            return {model: float(usd) for model, usd in self._query(query, ())}
+
     def replay(self) -> Iterator[Record]:
         """Yield every record up to now, equal to what was recorded and in that order.
 

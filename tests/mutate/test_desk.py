@@ -281,6 +281,14 @@ def test_a_cheap_model_goes_on_when_a_dear_one_costs_too_much() -> None:
     assert picked(made.desk) == {"writer"}
 
 
+def test_what_a_model_has_cost_in_earlier_calls_of_the_run_is_reserved_from_the_first_on() -> None:
+    made = world(["x"], [LOCAL], usd=1.0, spent=Spent(0.7, 0))
+    made.desk.remember({LOCAL.name: 0.4})
+    trouble = ask(made, LOCAL)
+    assert isinstance(trouble, Unavailable)
+    assert trouble.reason == "spent"
+
+
 def test_a_model_whose_price_shows_in_its_answers_only_is_stopped_at_the_cap() -> None:
     answer = replace(said("fine"), cost_usd=0.3)
     made = world(lambda _: answer, [LOCAL], usd=1.0)

@@ -298,6 +298,7 @@ def test_whatever_operators_know_is_the_same_after_a_replay_from_the_database(tm
             lineage.record(record)
         replayed = list(lineage.replay())
         assert lineage.spent() == (0.2, 1960)
+        assert lineage.dearest() == {"m": 0.1}
     assert replayed == records
     live, again = folded(records).history(), folded(replayed).history()
     assert live == again
