@@ -48,6 +48,8 @@ def accounts(model: ScriptedModel, calls: list[dict[str, Any]]) -> list[tuple[st
     for name, column in (("read", "tokens_in"), ("cached", "tokens_cached")):
         charged = sum(getattr(usage, name) for usage in model.usages)
         rows.append((f"tokens {name}", charged, sum(call[column] for call in calls)))
+    whole = [call for call in calls if call["stop_reason"] != "cut"]
+    rows.append(("tokens written", model.written(), sum(call["tokens_out"] for call in whole)))
     priced = sum(
         MODEL.cost_usd(
             call["tokens_in"] - call["tokens_cached"] - call["tokens_written"],
@@ -57,7 +59,9 @@ def accounts(model: ScriptedModel, calls: list[dict[str, Any]]) -> list[tuple[st
         )
         for call in calls
     )
-    rows.append(("USD", round(priced, 9), round(sum(call["cost_usd"] for call in calls), 9)))
+    rows.append(
+        ("USD by the prices", round(priced, 9), round(sum(call["cost_usd"] for call in calls), 9))
+    )
     return rows
 
 

@@ -88,6 +88,7 @@ class Received:
         counts = dict(self._counts)
         if not self._final:  # the first event's count is that of the first token
             estimate = estimated_tokens(self._text_bytes + self._thinking_bytes)
+            estimate = min(estimate, question.max_tokens)  # nobody charges for more
             counts["out"] = max(counts.get("out", 0), estimate)
         if not counts.keys() - {"out"}:
             counts["fresh"] = estimated_tokens(len(sound(question.text).encode()))

@@ -80,6 +80,12 @@ class ScriptedModel:
         """Return how often each kind was given."""
         return Counter(self.kinds)
 
+    def written(self) -> int:
+        """Return the tokens of all answers that arrived whole, as they were charged."""
+        kinds = [kind for kind in self.kinds if kind in self.charged]
+        pairs = zip(self.usages, kinds, strict=True)
+        return sum(usage.out for usage, kind in pairs if ENDINGS.get(kind) != "cut")
+
     def _answer(self, kind: str, program: str, number: int) -> Scripted:
         head = HEAD.format(f"idea {number}")
         good = head + EDIT.format(*_bent(program, number))
