@@ -20,12 +20,13 @@ from evolve.text import number, one_line
 from mutate.checks import Checks
 from mutate.genome import fingerprint
 from population.errors import RunError, TaskError
+from population.limits import SearchConfig
 from population.publishing import PUBLISHED
 
 LOOK_S = 0.5
 PATIENCE_S = 30.0
 """How long a run may seem to be over: one that starts tells nothing of itself until Ray has."""
-MOST_ATTEMPTS = 3
+MOST_ATTEMPTS = SearchConfig().contended_retries + 1
 """After so many disturbed evaluations the latest is taken as it is."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from population.individual import EvaluationId, Failed, Individual, Purpose, Request, Result
 from population.jobs import is_infrastructure
 from population.ports import Ended, Evaluation, Lineage, Started
-from population.search import training_seed
+from population.requests import training_seed
 from population.state import State
 from population.statistics import Claim, paired_difference
 

@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 
 from population.errors import EvolveError
-from population.individual import IndividualId, ProposalId
+from population.individual import Individual, IndividualId, ProposalId
 from population.parents import choose_parents
 from population.ports import Choice, History, Program, Proposal
 
@@ -56,6 +56,24 @@ class Ready:
     proposal: Proposal
     program: Program
     slow: bool = False
+
+    def individual(self, own: IndividualId) -> Individual:
+        """Return it as an individual. Raises ValueError where it offers no program."""
+        proposal = self.proposal
+        if proposal.genome is None:
+            raise ValueError(f"proposal {self.id} offers no program: {proposal.refusal}")
+        return Individual(
+            id=own,
+            genome=proposal.genome,
+            parents=proposal.parents,
+            operator=proposal.operator,
+            structure=proposal.structure,
+            fingerprint=proposal.fingerprint,
+            constants=proposal.constants,
+            changes=proposal.changes,
+            proposal=self.id,
+            program_sha256=self.program.sha256,
+        )
 
 
 class Proposals:

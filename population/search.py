@@ -11,8 +11,6 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-import numpy as np
-
 from population.errors import PoolError, RunError, TaskError
 from population.individual import (
     Individual,
@@ -43,18 +41,17 @@ from population.ports import (
     Started,
 )
 from population.proposals import Portfolio, Proposals, Ready
-from population.quarantine import endings, held_back, next_reading
+from population.quarantine import endings, held_back
+from population.requests import confirmation_request, ranking_request
 from population.state import State
 from population.survivors import choose_contender, choose_survivors
 from population.task import Direction
 
-__all__ = ["Search", "SearchConfig", "training_seed"]
+__all__ = ["Search", "SearchConfig"]
 
 WAIT_S = 0.5
 """How long the driver listens for results before it looks whether it should stop."""
 WAIT_BESIDE_PROPOSALS_S = 0.02
-CONFIRMATION_STREAM = 0xC0F1
-"""Keeps the seeds of confirmations apart from those of the search."""
 GIVE_UP_S = 5.0
 """How long proposals that were told to give up are awaited, for what they have cost."""
 REFUSALS_IN_A_ROW = 200
@@ -232,7 +229,7 @@ class Search:
         In this order: a rerun, a confirmation, a founder, whoever was put in, a contender, one
         newly bred.
         """
-        owed = self._state.owed() or self._confirmation()
+        owed = self._state.owed() or confirmation_request(self.config, self._state, self.shards[1])
         if owed is not None or self._is_over():
             return owed
         founder = self._founder_to_screen()
@@ -248,15 +245,7 @@ class Search:
         return None if newcomer is None else self._request(newcomer, Purpose.SCREEN)
 
     def _request(self, individual: IndividualId, purpose: Purpose) -> Request:
-        state = self._state
-        return Request(
-            id=state.next_evaluation,
-            individual=individual,
-            genome=state.individuals[individual].genome,
-            seed=training_seed(self.config.seed, individual, state.evaluations_of(individual)),
-            shard=self.shards[0],
-            purpose=purpose,
-        )
+        return ranking_request(self.config, self._state, individual, self.shards[0], purpose)
 
     def _founder_to_screen(self) -> IndividualId | None:
         count = self._state.evaluations_of
@@ -292,21 +281,6 @@ class Search:
         held = held_back(self._state, individual, sigmas) if sigmas else None
         if held is not None:
             self._record(held)
-
-    def _confirmation(self) -> Request | None:
-        """Return the next training that a quarantine waits for."""
-        who = next_reading(self._state)
-        if who is None:
-            return None
-        tries = self._state.confirmations(who).tries
-        return Request(
-            id=self._state.next_evaluation,
-            individual=who,
-            genome=self._state.individuals[who].genome,
-            seed=training_seed(self.config.seed, CONFIRMATION_STREAM, who, tries),
-            shard=self.shards[1],
-            purpose=Purpose.CONFIRM,
-        )
 
     def _check_infrastructure(self, results: Sequence[Result]) -> None:
         for result in results:
@@ -395,18 +369,7 @@ class Search:
             self._count_refusal(ready, reason)
             self._refuse(ready, reason)
             return None
-        individual = Individual(
-            id=self._state.next_individual,
-            genome=proposal.genome,
-            parents=proposal.parents,
-            operator=proposal.operator,
-            structure=proposal.structure,
-            fingerprint=proposal.fingerprint,
-            constants=proposal.constants,
-            changes=proposal.changes,
-            proposal=ready.id,
-            program_sha256=ready.program.sha256,
-        )
+        individual = ready.individual(self._state.next_individual)
         self._refusals.clear()
         self._lookahead.accepted()
         self._record(Proposed(ready.id, proposal, individual))
@@ -448,8 +411,3 @@ class Search:
         # A direction undoes itself: the fitness of a fitness is the metric again.
         value = self.direction.fitness(standing.fitness)
         return standing.individual.id, value, standing.standard_error
-
-
-def training_seed(*entropy: int) -> int:
-    """Return a seed in 0..2**31 - 1 that is a function of whole numbers of 0 or more."""
-    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) & 0x7FFFFFFF

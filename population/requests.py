@@ -1,0 +1,45 @@
+"""Evaluations as they are asked for: for whom, on which shard and under which seed."""
+
+import numpy as np
+
+from population.individual import IndividualId, Purpose, Request
+from population.limits import SearchConfig
+from population.quarantine import next_reading
+from population.state import State
+
+CONFIRMATION_STREAM = 0xC0F1
+"""Keeps the seeds of confirmations apart from those of the search."""
+
+
+def training_seed(*entropy: int) -> int:
+    """Return a seed in 0..2**31 - 1 that is a function of whole numbers of 0 or more."""
+    return int(np.random.SeedSequence(entropy).generate_state(1)[0]) & 0x7FFFFFFF
+
+
+def ranking_request(
+    config: SearchConfig, state: State, who: IndividualId, shard: str, purpose: Purpose
+) -> Request:
+    """Return the next evaluation that ranks an individual: each has a seed of its own."""
+    return Request(
+        id=state.next_evaluation,
+        individual=who,
+        genome=state.individuals[who].genome,
+        seed=training_seed(config.seed, who, state.evaluations_of(who)),
+        shard=shard,
+        purpose=purpose,
+    )
+
+
+def confirmation_request(config: SearchConfig, state: State, shard: str) -> Request | None:
+    """Return the next training that a quarantine waits for, None where none does."""
+    who = next_reading(state)
+    if who is None:
+        return None
+    return Request(
+        id=state.next_evaluation,
+        individual=who,
+        genome=state.individuals[who].genome,
+        seed=training_seed(config.seed, CONFIRMATION_STREAM, who, state.confirmations(who).tries),
+        shard=shard,
+        purpose=Purpose.CONFIRM,
+    )
