@@ -105,7 +105,8 @@ class Claude:
                 if not received.started:
                     raise
         if not received.started:
-            raise self._malformed("an answer without content")
+            malformed = self._malformed("an answer without content")
+            raise _stopped() if self._lines.cut_off else malformed
         return received.answer(question, time.monotonic() - start, self._secrets)
 
     def count(self, question: Question) -> int | None:
@@ -133,7 +134,7 @@ class Claude:
         if self.unusable:
             raise Unavailable("invalid_key", self.unusable, Scope.PROVIDER)
         if self._lines.cut_off:
-            raise Unavailable("stopped", "the run has ended", Scope.PROVIDER)
+            raise _stopped()
         client = self._for_one_call(deadline)
         try:
             with client.messages.create(**_request(question), stream=True) as events:
@@ -143,7 +144,7 @@ class Claude:
             unavailable = self._explained(error, question.model.name)
         else:
             return
-        raise unavailable
+        raise _stopped() if self._lines.cut_off else unavailable
 
     def _for_one_call(self, deadline: float) -> anthropic.Anthropic:
         assert self._client is not None, "unusable says so"
@@ -194,6 +195,11 @@ class Claude:
     @property
     def _secrets(self) -> set[str]:
         return set() if self._client is None else _secrets(self._client)
+
+
+def _stopped() -> Unavailable:
+    """Return that nobody waits for the answer any more: no fault of the server's."""
+    return Unavailable("stopped", "the run has ended", Scope.PROVIDER)
 
 
 def _request(question: Question) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from mutate.hearsay import ANSWER_BYTES
 from mutate.llm import CUT, Answer, Block, Usage
 from mutate.received import Received
 from tests.mutate.asking import KEY, LOCAL, QUESTION, refused
-from tests.mutate.messages_server import Reply
+from tests.mutate.messages_server import Reply, Status
 
 pytestmark = pytest.mark.usefixtures("only_this_machine")
 
@@ -216,3 +216,24 @@ def test_closing_ends_an_answer_that_is_arriving_and_keeps_what_it_has_cost(
         assert refused(claude).reason == "stopped"
     assert answers[0].stop_reason == CUT
     assert answers[0].usage.read > 0
+
+
+def test_closing_before_an_answer_begins_is_no_fault_of_the_server(
+    serve: Callable[..., Any],
+) -> None:
+    reasons: list[str] = []
+    asked, released = threading.Event(), threading.Event()
+
+    def wait(_: dict[str, Any]) -> Status:
+        asked.set()
+        released.wait(20)
+        return Status(500)
+
+    with serve(wait) as (claude, _):
+        asking = threading.Thread(target=lambda: reasons.append(refused(claude).reason))
+        asking.start()
+        assert asked.wait(20)
+        claude.close()
+        released.set()
+        asking.join(20)
+    assert reasons == ["stopped"]
