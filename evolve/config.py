@@ -14,6 +14,7 @@ from population.task import Budget, Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIXED = ("budget", "seed", "mu", "lambda_", "sync")
+SEARCHES = ("evolve", "greedy", "best-of", "random", "tpe", "cmaes")
 _AT_BIRTH = ("task", "data", *_FIXED)  # task and data may move; their hashes are checked instead
 
 
@@ -22,7 +23,7 @@ class Breeding:
     """How proposals come about.
 
     Attributes:
-        search: who breeds: `evolve`, or one of the controls `greedy` and `best-of`.
+        search: one of `SEARCHES`: all but the first are controls.
         models: language models to ask, `NAME` or `NAME=WEIGHT`; empty: none is asked.
         effort: of every call, None: drawn for each.
         cost_usd, tokens: what may be spent on them in the whole run; None: no limit of tokens.
