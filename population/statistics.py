@@ -1,4 +1,4 @@
-"""Noise, shrinkage, contention and claims: pure functions over numbers."""
+"""Noise, shrinkage and contention: pure functions over numbers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, quantiles
 
 from population.individual import IndividualId
-from population.task import Direction
 
 CONTENDED_RATIO = 1.10
 """A reference workload slower than its norm by more than this marks the device as contended."""
@@ -199,82 +198,3 @@ def is_contended(reference_s: float, readings: Sequence[float]) -> bool:
         True when it took more than 1.10 times the median of at least four readings.
     """
     return len(readings) >= NORM_READINGS and reference_s > CONTENDED_RATIO * median(readings)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A paired comparison, in units of the metric.
-
-    Attributes:
-        difference: champion minus founder. half_width: of its confidence interval.
-        better: the whole interval lies on the fitter side of zero.
-    """
-
-    difference: float
-    half_width: float
-    pairs: int
-    confidence: float
-    better: bool
-
-
-def paired_difference(
-    champion: Sequence[float],
-    founder: Sequence[float],
-    direction: Direction,
-    confidence: float = 0.95,
-) -> Claim:
-    """Compare two programs that were evaluated on the same seeds, pair by pair.
-
-    Args:
-        champion: values in metric units.
-        founder: values of the same seeds, in the same order.
-        direction: which side of zero is fitter.
-        confidence: of the two-sided t interval.
-
-    Returns:
-        The claim; with a single pair its half width is infinite and nothing is claimed.
-
-    Raises:
-        ValueError: the lists differ in length or are empty.
-    """
-    if len(champion) != len(founder) or not champion:
-        raise ValueError(
-            f"expected pairs of values, got {len(champion)} of the champion "
-            f"and {len(founder)} of the founder"
-        )
-    differences = [c - f for c, f in zip(champion, founder, strict=True)]
-    pairs, mean, half_width = len(differences), fmean(differences), math.inf
-    if pairs > 1:
-        error = math.sqrt(_variance(differences) / pairs)
-        half_width = t_quantile((1 + confidence) / 2, pairs - 1) * error
-    return Claim(mean, half_width, pairs, confidence, direction.fitness(mean) > half_width)
-
-
-def t_quantile(probability: float, dof: int) -> float:
-    """Return the quantile of Student's t at `probability` in [0.5, 1) by bisection.
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.3 and 26.7.4,
-        the distribution in closed form for whole degrees of freedom.
-    """
-    if not 0.5 <= probability < 1 or dof < 1:
-        raise ValueError(f"expected 0.5 <= probability < 1 and dof >= 1, got {probability}, {dof}")
-    low, high = 0.0, math.pi / 2
-    for _ in range(200):
-        angle = (low + high) / 2
-        if (1 + _central_mass(angle, dof)) / 2 < probability:
-            low = angle
-        else:
-            high = angle
-    return math.tan(low) * math.sqrt(dof)
-
-
-def _central_mass(angle: float, dof: int) -> float:
-    """Return P(|T| <= t) where `angle` is atan(t / sqrt(dof))."""
-    odd = dof % 2
-    term = math.cos(angle) if odd else 1.0
-    total = 0.0 if dof == 1 else term
-    for k in range(2 + odd, dof - 1, 2):
-        term *= (k - 1) / k * math.cos(angle) ** 2
-        total += term
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total
