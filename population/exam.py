@@ -11,7 +11,7 @@ from population.state import State
 
 MOST_PAIRS = 12
 """A gain of three sigma is claimed in 19 of 20 exams of that length, most with eight pairs."""
-HOPELESS_PAIRS = 4
+HOPELESS_PAIRS = 6
 """From so many pairs on, an exam ends where the champion does not even look better."""
 WAIT_S = 0.5
 ATTEMPTS = 3

@@ -58,9 +58,9 @@ def test_an_undecided_exam_ends_at_the_most_pairs():
     assert not examination.decided
 
 
-def test_a_champion_that_does_not_even_look_better_is_given_up_after_four_pairs():
+def test_a_champion_that_does_not_even_look_better_is_given_up_after_six_pairs():
     examination, _, _ = exam(champion=TWIN)
-    assert examination.claim.pairs == 4
+    assert examination.claim.pairs == 6
     assert examination.claim.worse
     assert not examination.claim.better
 
