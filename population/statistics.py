@@ -120,14 +120,17 @@ def fit_prior(means: Sequence[float], counts: Sequence[int], sigmas: Sequence[fl
 
     Disasters do not inform it: what lies below the first quartile by more than three
     interquartile ranges is left out, else one of them would make every lead look real. The
-    spread is at least a tenth of the median sigma, so that equal evidence always keeps its order.
+    spread is that of the better half: most changes do little or harm, a few help, and it is the
+    leaders who are to be neither praised nor doubted too much. It is at least a tenth of the
+    median sigma, so that equal evidence always keeps its order.
 
     Args:
         means: of each individual, as fitness: larger is better. At least one.
         counts: evaluations behind each mean, 1 or more.
         sigmas: noise of one evaluation of each, above 0.
 
-    Source: DerSimonian and Laird, Controlled Clinical Trials 7 (1986), method of moments;
+    Source: DerSimonian and Laird, Controlled Clinical Trials 7 (1986), method of moments, here
+        over the better half;
         Tukey, Exploratory Data Analysis (1977), outer fences.
     """
     fence = _lower_fence(means)
@@ -136,9 +139,9 @@ def fit_prior(means: Sequence[float], counts: Sequence[int], sigmas: Sequence[fl
     weights = [1 / error for _, error in kept]
     total = sum(weights)
     centre = sum(w * x for w, (x, _) in zip(weights, kept, strict=True)) / total
-    heterogeneity = sum(w * (x - centre) ** 2 for w, (x, _) in zip(weights, kept, strict=True))
-    scale = total - sum(w * w for w in weights) / total
-    excess = (heterogeneity - (len(kept) - 1)) / scale if len(kept) > 1 else 0.0
+    better = [(w, x) for w, (x, _) in zip(weights, kept, strict=True) if x > centre]
+    scale = sum(w for w, _ in better)
+    excess = (sum(w * (x - centre) ** 2 for w, x in better) - len(better)) / scale if scale else 0.0
     spread = math.sqrt(max(excess, (SPREAD_FLOOR * median(sigmas)) ** 2))
     weights = [1 / (spread**2 + error) for _, error in kept]
     mean = sum(w * x for w, (x, _) in zip(weights, kept, strict=True)) / sum(weights)

@@ -137,6 +137,16 @@ def test_a_disaster_does_not_make_every_lead_look_real():
     assert beside[5].mean == pytest.approx(without[5].mean, abs=0.05)
 
 
+def test_leaders_that_are_truly_ahead_are_believed_after_three_evaluations():
+    rng = np.random.default_rng(4)
+    errors = []
+    for _ in range(200):
+        means = [*rng.normal(0, 1, 50), *rng.normal(3, 3**-0.5, 5)]
+        shrunken = estimates(means, [1] * 50 + [3] * 5, [1.0] * 55)
+        errors.append(np.mean([one.mean for one in shrunken[50:]]) - 3)
+    assert abs(np.mean(errors)) < 0.3
+
+
 def test_a_machine_is_contended_only_beyond_a_tenth_above_the_norm_of_four_readings():
     assert not is_contended(9.0, [1.0, 1.0, 1.0])
     assert not is_contended(1.09, [1.0, 1.0, 1.0, 1.0])
