@@ -217,6 +217,17 @@ def test_a_block_on_a_busy_machine_is_made_again_as_a_whole():
     assert examination.claim.pairs == 4
 
 
+def test_a_block_that_was_cut_off_while_it_was_made_again_is_no_pair():
+    evaluation = FakeEvaluation(device=lambda request: f"cpu:{request.individual}")
+    _, records, _ = exam(evaluation, pairs=1)
+    second = next(
+        i for i, r in enumerate(records) if isinstance(r, Started) and r.request.attempt == 2
+    )
+    (block,) = folded(records[: second + 3]).exam_blocks.values()  # both began, one has ended
+    assert block.values() is None
+    assert not block.counts
+
+
 def test_a_pair_whose_two_ran_on_different_devices_is_made_again_and_then_left_out():
     evaluation = FakeEvaluation(device=lambda request: f"cpu:{request.individual}")
     examination, records, _ = exam(evaluation, pairs=1)
