@@ -54,7 +54,7 @@ class RunConfig:
         address: of a Ray cluster, None: this machine.
         evaluations, generations, hours: stop conditions, None: none.
         require_sandbox: train only where every layer of the sandbox holds.
-        plain: no live display. export: run the exam at the end, over `pairs` pairs.
+        plain: no live display. export: run the exam at the end, over at most `pairs` pairs.
     """
 
     name: str
@@ -76,7 +76,7 @@ class RunConfig:
     require_sandbox: bool = False
     plain: bool = False
     export: bool = False
-    pairs: int = 3
+    pairs: int = 12
 
     @property
     def folder(self) -> Path:
