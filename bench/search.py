@@ -34,7 +34,6 @@ from bench.surrogates import FAMILIES, surrogates
 from evolve.config import SEARCHES
 
 EVALUATIONS = (50, 100, 300)
-HOUR_S = 3600.0
 ALPHA = 0.05
 
 
@@ -44,7 +43,8 @@ class Searched:
 
     Attributes:
         at: evaluations behind each entry of true, claimed and failures.
-        hours, true_after: device hours, and the leader's true value after them.
+        after: the leader's true value when the device time was used up that so many evaluations
+            of the first founder take.
         reached: evaluations to each target of the landscape, None: never.
     """
 
@@ -56,14 +56,17 @@ class Searched:
     true: tuple[float, ...]
     claimed: tuple[float, ...]
     failures: tuple[int, ...]
-    hours: tuple[float, ...]
-    true_after: tuple[float, ...]
+    after: tuple[float, ...]
     reached: tuple[int | None, ...]
 
     @property
     def key(self) -> tuple[str, str, int, int]:
         """Return what tells one search from another."""
         return self.landscape, self.method, self.seed, self.slots
+
+    def line(self) -> str:
+        """Return it as a line of the file that keeps what is finished."""
+        return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,16 +85,15 @@ class Job:
 def search(job: Job) -> Searched:
     """Run one search."""
     landscape = landscapes(job.trials, job.cache)[job.landscape]
-    trace = simulate(shipped(job.method), landscape, job.seed, max(job.at), job.slots)
-    return report(trace, job, landscape.targets)
+    usual_s = landscape.truth(landscape.founders[0]).cost_s
+    last = max(job.at)
+    trace = simulate(shipped(job.method), landscape, job.seed, last, job.slots, last * usual_s)
+    return report(trace, job, landscape.targets, usual_s)
 
 
-def report(trace: Trace, job: Job, targets: Sequence[float]) -> Searched:
-    """Return what is kept of a trace."""
+def report(trace: Trace, job: Job, targets: Sequence[float], usual_s: float) -> Searched:
+    """Return what is kept of a trace; `usual_s` is what an evaluation of the founder takes."""
     rows = [trace.at(count) for count in job.at]
-    usual = trace.rows[-1].device_s / trace.rows[-1].evaluations
-    hours = tuple(round(count * usual / HOUR_S, 2) for count in job.at)
-    hours = hours if math.isfinite(sum(hours)) else ()
     return Searched(
         job.landscape,
         job.method,
@@ -101,8 +103,7 @@ def report(trace: Trace, job: Job, targets: Sequence[float]) -> Searched:
         tuple(row.true for row in rows),
         tuple(row.claimed for row in rows),
         tuple(row.failures for row in rows),
-        hours,
-        tuple(trace.after(one * HOUR_S).true for one in hours),
+        tuple(trace.after(count * usual_s).true for count in job.at),
         tuple(trace.reached(target) for target in targets),
     )
 
@@ -127,7 +128,7 @@ def searched(jobs: Sequence[Job], keep: Path | None, processes: int) -> Iterator
         for one in pool.imap_unordered(search, wanted.values()):
             if keep is not None:
                 with keep.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps(asdict(one)) + "\n")
+                    file.write(one.line() + "\n")
             yield one
 
 
@@ -158,7 +159,13 @@ def _values(title: str, methods: dict[str, list[Searched]]) -> Table:
     table.add_column("method")
     for count in at:
         table.add_column(f"true value at {count}: median (quartiles)")
-    for name in (f"claimed - true at {at[-1]}", "failures", "evaluations to targets", "n"):
+    for name in (
+        f"after the time of {at[-1]}",
+        f"claimed - true at {at[-1]}",
+        "failures",
+        "evaluations to targets",
+        "n",
+    ):
         table.add_column(name, justify="right")
     for name, own in methods.items():
         true = np.array([one.true for one in own])
@@ -167,6 +174,7 @@ def _values(title: str, methods: dict[str, list[Searched]]) -> Table:
         table.add_row(
             name,
             *(f"{m:.4f} ({a:.4f} {b:.4f})" for a, m, b in zip(low, middle, high, strict=True)),
+            f"{np.median([one.after[-1] for one in own]):.4f}",
             f"{(claimed - true)[:, -1].mean():+.5f}",
             f"{np.mean([one.failures[-1] for one in own]):.0f}",
             " ".join(_reached(own)),

@@ -129,10 +129,12 @@ class Device:
             self.truths[source] = self.landscape.truth(source)
         return self.truths[source]
 
-    def submit(self, request: Request) -> None:
-        """Start an evaluation at the present time."""
-        ends_at = self.clock_s + self.truth(request.genome.source).cost_s
-        heapq.heappush(self._running, (ends_at, request.id, request))
+    def submit(self, *requests: Request) -> None:
+        """Start evaluations now, one after the other where they are several."""
+        ends_at = self.clock_s
+        for request in requests:
+            ends_at += self.truth(request.genome.source).cost_s
+            heapq.heappush(self._running, (ends_at, request.id, request))
 
     def wait(self, timeout_s: float) -> list[Result]:
         """Return the next that ends, and set the clock."""
@@ -177,8 +179,17 @@ class MemoryLineage:
         yield from list(self.records)
 
 
+MOST_MORE = 2
+"""Evaluations, in multiples of those asked for, after which device time is no longer awaited."""
+
+
 def simulate(
-    method: Method, landscape: Landscape, seed: int, evaluations: int, slots: int = 1
+    method: Method,
+    landscape: Landscape,
+    seed: int,
+    evaluations: int,
+    slots: int = 1,
+    device_s: float = 0.0,
 ) -> Trace:
     """Run one search to its end and return how it went.
 
@@ -186,8 +197,9 @@ def simulate(
         method: to be measured.
         landscape: its world.
         seed: of the search; noise depends on it, too.
-        evaluations: settled ones that count.
+        evaluations: settled ones that count, at least.
         slots: evaluations at once.
+        device_s: device seconds to be used, at least: whoever fails early may try more often.
     """
     device = Device(landscape, slots)
     rows: list[Row] = []
@@ -196,8 +208,12 @@ def simulate(
         if isinstance(record, Ended) and state.anything_scored:
             rows.append(_row(state, device))
 
+    def enough() -> bool:
+        return bool(rows) and rows[-1].evaluations >= evaluations and device.device_s >= device_s
+
+    most = MOST_MORE * evaluations if device_s else evaluations
     Search(
-        config=replace(method.config, seed=seed, max_evaluations=evaluations),
+        config=replace(method.config, seed=seed, max_evaluations=most),
         direction=TASK.direction,
         lineage=MemoryLineage(),
         evaluation=device,
@@ -205,7 +221,7 @@ def simulate(
         founders=founders(landscape.founders),
         shards=SHARDS,
         observer=observe,
-    ).run(lambda: False)
+    ).run(enough)
     return Trace(method.name, landscape.name, seed, tuple(rows))
 
 

@@ -9,12 +9,13 @@ import pytest
 
 from evolve.breeding import breeders
 from evolve.composition import founders
-from evolve.config import Breeding
+from evolve.config import SEARCHES, Breeding
+from evolve.controls import CONTROLS
 from evolve.estimate import Estimate
 from evolve.taskfile import REPOSITORY, load_task
 from mutate.spending import Spent
 from population.errors import RunError
-from population.ports import History, Standing
+from population.ports import Choice, History, Standing
 from population.proposals import propose
 from tests.evolve.conftest import POLYNOMIAL, Evolve
 from tests.mutate.messages_server import MessagesServer, Reply
@@ -48,6 +49,43 @@ def test_an_operator_of_ones_own_is_a_file_of_thirty_lines(tmp_path: Path) -> No
     assert proposal.refusal == ""
     assert proposal.genome is not None
     assert proposal.operator == mine.name
+
+
+@pytest.mark.parametrize(
+    ("search", "what"),
+    [
+        ("evolve", "step"),  # too few results for a model
+        ("greedy", "step"),
+        ("best-of", "step"),
+        ("random", "random"),
+        ("tpe", "tpe"),
+        ("cmaes", "cma-es"),
+    ],
+)
+def test_each_way_to_search_varies_constants_as_its_name_says(search: str, what: str) -> None:
+    bred_by = breeders(Breeding(search), TASK, Spent())
+    history, rng = scored(), np.random.default_rng(0)
+    numeric = next(one for one in bred_by.portfolio.operators if one.name == "constants")
+    proposal = propose(Choice(numeric), history, rng)
+    assert {attempt.what for attempt in proposal.attempts} == {what}
+    assert proposal.genome is not None
+
+
+@pytest.mark.parametrize("search", ["random", "tpe", "cmaes"])
+def test_a_control_that_varies_constants_alone_says_so_where_more_is_asked(search: str) -> None:
+    assert [one.name for one in breeders(Breeding(search), TASK, Spent()).portfolio.operators] == [
+        "constants"
+    ]
+    for more in (
+        Breeding(search, models=("claude-opus-5-5",)),
+        Breeding(search, operators=("mine.py:Mine",)),
+    ):
+        with pytest.raises(RunError, match="nothing but constants"):
+            breeders(more, TASK, Spent())
+
+
+def test_the_help_names_every_way_to_search() -> None:
+    assert tuple(CONTROLS) == SEARCHES
 
 
 @pytest.mark.parametrize(

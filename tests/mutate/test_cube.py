@@ -27,9 +27,7 @@ def test_unordered_choices_are_equally_far_from_each_other() -> None:
     at = np.array([cube.shares(POINT | {"KIND": kind}) for kind in "abcd"])
     features = cube.features(at)
     apart = {
-        round(float(np.linalg.norm(a - b)), 9)
-        for i, a in enumerate(features)
-        for b in features[:i]
+        round(float(np.linalg.norm(a - b)), 9) for i, a in enumerate(features) for b in features[:i]
     }
     assert len(apart) == 1
 

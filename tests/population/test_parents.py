@@ -84,7 +84,14 @@ def test_independent_samples_breed_from_the_best_founder():
     assert seen_by(Mode.BEST_OF, known, [1, 2]).survivors == (2,)
 
 
-@pytest.mark.parametrize("mode", [Mode.GREEDY, Mode.BEST_OF])
+def test_a_founder_s_control_breeds_from_the_best_founder_and_knows_all():
+    known = replace(history((1, 1.0), (2, 1.5), (3, 9.0), survivors=(3,)), notes="wider")
+    seen = seen_by(Mode.FOUNDER, known, [1, 2])
+    assert seen.survivors == (2,)
+    assert set(seen.standings) == {1, 2, 3}
+
+
+@pytest.mark.parametrize("mode", [Mode.GREEDY, Mode.BEST_OF, Mode.FOUNDER])
 def test_whom_the_quarantine_holds_is_no_control_s_breeder(mode):
     known = history((1, 1.0), (2, 9.0), held=(2,))
     assert seen_by(mode, known, [1, 2]).survivors == (1,)
