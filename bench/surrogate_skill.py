@@ -13,7 +13,8 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from bench.surrogates import FAMILIES, TARGETS, Surrogate, indivisible, machine, surface, surrogates
+from bench.machine import indivisible, machine
+from bench.surrogates import FAMILIES, TARGETS, Surrogate, surface, surrogates
 from bench.trials import DECLARED, NAMES, PATTERNS, Trials, program, read
 from mutate.ranges import Choices, Interval
 

@@ -7,11 +7,13 @@ prints how well each family of regression predicts rows that it has not seen, an
 optimiser gets on it.
 
 A surface is fitted to log(val_bpb - floor), the floor lying FLOOR below the best trial: noise grows
-with distance from the optimum, and half of all trials are far from it. Where memory runs out is no
-matter of statistics: a linear function of what a model must hold tells the failed trials apart.
+with distance from the optimum, and half of all trials are far from it. `bench/machine.py` says what
+fails and what a trial costs.
 
 Deep optima of a regression are extrapolation. `Support` therefore believes a good prediction only
-near trials that were good, and takes its promise back with the distance to them.
+near trials that were good, and takes its promise back with the distance to them. That is caution,
+not knowledge: with one search held out, most of its good trials lie beyond the support of the
+others.
 """
 
 import argparse
@@ -26,6 +28,7 @@ import numpy as np
 
 from bench import regressions, trials
 from bench.landscape import Landscape, Truth
+from bench.machine import Machine, machine
 from bench.regressions import Predictor
 from bench.trials import Trials
 from mutate.genome import values
@@ -39,6 +42,9 @@ GOOD = 0.2
 NEIGHBOURS = 5
 COVERED = 0.9
 """Share of the good trials that lie within the support of the others."""
+
+CODE = ("trials", "regressions", "machine", "surrogates")
+"""Modules that a fitted landscape depends on."""
 
 QUIET, LOUD = (0.99, 0.0005), (1.1, 0.008)
 """val_bpb and standard deviation of one evaluation, measured; log-linear between them."""
@@ -81,41 +87,6 @@ class Support:
 
 
 @dataclass(frozen=True, slots=True)
-class Machine:
-    """What one trial takes: memory and seconds, linear in what the constants imply.
-
-    Attributes:
-        memory: coefficients of `holdings`.
-        limit_gb: more than that fails.
-        seconds: coefficients of `work`.
-        failed_s: median of what a trial takes that runs out of memory.
-        refused_s: what it takes to refuse a batch that the device's batch does not divide.
-    """
-
-    memory: np.ndarray
-    limit_gb: float
-    seconds: np.ndarray
-    failed_s: float
-    refused_s: float
-
-    def failure(self, numbers: np.ndarray) -> tuple[str, float]:
-        """Return reason and cost of one row's failure; the reason is empty where it trains."""
-        if indivisible(numbers)[0]:
-            return "crash", self.refused_s
-        if self.overflows(numbers)[0]:
-            return "out_of_memory", self.failed_s
-        return "", 0.0
-
-    def overflows(self, numbers: np.ndarray) -> np.ndarray:
-        """Tell which constants (N, 14) need more memory than there is (N,)."""
-        return self.memory_gb(numbers) > self.limit_gb
-
-    def memory_gb(self, numbers: np.ndarray) -> np.ndarray:
-        """Return peak memory (N,) at constants (N, 14)."""
-        return holdings(numbers) @ self.memory
-
-
-@dataclass(frozen=True, slots=True)
 class Surrogate:
     """A landscape that a table of trials stands behind."""
 
@@ -136,8 +107,7 @@ class Surrogate:
         if reason:
             return Truth(None, cost_s=cost_s, reason=reason)
         value = float(self.believed(numbers)[0])
-        cost_s = float((work(numbers) @ self.machine.seconds)[0])
-        return Truth(value, sigma(value), cost_s)
+        return Truth(value, sigma(value), float(self.machine.cost_s(numbers)[0]))
 
     def believed(self, numbers: np.ndarray) -> np.ndarray:
         """Return val_bpb (N,) at constants (N, 14) that train."""
@@ -202,45 +172,6 @@ def distance(x: np.ndarray, places: np.ndarray, *, own: bool = False) -> np.ndar
     return np.sqrt(np.maximum(nearest, 0.0)).mean(axis=1)
 
 
-def machine(data: Trials) -> Machine:
-    """Fit memory and seconds of one trial, the limit where it tells most trials apart."""
-    scored, held = data.scored, holdings(data.numbers)
-    memory = least_squares(held[scored], data.memory_gb[scored])
-    seconds = least_squares(work(data.numbers[scored]), data.cost_s[scored])
-    failed_s = data.cost_s[~scored]
-    if not len(failed_s):
-        return Machine(memory, np.inf, seconds, 0.0, 0.0)
-    order = np.argsort(held @ memory)
-    # Wrong at each limit: the failed below it and the scored above it.
-    wrong = np.cumsum(~scored[order]) + scored.sum() - np.cumsum(scored[order])
-    limit_gb = float((held @ memory)[order][np.argmin(wrong)])
-    return Machine(memory, limit_gb, seconds, float(np.median(failed_s)), float(failed_s.min()))
-
-
-def indivisible(numbers: np.ndarray) -> np.ndarray:
-    """Tell which constants (N, 14) train.py refuses: it accumulates whole batches of the device."""
-    return numbers[:, 4] % (numbers[:, 3] * trials.SEQUENCE) != 0
-
-
-def holdings(numbers: np.ndarray) -> np.ndarray:
-    """Return what memory goes to (N, 5): parameters, activations, logits, a layer, the rest."""
-    of = trials.shape(numbers)
-    wide = of.tokens * of.width
-    parts = [of.parameters, wide * of.depth, of.tokens, wide, np.full(len(wide), 1e9)]
-    return np.column_stack(parts) / 1e9
-
-
-def work(numbers: np.ndarray) -> np.ndarray:
-    """Return what seconds go to (N, 3): the budget, compilation by depth, evaluation by size."""
-    of = trials.shape(numbers)
-    return np.column_stack([np.ones(len(numbers)), of.depth, of.flops / 1e9])
-
-
-def least_squares(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    scale = np.abs(x).max(axis=0)
-    return np.linalg.lstsq(x / scale, y, rcond=None)[0] / scale
-
-
 def sigma(value: float) -> float:
     """Return the standard deviation of one evaluation of a program with this val_bpb."""
     low, high = np.log(QUIET[1]), np.log(LOUD[1])
@@ -250,7 +181,7 @@ def sigma(value: float) -> float:
 def _kept(table: Path, family: str, cache: Path | None) -> Landscape:
     if cache is None:
         return fit(trials.read(table), family)
-    code = [Path(str(module.__file__)) for module in (trials, regressions)] + [Path(__file__)]
+    code = [Path(__file__).with_name(f"{name}.py") for name in CODE]
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in (table, *code))).hexdigest()
     kept = cache / f"{family}-{digest[:16]}.pickle"
     if not kept.exists():
