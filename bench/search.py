@@ -28,6 +28,7 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import wilcoxon
 
+from bench.exhaustive import exhaustive
 from bench.landscape import Landscape
 from bench.simulation import Trace, shipped, simulate
 from bench.surrogates import FAMILIES, surrogates
@@ -111,7 +112,7 @@ def report(trace: Trace, job: Job, targets: Sequence[float], usual_s: float) -> 
 @cache
 def landscapes(trials: Path | None, folder: Path) -> dict[str, Landscape]:
     """Return all landscapes by name."""
-    found = [] if trials is None else surrogates(trials, FAMILIES, folder)
+    found = exhaustive() + ([] if trials is None else surrogates(trials, FAMILIES, folder))
     return {one.name: one for one in found}
 
 
