@@ -137,6 +137,10 @@ class Catalogue:
         named = {slot: (own, int(number)) for slot, own, number in BOUND.findall(source)}
         return [self.variants[named[slot]] for slot in SLOTS]
 
+    def program(self, variants: Sequence[Variant]) -> str:
+        """Return the program of these variants with its best constants that fit into memory."""
+        return self._program(variants, self._tuned(variants)[1])
+
     def _parts(self, source: str) -> tuple[list[Variant], dict[str, float]]:
         """Return the variants, and where each constant stands as a share of its range."""
         variants = self.active(source)
