@@ -160,8 +160,9 @@ class History:
 class Variation(Protocol):
     """A mutation (arity 1) or crossover (arity 2 or more).
 
-    `slow` tells that a proposal takes seconds or more, such as an answer from elsewhere: free
-    slots are then served by others.
+    `slow` tells that a proposal takes a second or more, such as an answer from elsewhere: it is
+    then made ahead, in a thread, while others serve the free slots. Others are made by the driver,
+    for a slot that waits.
     """
 
     name: str
@@ -173,9 +174,9 @@ class Variation(Protocol):
     ) -> Proposal:
         """Return one checked proposal made from `parents` (as many as `arity`).
 
-        Called from several threads at once; keeps no state of its own, so that a proposal is a
-        function of its arguments. A proposal that fails a check is returned with `refusal`, not
-        raised; an exception means that the operator is broken.
+        Called from several threads at once if it is slow. Keeps no state of its own, so that a
+        proposal is a function of its arguments. One that fails a check is returned with `refusal`,
+        not raised; an exception means that the operator is broken.
         """
         ...
 

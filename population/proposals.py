@@ -1,7 +1,7 @@
-"""Proposals prepared ahead, so that a free slot need not wait for an operator."""
+"""Proposals: slow ones are prepared ahead, so that no slot waits; quick ones know the latest."""
 
 import threading
-from collections.abc import Set
+from collections.abc import Callable, Set
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, replace
 from typing import Protocol
@@ -14,7 +14,7 @@ from population.parents import choose_parents
 from population.ports import Choice, History, Program, Proposal
 
 THREADS = 64
-"""Proposals of slow operators, and as many of others, that are made at once, at most."""
+"""Proposals of slow operators that are made at once, at most."""
 
 
 class Portfolio(Protocol):
@@ -37,11 +37,16 @@ class Portfolio(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Pending:
-    """A proposal in preparation."""
+    """A proposal in preparation; `future` is None of a quick one, which is made when it is taken.
+
+    Attributes:
+        rng: the proposal's own stream. program: what a slow one is made under.
+    """
 
     choice: Choice
+    rng: np.random.Generator
     program: Program
-    future: Future[Proposal]
+    future: Future[Proposal] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,15 +85,16 @@ class Proposals:
     """The proposals in preparation, each with a random stream of its own.
 
     The stream of proposal p is seeded by (seed, p) and its history is a snapshot, so that a
-    keyless proposal is a function of both whenever its thread runs. Used from one thread.
+    keyless proposal is a function of both. A slow one is made in a thread, from the history of
+    when it was prepared; a quick one by whoever takes it, from the history of then: with few
+    slots, what was learnt last is what matters most. Used from one thread.
     """
 
     def __init__(self, portfolio: Portfolio, seed: int, first: ProposalId) -> None:
         self._portfolio = portfolio
         self._seed = seed
         self._next = first
-        # two rooms: answers that do not come hold one, and no free slot with it
-        self._rooms = {slow: threading.BoundedSemaphore(THREADS) for slow in (True, False)}
+        self._room = threading.BoundedSemaphore(THREADS)
         self._closed = False
         self._pending: dict[ProposalId, Pending] = {}
 
@@ -105,13 +111,8 @@ class Proposals:
         """Whether anything in preparation takes its time."""
         return any(pending.choice.variation.slow for pending in self._pending.values())
 
-    @property
-    def ready(self) -> int:
-        """How many are made and not taken yet."""
-        return sum(pending.future.done() for pending in self._pending.values())
-
     def prepare(self, history: History, quick: bool = False) -> None:
-        """Start one more; returns at once.
+        """Choose an operator for one more, and start it where it is slow; returns at once.
 
         Args:
             history: its number and what is tried already are filled in here.
@@ -121,12 +122,14 @@ class Proposals:
         rng = np.random.default_rng([self._seed, own])
         history = replace(history, proposal=own, tried=history.tried | self._parents())
         choice = self._portfolio.choose(history, rng, quick)
-        future: Future[Proposal] = Future()
-        # a daemon: the end of the process does not wait for an answer from elsewhere
-        threading.Thread(
-            target=self._make, args=(future, choice, history, rng), name="proposal", daemon=True
-        ).start()
-        self._pending[own] = Pending(choice, history.program, future)
+        future: Future[Proposal] | None = None
+        if choice.variation.slow:
+            future = Future()
+            # a daemon: the end of the process does not wait for an answer from elsewhere
+            threading.Thread(
+                target=self._make, args=(future, choice, history, rng), name="proposal", daemon=True
+            ).start()
+        self._pending[own] = Pending(choice, rng, history.program, future)
 
     def reserve(self) -> ProposalId:
         """Return an id for a proposal that comes from elsewhere; no other one gets it."""
@@ -137,7 +140,7 @@ class Proposals:
     def _make(
         self, future: Future[Proposal], choice: Choice, history: History, rng: np.random.Generator
     ) -> None:
-        with self._rooms[choice.variation.slow]:
+        with self._room:
             if self._closed:
                 return
             try:
@@ -148,29 +151,45 @@ class Proposals:
     def _parents(self) -> Set[IndividualId]:
         return {one for pending in self._pending.values() for one in pending.choice.parents}
 
-    def take(self, in_order: bool = False, slow: bool = False) -> Ready | None:
+    def take(
+        self, history: Callable[[], History], in_order: bool = False, slow: bool = False
+    ) -> Ready | None:
         """Return a proposal that is ready, the eldest first, or None.
 
         Args:
+            history: what is known now; a quick one is made from it.
             in_order: take the eldest or none, whichever others are ready.
             slow: take none but those of slow operators.
 
         Raises:
             EvolveError: what the operator raised.
         """
-        for proposal_id, pending in self._pending.items():
-            own = pending.choice.variation.slow
-            if pending.future.done() and own >= slow:
-                del self._pending[proposal_id]
-                return Ready(proposal_id, pending.future.result(), pending.program, own)
+        for own, pending in self._pending.items():
+            ready = pending.future.done() if pending.future else not slow
+            if ready:
+                del self._pending[own]
+                return self._ready(own, pending, history)
             if in_order:
                 break
         return None
 
+    def _ready(self, own: ProposalId, pending: Pending, history: Callable[[], History]) -> Ready:
+        if pending.future is not None:
+            return Ready(own, pending.future.result(), pending.program, slow=True)
+        known = history()
+        known = replace(known, proposal=own, tried=known.tried | self._parents())
+        return Ready(own, propose(pending.choice, known, pending.rng), known.program)
+
+    def forget_quick(self) -> None:
+        """Drop the quick ones: they are not made yet and have cost nothing."""
+        self._pending = {own: one for own, one in self._pending.items() if one.future is not None}
+
     def wait(self, timeout_s: float, in_order: bool = False) -> None:
         """Wait until one is ready (with `in_order`, the eldest), at most `timeout_s`."""
-        futures = [pending.future for pending in self._pending.values()]
-        wait(futures[:1] if in_order else futures, timeout_s, FIRST_COMPLETED)
+        waiting = list(self._pending.values())[: 1 if in_order else None]
+        futures = [one.future for one in waiting if one.future is not None]
+        if len(futures) == len(waiting):  # else a quick one can be made
+            wait(futures, timeout_s, FIRST_COMPLETED)
 
     def close(self) -> None:
         """Give up what has not begun; what runs ends unheard."""

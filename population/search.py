@@ -182,12 +182,13 @@ class Search:
         """
         given_up_at = math.inf
         in_order = self.config.sync
+        self._proposals.forget_quick()
         while len(self._proposals) and time.monotonic() < given_up_at:
             if should_stop() and given_up_at == math.inf:
                 given_up_at = time.monotonic() + GIVE_UP_S
                 in_order = False
                 self.on_stop()
-            ready = self._proposals.take(in_order)
+            ready = self._proposals.take(self._breeding, in_order)
             if ready is None:
                 self._proposals.wait(WAIT_S, in_order)
             else:
@@ -260,7 +261,7 @@ class Search:
     def _collect(self, timeout_s: float) -> None:
         """Record what has ended, listening at most `timeout_s` for results and proposals."""
         in_flight = len(self._state.in_flight)
-        if len(self._proposals) and in_flight < self.evaluation.slots:
+        if self._proposals.any_slow and in_flight < self.evaluation.slots:
             if not in_flight:
                 self._proposals.wait(timeout_s, in_order=self.config.sync)
                 return
@@ -327,7 +328,7 @@ class Search:
     def _keep_answers(self) -> None:
         """Record what slow operators have made as soon as it is there: it has cost something."""
         while not self._is_over() and places_left(self.config, self._state) > 0:
-            ready = self._proposals.take(in_order=self.config.sync, slow=True)
+            ready = self._proposals.take(self._breeding, in_order=self.config.sync, slow=True)
             if ready is None:
                 break
             self._judge(ready)
@@ -339,22 +340,26 @@ class Search:
         seen = seen_by(self.config.mode, self._state.history(), self._state.founders)
         return replace(seen, program=self.program())
 
-    def _fill_in(self) -> None:
-        """A slot is free and whatever is in preparation takes its time: ask a quick operator."""
+    def _fill_in(self) -> bool:
+        """A slot is free and whatever is in preparation takes its time: ask a quick operator.
+
+        Returns whether there is a quick proposal now.
+        """
         places, pending = places_left(self.config, self._state), len(self._proposals)
         if self._proposals.all_slow and self._lookahead.fill_in(
             self.evaluation.slots, places, pending
         ):
             self._proposals.prepare(self._breeding(), quick=True)
+        return not self._proposals.all_slow
 
     def _breed(self) -> IndividualId | None:
         """Make an individual of the first acceptable proposal that is ready."""
         while not self._is_over() and places_left(self.config, self._state) > 0:
-            ready = self._proposals.take(in_order=self.config.sync)
+            ready = self._proposals.take(self._breeding, in_order=self.config.sync)
             if ready is None:
-                if not self.config.sync:
-                    self._fill_in()
-                return None
+                if self.config.sync or not self._fill_in():
+                    return None
+                continue
             individual = self._judge(ready)
             self._prepare_ahead()
             if individual is not None:

@@ -16,7 +16,7 @@ class Gated(Nudge):
     """Its first call waits until the gate opens."""
 
     def __init__(self):
-        super().__init__(before=self.pass_gate)
+        super().__init__(before=self.pass_gate, slow=True)
         self.gate = threading.Event()
         self.first = threading.Lock()
 
@@ -38,10 +38,14 @@ def made():
         proposals.close()
 
 
-def taken(proposals, **order):
+def known():
+    return HISTORY
+
+
+def taken(proposals, history=known, **order):
     """Wait for the next proposal and return it with its number."""
     proposals.wait(60, **order)
-    return proposals.take(**order)
+    return proposals.take(history, **order)
 
 
 def test_a_proposal_that_is_ready_overtakes_a_slow_one(made):
@@ -52,7 +56,7 @@ def test_a_proposal_that_is_ready_overtakes_a_slow_one(made):
         pass
     proposals.prepare(HISTORY)
     assert taken(proposals).id == 2
-    assert proposals.take() is None
+    assert proposals.take(known) is None
     variation.gate.set()
     assert taken(proposals).id == 1
     assert len(proposals) == 0
@@ -66,7 +70,7 @@ def test_in_order_a_proposal_waits_for_its_elders(made):
         pass
     proposals.prepare(HISTORY)
     proposals.wait(60)
-    assert proposals.take(in_order=True) is None
+    assert proposals.take(known, in_order=True) is None
     variation.gate.set()
     assert [taken(proposals, in_order=True).id for _ in range(2)] == [1, 2]
 
@@ -109,14 +113,40 @@ def test_an_error_that_names_a_remedy_passes_through(made):
 def test_before_anything_is_scored_a_proposal_is_refused(made):
     proposals = made(Nudge())
     unscored = standing(1, None)
-    proposals.prepare(History({unscored.individual.id: unscored}, (), {}, 0.0))
-    assert "there are 0" in taken(proposals).proposal.refusal
+    history = History({unscored.individual.id: unscored}, (), {}, 0.0)
+    proposals.prepare(history)
+    assert "there are 0" in taken(proposals, lambda: history).proposal.refusal
 
 
 def test_the_scored_breed_while_there_is_no_survivor_set(made):
     proposals = made(Nudge())
-    proposals.prepare(History({FITTEST.individual.id: FITTEST}, (), {}, 0.0))
+    history = History({FITTEST.individual.id: FITTEST}, (), {}, 0.0)
+    proposals.prepare(history)
+    assert taken(proposals, lambda: history).proposal.parents == (1,)
+
+
+def test_a_quick_proposal_is_made_from_what_is_known_when_it_is_taken(made):
+    unscored = standing(1, None)
+    proposals = made(Nudge())
+    proposals.prepare(History({unscored.individual.id: unscored}, (), {}, 0.0))
     assert taken(proposals).proposal.parents == (1,)
+
+
+def test_a_slow_proposal_is_made_from_what_was_known_when_it_was_asked_for(made):
+    unscored = standing(1, None)
+    proposals = made(Nudge(slow=True))
+    proposals.prepare(History({unscored.individual.id: unscored}, (), {}, 0.0))
+    assert "there are 0" in taken(proposals).proposal.refusal
+
+
+def test_quick_proposals_that_nobody_took_cost_nothing_and_are_forgotten(made):
+    def fail():
+        raise AssertionError("it was made")
+
+    proposals = made(Nudge(before=fail))
+    proposals.prepare(HISTORY)
+    proposals.forget_quick()
+    assert len(proposals) == 0
 
 
 class Recorded:
@@ -147,7 +177,7 @@ def test_parents_that_the_portfolio_names_are_taken_and_no_others():
     history = replace(HISTORY, standings=HISTORY.standings | {2: standing(2, None)})
     proposals = Proposals(Recorded(Choice(Nudge(), (2,))), 1, 1)
     proposals.prepare(history)
-    assert taken(proposals).proposal.parents == (2,)
+    assert taken(proposals, lambda: history).proposal.parents == (2,)
     proposals.close()
 
 
@@ -171,8 +201,9 @@ def test_a_proposal_keeps_the_program_that_it_was_made_under(made):
     proposals.prepare(replace(HISTORY, program=Program("old", "a" * 64)))
     while not variation.first.locked():
         pass
-    proposals.prepare(replace(HISTORY, program=Program("new", "b" * 64)))
-    assert taken(proposals).program.text == "new"
+    now = replace(HISTORY, program=Program("new", "b" * 64))
+    proposals.prepare(now)
+    assert taken(proposals, lambda: now).program.text == "new"
     variation.gate.set()
     assert taken(proposals).program.sha256 == "a" * 64
 
@@ -195,20 +226,9 @@ def test_quick_proposals_do_not_wait_for_slow_ones_however_many_hang(made):
     proposals.close()
 
 
-def test_what_is_made_and_not_taken_is_counted(made):
-    proposals = made(Nudge())
-    for _ in range(3):
-        proposals.prepare(HISTORY)
-    for pending in proposals._pending.values():
-        pending.future.result(60)
-    assert (proposals.ready, len(proposals)) == (3, 3)
-    taken(proposals)
-    assert (proposals.ready, len(proposals)) == (2, 2)
-    assert not proposals.any_slow
-
-
 def test_whom_the_quarantine_holds_does_not_breed(made):
     held = replace(standing(2, 99.0), held=True)
     proposals = made(Nudge(arity=2))
-    proposals.prepare(History({1: FITTEST, 2: held}, (), {}, 0.0))
-    assert "there are 1" in taken(proposals).proposal.refusal
+    history = History({1: FITTEST, 2: held}, (), {}, 0.0)
+    proposals.prepare(history)
+    assert "there are 1" in taken(proposals, lambda: history).proposal.refusal

@@ -347,7 +347,9 @@ def test_proposals_are_asked_for_before_slots_are_free():
 
     evaluation.may_end = next_one_is_prepared
     config = SearchConfig(max_evaluations=16, racing_share=0.0)
-    state, _, _ = run(config, evaluation, variation=Nudge(before=lambda: called.append(1)))
+    state, _, _ = run(
+        config, evaluation, variation=Nudge(slow=True, before=lambda: called.append(1))
+    )
     assert state.counted == 16
 
 
@@ -365,7 +367,10 @@ def test_a_slow_operator_does_not_hold_up_the_others():
 
     config = SearchConfig(max_evaluations=20)
     state, _, _ = run(
-        config, FakeEvaluation(2), variation=Nudge(before=third_is_slow), observer=observe
+        config,
+        FakeEvaluation(2),
+        variation=Nudge(slow=True, before=third_is_slow),
+        observer=observe,
     )
     assert ten_are_done.is_set()
     assert state.counted == 20
@@ -493,13 +498,20 @@ def test_infrastructure_that_fails_all_the_time_ends_the_run_with_its_reason():
 
 
 def test_what_was_prepared_is_recorded_where_the_infrastructure_ends_the_run():
-    healthy = itertools.count()
+    healthy, calls, told_to_stop = itertools.count(), itertools.count(), threading.Event()
+
+    def late_ones_take_their_time():
+        if next(calls) >= 2:
+            assert told_to_stop.wait(60)
+
     evaluation = FakeEvaluation(
-        outcome=lambda r: value_of(r) if next(healthy) < 6 else WORSE_MACHINE
+        outcome=lambda r: value_of(r) if next(healthy) < 4 else WORSE_MACHINE
     )
     lineage = MemoryLineage()
+    slow = Nudge(slow=True, before=late_ones_take_their_time)
+    config = SearchConfig(max_evaluations=16, infrastructure_retries=100)
     with pytest.raises(PoolError):
-        search(SearchConfig(max_evaluations=16), lineage, evaluation).run(never)
+        search(config, lineage, evaluation, slow, on_stop=told_to_stop.set).run(never)
     refusals = [one.proposal.refusal for one in kinds(lineage.records, Proposed)]
     assert "the run ended before it could be trained" in refusals
 
