@@ -11,6 +11,7 @@ against the first setting, after Holm's correction within a table.
 
 import argparse
 import csv
+import itertools
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -20,7 +21,6 @@ from pathlib import Path
 from unittest.mock import patch
 
 import numpy as np
-from scipy.stats import wilcoxon
 
 from bench.catalogue import SIGMA, Catalogue, CatalogueMutation
 from bench.simulation import Method, simulate
@@ -254,6 +254,8 @@ def _paired(
     base: dict[tuple[int, int], Standing], other: dict[tuple[int, int], Standing]
 ) -> tuple[float, float]:
     """Return the mean gain in regret on the base over what both were run on, and its p value."""
+    from scipy.stats import wilcoxon  # takes a second
+
     gains = np.array([base[key].regret - one.regret for key, one in other.items() if key in base])
     if not gains.any():
         return 0.0, 1.0
@@ -285,16 +287,14 @@ def main() -> None:
     kept = Kept(options.keep)
     asked = [EVOLVE, *(one for key in options.settings for one in SETTINGS[key])]
     settings = {one.name: one for one in asked}
-    for slots in options.slots:
-        for setting in settings.values():
-            for landscape in range(options.landscapes):
-                for replicate in range(options.replicates):
-                    own = (setting.name, landscape, replicate, slots)
-                    if not kept.has(*own, max(options.evaluations)):
-                        own = (setting, landscape, replicate, slots)
-                        kept.add(list(search(*own, options.evaluations)))
-        for count in options.evaluations:
-            print("\n".join(table(kept.found, list(settings), slots, count)), flush=True)
+    for place in itertools.product(
+        range(options.replicates), range(options.landscapes), options.slots, settings.values()
+    ):  # all settings in one world, then the next: a table that is cut off is even
+        replicate, landscape, slots, setting = place
+        if not kept.has(setting.name, landscape, replicate, slots, max(options.evaluations)):
+            kept.add(list(search(setting, landscape, replicate, slots, options.evaluations)))
+    for slots, count in itertools.product(options.slots, options.evaluations):
+        print("\n".join(table(kept.found, list(settings), slots, count)))
 
 
 if __name__ == "__main__":
