@@ -21,6 +21,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from bench.intervals import paired_difference
 from evaluate.spec import TrialSpec, trial_spec
 from evaluate.trial import run_trial
 from evolve.composition import cache_folder, data_sha256, prepared
@@ -34,7 +35,6 @@ from population.individual import (
     Result,
     Scored,
 )
-from population.statistics import paired_difference
 from population.task import Task
 
 DELIVER = "    run.deliver(model)\n"
@@ -92,7 +92,7 @@ def main() -> None:
     task = load_task(find_task())
     tried = list(variants(options.program.read_text(), options))
     scores = train(tried, task, options.pairs, options.workers)
-    found = [compared(one.name, scores[one.name], scores["base"], task) for one in tried[1:]]
+    found = [compared(one.name, scores[one.name], scores["base"]) for one in tried[1:]]
     noise = statistics.stdev(v for v in scores["base"] if v is not None)
     if options.json:
         print(json.dumps({"noise": noise, "variants": found}, indent=1))
@@ -151,15 +151,13 @@ def used(result: Result) -> str:
     return " ".join(f"{name} {result.measured(name) or 0:.2f}" for name in names)
 
 
-def compared(
-    name: str, own: list[float | None], base: list[float | None], task: Task
-) -> dict[str, object]:
+def compared(name: str, own: list[float | None], base: list[float | None]) -> dict[str, object]:
     both = [(a, b) for a, b in zip(own, base, strict=True) if a is not None and b is not None]
-    claim = paired_difference([a for a, _ in both], [b for _, b in both], task.direction)
+    difference, half_width = paired_difference([a for a, _ in both], [b for _, b in both])
     return {
         "name": name,
-        "difference": claim.difference,
-        "half_width": claim.half_width,
+        "difference": difference,
+        "half_width": half_width,
         "scored": len(both),
     }
 

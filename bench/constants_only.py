@@ -1,6 +1,6 @@
 """The control for a search: what Optuna's TPE reaches on one program's constants alone.
 
-    python bench/constants_only.py seeds/bigram_muon.py --trials 20 --pairs 5
+    python -m bench.constants_only seeds/bigram_muon.py --trials 20 --pairs 5
 
 The first trial is the program as it is. The best by its selection score is then compared with the
 program itself on fresh seeds and the exam shard, as an export of a search is.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 import optuna
 
+from bench.intervals import paired_difference
 from evaluate.pool import RayPool
 from evolve.composition import cache_folder, prepared
 from evolve.taskfile import find_task, load_task
@@ -27,7 +28,6 @@ from population.individual import (
     Result,
     Scored,
 )
-from population.statistics import paired_difference
 
 
 def main() -> None:
@@ -46,10 +46,10 @@ def main() -> None:
         best, value = tune(source, pool, options)
         print(f"best of {options.trials} by selection score: {value:.4f}")
         ours, theirs = exam(best, source, pool, options)
-    claim = paired_difference(ours, theirs, task.direction)
+    difference, half_width = paired_difference(ours, theirs)
     print(f"tuned   {statistics.fmean(ours):.4f}  {[round(v, 4) for v in ours]}")
     print(f"founder {statistics.fmean(theirs):.4f}  {[round(v, 4) for v in theirs]}")
-    print(f"difference {claim.difference:+.4f} +- {claim.half_width:.4f} (95%)")
+    print(f"difference {difference:+.4f} +- {half_width:.4f} (95%)")
 
 
 def tune(source: str, pool: RayPool, options: argparse.Namespace) -> tuple[str, float]:

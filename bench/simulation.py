@@ -14,6 +14,7 @@ import numpy as np
 from bench.landscape import Landscape, Truth
 from evolve.breeding import breeders
 from evolve.config import Breeding
+from evolve.controls import CONTROLS
 from mutate import genome
 from mutate.checks import Checks
 from mutate.spending import Spent
@@ -29,7 +30,7 @@ from population.individual import (
     Scored,
     Stage,
 )
-from population.parents import Mode, fitness_order
+from population.parents import fitness_order
 from population.ports import Ended, Record
 from population.proposals import Portfolio
 from population.search import Search, SearchConfig
@@ -65,7 +66,7 @@ def shipped(name: str) -> Method:
     """Return a search mode as `evolve run --search NAME` has it, without a language model."""
     return Method(
         name,
-        SearchConfig(mode=Mode(name)),
+        SearchConfig(mode=CONTROLS[name].mode, racing_share=CONTROLS[name].racing_share),
         lambda _: breeders(Breeding(search=name), TASK, Spent()).portfolio,
     )
 

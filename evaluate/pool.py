@@ -1,4 +1,4 @@
-"""Trials on Ray: one task per evaluation, one candidate per device, nothing lost with a node."""
+"""Trials on Ray: one task per submission, one candidate per device, nothing lost with a node."""
 
 import logging
 import os
@@ -15,7 +15,7 @@ from ray.exceptions import GetTimeoutError, RayError
 from evaluate import cores
 from evaluate.evaluator import load
 from evaluate.spec import TrialSpec, trial_spec
-from evaluate.trial import run_trial
+from evaluate.trial import run_block
 from population.errors import EvolveError, PoolError
 from population.individual import (
     Comparability,
@@ -33,12 +33,13 @@ OBJECT_STORE_BYTES = 128 << 20
 
 
 @ray.remote(max_retries=0)  # type: ignore[untyped-decorator]  # Ray ships no types
-def _evaluate(spec: TrialSpec) -> Result:
-    """One trial in a Ray worker. A machine at fault is a Failed outcome of stage infrastructure."""
+def _evaluate(specs: list[TrialSpec]) -> list[Result]:
+    """Trials in a Ray worker. A machine at fault is a Failed outcome of stage infrastructure."""
     try:
-        return run_trial(spec)
+        return run_block(specs)
     except (EvolveError, OSError) as error:
-        return lost(spec.request.id, "machine", f"{platform.node()}: {error}")
+        why = f"{platform.node()}: {error}"
+        return [lost(spec.request.id, "machine", why) for spec in specs]
 
 
 def lost(request: EvaluationId, reason: str, detail: str) -> Result:
@@ -77,7 +78,7 @@ class RayPool:
         if data is not None and task.kind is EvaluatorKind.MODEL:
             self._data_sha256 = load(task.evaluator).data_sha256(data)
         self._gpus = (task.gpus or 1.0) if device == "cuda" else 0.0
-        self._requests: dict[Any, EvaluationId] = {}
+        self._requests: dict[Any, list[EvaluationId]] = {}
         self._fixed = None if address else slots or self._local_slots()
         self._slots, self._refreshed = 0, 0.0
         _connect(address, None if self._fixed is None else self._fixed * task.cores)
@@ -115,8 +116,13 @@ class RayPool:
                 total += int(fits)
         return total if self._fixed is None else min(total, self._fixed)
 
-    def submit(self, request: Request) -> None:
-        """Start one evaluation."""
+    def submit(self, *requests: Request) -> None:
+        """Start evaluations; see the port's contract: one task holds its device for all of them."""
+        specs = [self._spec(request) for request in requests]
+        remote = _evaluate.options(num_cpus=self._task.cores, num_gpus=self._gpus)
+        self._requests[remote.remote(specs)] = [request.id for request in requests]
+
+    def _spec(self, request: Request) -> TrialSpec:
         spec = trial_spec(
             self._task,
             request,
@@ -125,9 +131,7 @@ class RayPool:
             device=self._device,
             slots=self._slots,
         )
-        remote = _evaluate.options(num_cpus=self._task.cores, num_gpus=self._gpus)
-        spec = replace(spec, required=self._required)
-        self._requests[remote.remote(spec)] = request.id
+        return replace(spec, required=self._required)
 
     def wait(self, timeout_s: float) -> list[Result]:
         """Return what has ended; see the port's contract."""
@@ -140,15 +144,16 @@ class RayPool:
         if not first:
             return []
         ready, _ = ray.wait(pending, num_returns=len(pending), timeout=0)
-        return [self._collect(reference) for reference in ready]
+        return [result for reference in ready for result in self._collect(reference)]
 
-    def _collect(self, reference: Any) -> Result:
-        request = self._requests.pop(reference)
+    def _collect(self, reference: Any) -> list[Result]:
+        requests = self._requests.pop(reference)
         try:
-            result: Result = ray.get(reference, timeout=CONNECT_PATIENCE_S)
+            results: list[Result] = ray.get(reference, timeout=CONNECT_PATIENCE_S)
         except (RayError, GetTimeoutError) as error:
-            return lost(request, "worker_lost", f"{type(error).__name__}: {str(error)[:500]}")
-        return result
+            why = f"{type(error).__name__}: {str(error)[:500]}"
+            return [lost(request, "worker_lost", why) for request in requests]
+        return results
 
     def close(self) -> None:
         """Let go of Ray; what still trains is ended with its workers."""

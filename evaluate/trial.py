@@ -8,7 +8,7 @@ import platform
 import socket
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -57,15 +57,28 @@ def run_trial(spec: TrialSpec) -> Result:
 
     Called from one thread per process. Raises EvolveError when this machine is at fault.
     """
+    (result,) = run_block((spec,))
+    return result
+
+
+def run_block(specs: Sequence[TrialSpec]) -> list[Result]:
+    """Run trials one after another on the same cores and device, as `run_trial` does each.
+
+    Nobody else gets the cores in between, so that what differs is the programs.
+    """
+    with lease(max(spec.cores for spec in specs)) as cores:
+        return [_on(cores, spec) for spec in specs]
+
+
+def _on(cores: tuple[int, ...], spec: TrialSpec) -> Result:
     began = time.time()
-    with lease(spec.cores) as cores:
-        warm = warm_process(len(cores) or 1)
-        try:
-            allowance = _startup_allowance_s(spec, cores, warm)
-            result = _run(spec, cores, warm, allowance)
-        except wire.ClosedError as error:
-            warm_process.cache_clear()
-            raise MachineError("the process that forks candidates has ended") from error
+    warm = warm_process(len(cores) or 1)
+    try:
+        allowance = _startup_allowance_s(spec, cores, warm)
+        result = _run(spec, cores, warm, allowance)
+    except wire.ClosedError as error:
+        warm_process.cache_clear()
+        raise MachineError("the process that forks candidates has ended") from error
     return replace(result, started_at=began, ended_at=time.time())
 
 

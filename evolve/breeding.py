@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Protocol
 
 from evolve.config import Breeding
+from evolve.controls import CONTROLS
 from evolve.taskfile import format_budget
 from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
@@ -118,11 +119,20 @@ def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
     """
     checks = Checks.of(task)
     models = models_of(breeding)
+    control = CONTROLS[breeding.search]
+    numeric = ConstantsMutation(checks, control.sampler)
+    notices: queue.SimpleQueue[str] = queue.SimpleQueue()
+    if control.constants_only:
+        if models or breeding.operators:
+            raise RunError(
+                f"--search {breeding.search} varies nothing but constants: leave out --llm and "
+                "--operator, or search by evolve, greedy or best-of"
+            )
+        return Breeders(Portfolio([Arm(numeric, lambda _: 1.0)]), None, None, notices)
     keyless = KEYLESS_BESIDE_LLM if models else 1.0
-    constants = Arm(ConstantsMutation(checks), lambda history: keyless * _rest(history))
+    constants = Arm(numeric, lambda history: keyless * _rest(history))
     recombination = Arm(Recombination(checks), lambda history: keyless * crossover_share(history))
     own = [Arm(variation, lambda _: OWN_SHARE) for variation in _own(breeding.operators, checks)]
-    notices: queue.SimpleQueue[str] = queue.SimpleQueue()
     if not models:
         return Breeders(Portfolio([constants, recombination, *own]), None, None, notices)
     adapters, gates = _adapters(models)

@@ -90,7 +90,12 @@ def cli() -> None:
 @click.option(
     "--export/--no-export", default=False, help="Hold the exam and export when the run ends."
 )
-@click.option("--pairs", type=click.IntRange(1), default=3, help="Pairs of the exam (default: 3).")
+@click.option(
+    "--pairs",
+    type=click.IntRange(1),
+    default=12,
+    help="Most pairs of the exam; it ends when it is decided (default: 12).",
+)
 def run(dry_run: bool, **given: Any) -> int:
     """Start a search, or continue one; Ctrl-C ends it cleanly.
 
@@ -283,8 +288,8 @@ def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None
 @click.option(
     "--pairs",
     type=click.IntRange(0),
-    default=3,
-    help="Pairs of the exam; 0 holds none (default: 3).",
+    default=12,
+    help="Most pairs of the exam, earlier ones of the two included; 0 holds none (default: 12).",
 )
 @click.option(
     "--output",
@@ -299,7 +304,8 @@ def export(
     """The best program of a run that has ended, with the evidence for it.
 
     The exam trains it and the best founder in pairs, on fresh seeds, and scores both on a shard
-    that nothing was selected by. Only that difference is claimed.
+    that nothing was selected by. Only that difference is claimed. The exam ends as soon as it is
+    decided; asked for again with more pairs, it goes on where it ended.
     """
     from evolve.leaving import export_file, export_git, export_tsv
     from evolve.reading import find_run

@@ -10,12 +10,12 @@ from evaluate.evaluator import load
 from evaluate.pool import RayPool
 from evaluate.sandbox import exposed, require_all
 from evolve.config import RunConfig
+from evolve.controls import CONTROLS
 from mutate import genome
 from population.errors import DataError, SandboxError, TaskError
 from population.identity import RunIdentity
 from population.individual import Genome, Individual, IndividualId
 from population.limits import SearchConfig
-from population.parents import Mode
 from population.task import EvaluatorKind, Task
 
 DEVICE = "cpu"
@@ -113,10 +113,12 @@ def search_config(config: RunConfig, task: Task) -> SearchConfig:
 
     A quarantine asks another shard: a command that is not told the shard has none.
     """
+    control = CONTROLS[config.breeding.search]
     sharded = task.kind is EvaluatorKind.MODEL or any("{shard}" in part for part in task.command)
     return SearchConfig(
         seed=config.seed,
-        mode=Mode(config.breeding.search),
+        mode=control.mode,
+        racing_share=control.racing_share,
         mu=config.mu,
         lambda_=config.lambda_,
         max_evaluations=config.evaluations,

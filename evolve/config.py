@@ -14,6 +14,7 @@ from population.task import Budget, Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIXED = ("budget", "seed", "mu", "lambda_", "sync")
+SEARCHES = ("evolve", "greedy", "best-of", "random", "tpe", "cmaes")
 _AT_BIRTH = ("task", "data", *_FIXED)  # task and data may move; their hashes are checked instead
 
 
@@ -22,7 +23,7 @@ class Breeding:
     """How proposals come about.
 
     Attributes:
-        search: who breeds: `evolve`, or one of the controls `greedy` and `best-of`.
+        search: one of `SEARCHES`: all but the first are controls.
         models: language models to ask, `NAME` or `NAME=WEIGHT`; empty: none is asked.
         effort: of every call, None: drawn for each.
         cost_usd, tokens: what may be spent on them in the whole run; None: no limit of tokens.
@@ -53,7 +54,7 @@ class RunConfig:
         address: of a Ray cluster, None: this machine.
         evaluations, generations, hours: stop conditions, None: none.
         require_sandbox: train only where every layer of the sandbox holds.
-        plain: no live display. export: run the exam at the end, over `pairs` pairs.
+        plain: no live display. export: run the exam at the end, over at most `pairs` pairs.
     """
 
     name: str
@@ -75,7 +76,7 @@ class RunConfig:
     require_sandbox: bool = False
     plain: bool = False
     export: bool = False
-    pairs: int = 3
+    pairs: int = 12
 
     @property
     def folder(self) -> Path:

@@ -12,6 +12,7 @@ from evolve.live import leader
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
 from evolve.writing import write_text
+from population.claims import ERROR_BUDGET
 from population.errors import RunError
 from population.exam import Examination, examine
 from population.individual import Individual, IndividualId
@@ -176,6 +177,9 @@ def _claim(
         "half_width": claim.half_width if claim and math.isfinite(claim.half_width) else None,
         "confidence": claim.confidence if claim else None,
         "pairs": claim.pairs if claim else 0,
+        "error": claim.error if claim else None,
+        "comparison": examination.comparison,
+        "error_budget_of_the_run": ERROR_BUDGET,
         "better": bool(claim and claim.better),
         "noise": noise,
         "champion_scores": list(examination.champion),
@@ -221,19 +225,28 @@ def verdict(evidence: dict[str, Any]) -> str:
     lines = [f"exam: {failure}" for failure in claim["failures"]]
     if claim["difference"] is None:
         return "\n".join([*lines, "exam: no complete pair: nothing is claimed"])
+    return "\n".join([*lines, *_findings(evidence), *_price(evidence)])
+
+
+def _findings(evidence: dict[str, Any]) -> list[str]:
+    claim, metric = evidence["claim"], evidence["metric"]
+    champion = f"#{evidence['champion']['individual']}"
+    founder = f"founder #{evidence['founder']['individual']}"
     width = "unknown" if claim["half_width"] is None else f"{claim['half_width']:.4f}"
-    says = "better than" if claim["better"] else "not shown to be better than"
-    lines.append(
-        f"exam: #{champion['individual']} is {says} founder #{founder['individual']}: "
-        f"{evidence['metric']} {claim['difference']:+.4f} +- {width} "
-        f"({100 * claim['confidence']:g}%, {claim['pairs']} pairs on fresh seeds"
-        + (
-            f", noise of one score {claim['noise']['both']:.4f})"
-            if claim["noise"] is not None
-            else ")"
-        )
+    says = (
+        f"{champion} is better than {founder} by {abs(claim['difference']):.4f} +- {width} {metric}"
+        if claim["better"]
+        else f"{champion} is not shown to be better than {founder}: "
+        f"{metric} {claim['difference']:+.4f} +- {width}"
     )
-    return "\n".join([*lines, *_price(evidence)])
+    noise = claim["noise"]
+    return [
+        f"exam: {says} ({100 * claim['confidence']:g}%, {claim['pairs']} pairs on fresh seeds"
+        + (f", noise of one score {noise['both']:.4f})" if noise is not None else ")"),
+        f"      claimed falsely in at most {100 * claim['error']:.2g}% of cases: comparison "
+        f"{claim['comparison']} of this run, of whose {100 * claim['error_budget_of_the_run']:g}% "
+        f"it gets 1/{claim['error_budget_of_the_run'] / claim['error']:.0f}",
+    ]
 
 
 def _price(evidence: dict[str, Any]) -> list[str]:

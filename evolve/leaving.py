@@ -56,7 +56,10 @@ def _examined(config: RunConfig, task: Task, pairs: int) -> Finalists:
         state = State(task.direction)
         for record in lineage.replay():
             state.apply(record)
-        print(f"exam: the best program against the best founder, {pairs} pairs ...", flush=True)
+        print(
+            f"exam: the best program against the best founder, at most {pairs} pairs ...",
+            flush=True,
+        )
         with closing(pool(config, task, data)) as trainers:
             return hold_exam(state, lineage, trainers, task, pairs)
 

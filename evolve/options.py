@@ -6,6 +6,7 @@ from typing import Any, TypeVar
 
 import click
 
+from evolve.config import SEARCHES
 from evolve.taskfile import EFFORTS
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -58,8 +59,9 @@ def breeding_options(command: Command) -> Command:
     options = (
         click.option(
             "--search",
-            type=click.Choice(["evolve", "greedy", "best-of"]),
-            help="Who breeds: a population (default), the best alone, or the best founder alone.",
+            type=click.Choice(SEARCHES),
+            help="A population (evolve, the default) or a control: steps from the best (greedy) or "
+            "from the best founder (best-of), its constants by chance, TPE or CMA-ES.",
         ),
         click.option(
             "--llm",

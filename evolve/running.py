@@ -225,7 +225,8 @@ def _export(
     config: RunConfig, task: Task, lineage: DuckLineage, trainers: RayPool, state: State
 ) -> None:
     print(
-        f"\nexam: the best program against the best founder, {config.pairs} pairs ...", flush=True
+        f"\nexam: the best program against the best founder, at most {config.pairs} pairs ...",
+        flush=True,
     )
     finalists = hold_exam(state, lineage, trainers, task, config.pairs)
     with Reading(config.folder) as reading:

@@ -1,12 +1,12 @@
-"""Numeric constants by Optuna: a model of all results that share them, and steps nearby.
+"""The numeric operator: constants of a program, by one of several samplers.
 
 Local search is quick and stalls, model-based search is slow and goes on. So with few results,
-and now and then later, one to three constants of the parent move a little; else TPE proposes.
+and now and then later, one to three constants of the parent move a little; else a model proposes.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from statistics import median
+from itertools import islice
 
 import numpy as np
 import optuna
@@ -19,60 +19,77 @@ from optuna.distributions import (
 from optuna.trial import TrialState, create_trial
 
 from mutate.checks import Checks
+from mutate.cma import cma_es
+from mutate.expected import expected_improvement
 from mutate.genome import Constant, constants, render, rewrite
 from mutate.novelty import Offer, checked, normalised_diff, refused
 from mutate.ranges import Choices, Range, Value
+from mutate.told import Point, Told, results
 from population.individual import Change, Individual
-from population.ports import Attempt, History, Proposal, Standing
+from population.ports import Attempt, History, Proposal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
 ENOUGH_RESULTS = 8
 """Results that share the constants, below which a model of them would be a guess."""
-LOCAL_SHARE = 0.3
+LOCAL_SHARE = 0.1
 MOST_STEPS = 3
+STARTUP = 10
+"""Random draws before TPE has a model, as in Optuna."""
 TRIES = 20
-
-Point = dict[str, Value]
-Sampler = Callable[[], Point]
 
 
 @dataclass(frozen=True, slots=True)
-class Told:
-    """What the model is told of one individual. `value` is None while it trains."""
+class Question:
+    """What a sampler is asked.
 
-    point: Point
-    value: float | None
+    Attributes:
+        parent: the values to start from. told: what is known of such points. own: the operator.
+    """
+
+    declared: tuple[Constant, ...]
+    parent: Point
+    told: list[Told]
+    own: str
+
+
+Draws = tuple[str, Iterator[Point]]
+"""The sampler's name for what it does, and points, the most promising first."""
+Sampler = Callable[[Question, np.random.Generator], Draws]
 
 
 class ConstantsMutation:
-    """Changes the constants that the parent declares; see the Variation port."""
+    """Changes the constants that the parent declares; see the Variation port.
 
-    name = "constants"
+    Args:
+        checks: the task's.
+        sampler: chooses the values. name: of the operator.
+    """
+
     arity = 1
     slow = False
 
-    def __init__(self, checks: Checks) -> None:
+    def __init__(self, checks: Checks, sampler: Sampler | None = None, name: str = "constants"):
         self._checks = checks
+        self._sampler = sampler or local_and_model
+        self.name = name
 
     def propose(
         self, parents: Sequence[Individual], history: History, rng: np.random.Generator
     ) -> Proposal:
-        """Return the parent with other constants, by TPE or by a step nearby."""
+        """Return the parent with other constants."""
         (parent,) = parents
         declared = constants(parent.genome.source) if self._checks.python else ()
         if not declared:
             return refused(self.name, parents, "the program declares no tunable constants")
-        told = results(parent, history)
-        known = sum(one.value is not None for one in told)
-        local = known < ENOUGH_RESULTS or rng.random() < LOCAL_SHARE
-        sample = _steps(declared, rng) if local else _model(declared, told, rng)
+        values = {c.name: c.value for c in declared}
+        question = Question(declared, values, results(parent, history), self.name)
+        what, points = self._sampler(question, rng)
         attempts: list[Attempt] = []
         proposal = refused(self.name, parents, "nothing was tried")
-        for _ in range(TRIES):
-            offer = self._offer(parent, declared, sample())
-            proposal = checked(offer, self._checks, history)
-            attempts.append(Attempt("step" if local else "tpe", proposal.refusal or "accepted"))
+        for point in islice(points, TRIES):
+            proposal = checked(self._offer(parent, declared, point), self._checks, history)
+            attempts.append(Attempt(what, proposal.refusal or "accepted"))
             if proposal.genome is not None:
                 break
         return replace(proposal, attempts=tuple(attempts))
@@ -92,66 +109,48 @@ class ConstantsMutation:
         return Offer(self.name, (parent,), rewrite(source, changed), changes)
 
 
-def results(parent: Individual, history: History) -> list[Told]:
-    """Return what is known about the parent's constants, in order of birth.
+def local_and_model(question: Question, rng: np.random.Generator) -> Draws:
+    """Step nearby with few results and now and then later; else ask for expected improvement."""
+    known = sum(one.value is not None for one in question.told)
+    if known < ENOUGH_RESULTS or rng.random() < LOCAL_SHARE:
+        return step(question, rng)
+    return "model", expected_improvement(question.declared, question.told, rng)
 
-    It comes from every individual that declares all of them with the same ranges, whatever its
-    structure and its other constants. So that points are compared and not structures, the results
-    of another structure are shifted until its median meets the parent's structure's.
 
-    A failure is told as worse than everything that is scored: TPE passes over failed trials, so it
-    would go back to where they came from. What still trains is told without a value.
+def step(question: Question, rng: np.random.Generator) -> Draws:
+    """Move one to three constants of the parent a little."""
+    return "step", _steps(question.declared, question.parent, rng)
+
+
+def uniform(question: Question, rng: np.random.Generator) -> Draws:
+    """Draw every constant from its whole range: a control."""
+    return "random", _asked(optuna.samplers.RandomSampler(seed=_seed(rng)), question, ())
+
+
+def tpe(question: Question, rng: np.random.Generator) -> Draws:
+    """Draw as Optuna's TPE does with its own defaults: a control.
+
+    Failures are told as bad results: TPE passes over failed trials and goes back to them.
     """
-    declared = constants(parent.genome.source)
-    sharing: list[tuple[Standing, Point]] = []
-    for standing in history.standings.values():
-        point = _shared_point(declared, standing.individual)
-        if point is not None:
-            sharing.append((standing, point))
-    shifts = _shifts(parent.structure, [standing for standing, _ in sharing])
-    scores = [
-        None if s.fitness is None else s.fitness + shifts.get(s.individual.structure, 0.0)
-        for s, _ in sharing
-    ]
-    scored = [score for score in scores if score is not None]
-    worse = min(scored, default=0.0) - (max(scored) - min(scored) if scored else 0.0) - 1e-9
-    return [
-        Told(point, worse if score is None and standing.failures else score)
-        for (standing, point), score in zip(sharing, scores, strict=True)
-    ]
+    sampler = optuna.samplers.TPESampler(seed=_seed(rng), n_startup_trials=STARTUP)
+    return "tpe", _asked(sampler, question, question.told)
 
 
-def _shared_point(declared: Sequence[Constant], other: Individual) -> Point | None:
-    """Return the other's values of these constants, None where it declares them otherwise."""
-    theirs = {c.name: c for c in constants(other.genome.source)}
-    point: Point = {}
-    for constant in declared:
-        their = theirs.get(constant.name)
-        if their is None or not constant.range.shares(their.range):
-            return None
-        value = constant.range.fit(their.value)
-        if value is None or their.value not in constant.range:
-            return None
-        point[constant.name] = value
-    return point
+def cma(question: Question, rng: np.random.Generator) -> Draws:
+    """Draw from CMA-ES: a control."""
+    return "cma-es", cma_es(question.declared, question.told, question.own, rng)
 
 
-def _shifts(structure: str, sharing: Sequence[Standing]) -> dict[str, float]:
-    """Return for each structure what its scores gain so that all have the median of `structure`."""
-    groups: dict[str, list[float]] = {}
-    for standing in sharing:
-        if standing.fitness is not None:
-            groups.setdefault(standing.individual.structure, []).append(standing.fitness)
-    if structure not in groups:
-        return {}
-    centre = median(groups[structure])
-    return {name: centre - median(scores) for name, scores in groups.items()}
+def _seed(rng: np.random.Generator) -> int:
+    return int(rng.integers(2**31))
 
 
-def _model(declared: Sequence[Constant], told: Sequence[Told], rng: np.random.Generator) -> Sampler:
-    """Return TPE's draws, given what is known. What it has drawn it avoids from then on."""
-    sampler = optuna.samplers.TPESampler(seed=int(rng.integers(2**31)), n_startup_trials=1)
+def _asked(
+    sampler: optuna.samplers.BaseSampler, question: Question, told: Sequence[Told]
+) -> Iterator[Point]:
+    """Yield an Optuna sampler's draws, given what is known. What it has drawn it then avoids."""
     study = optuna.create_study(direction="maximize", sampler=sampler)
+    declared = question.declared
     distributions = {constant.name: distribution(constant.range) for constant in declared}
     for one in told:
         study.add_trial(
@@ -162,12 +161,9 @@ def _model(declared: Sequence[Constant], told: Sequence[Told], rng: np.random.Ge
                 distributions=distributions,
             )
         )
-
-    def sample() -> Point:
+    while True:
         drawn = study.ask(distributions).params
-        return {c.name: outward(c.range, drawn[c.name]) for c in declared}
-
-    return sample
+        yield {c.name: outward(c.range, drawn[c.name]) for c in declared}
 
 
 def distribution(range_: Range) -> BaseDistribution:
@@ -195,15 +191,14 @@ def outward(range_: Range, drawn: Value) -> Value:
     return drawn if fitted is None else fitted
 
 
-def _steps(declared: Sequence[Constant], rng: np.random.Generator) -> Sampler:
-    """Return steps that move one to three constants nearby and keep the others."""
-
-    def sample() -> Point:
-        point = {constant.name: constant.value for constant in declared}
+def _steps(
+    declared: Sequence[Constant], parent: Point, rng: np.random.Generator
+) -> Iterator[Point]:
+    """Yield steps that move one to three constants nearby and keep the others."""
+    while True:
+        point = dict(parent)
         count = int(rng.integers(1, min(MOST_STEPS, len(declared)) + 1))
         for index in rng.choice(len(declared), size=count, replace=False):
             constant = declared[int(index)]
             point[constant.name] = constant.range.near(constant.value, rng)
-        return point
-
-    return sample
+        yield point

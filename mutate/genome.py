@@ -134,7 +134,10 @@ def render(value: Value) -> str:
 
 def normalised(tree: ast.Module) -> ast.Module:
     """Return a copy without docstrings and other statements that do nothing, with seeds blanked."""
-    tree = copy.deepcopy(tree)
+    return _normalise(copy.deepcopy(tree))
+
+
+def _normalise(tree: ast.Module) -> ast.Module:
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)
@@ -149,7 +152,7 @@ def _read(source: str) -> _Reading:
     tree = parse(source)
     found = tuple(_constants(source, tree))
     try:
-        normal = normalised(tree)
+        normal = _normalise(parse(source))  # anew: quicker than a copy
         whole = ast.dump(normal)
         tunable = {constant.name for constant in found}
         for node in normal.body:

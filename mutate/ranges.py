@@ -14,7 +14,7 @@ import ast
 import math
 import re
 from dataclasses import dataclass
-from typing import TypeGuard
+from typing import Any, TypeGuard
 
 import numpy as np
 
@@ -68,15 +68,25 @@ class Interval:
 
     def near(self, value: Value, rng: np.random.Generator) -> Value:
         """Return another value, a step away on the range's scale; steps bounce off the bounds."""
-        into, back = (math.log, math.exp) if self.log else (float, float)
-        low, width = into(self.low), into(self.high) - into(self.low)
-        start = float(min(max(float(value), self.low), self.high))
-        moved = _bounced((into(start) - low) / width + rng.normal(0.0, STEP))
-        found = self._fit(back(low + moved * width))
+        start = self.share(value)
+        moved = bounced(start + rng.normal(0.0, STEP))
+        found = self.at(moved)
         if self.integer and found == value:
-            step = 1 if into(start) <= low + moved * width else -1
-            return found + (step if self.low <= found + step <= self.high else -step)
+            step = 1 if start <= moved else -1
+            return int(found) + (step if self.low <= found + step <= self.high else -step)
         return found
+
+    def share(self, value: Value) -> float:
+        """Return where a number lies on the range's scale, from 0 at `low` to 1 at `high`."""
+        into = math.log if self.log else float
+        inside = min(max(float(value), self.low), self.high)
+        return (into(inside) - into(self.low)) / (into(self.high) - into(self.low))
+
+    def at(self, share: float) -> int | float:
+        """Return the value at a share of the range's scale, as it reads back from the text."""
+        into, back = (math.log, math.exp) if self.log else (float, float)
+        low, high = into(self.low), into(self.high)
+        return self._fit(back(low + share * (high - low)))
 
     def _fit(self, value: int | float) -> int | float:
         if self.integer:
@@ -113,10 +123,19 @@ class Choices:
         if not self.ordered or value not in self:
             return others[int(rng.integers(len(others)))]
         last, index = len(self.values) - 1, self.values.index(value)
-        moved = round(last * _bounced(index / last + rng.normal(0.0, STEP)))
+        moved: int = round(last * bounced(index / last + rng.normal(0.0, STEP)))
         if moved == index:
             moved = index + (1 if index == 0 or (index < last and rng.random() < 0.5) else -1)
         return self.values[moved]
+
+    def share(self, value: Value) -> float:
+        """Return where a choice lies in the list, from 0 to 1; 0 for what is none of them."""
+        fitted = self.fit(value)
+        return 0.0 if fitted is None else self.values.index(fitted) / (len(self.values) - 1)
+
+    def at(self, share: float) -> Value:
+        """Return the choice at a share of the list."""
+        return self.values[round(min(max(share, 0.0), 1.0) * (len(self.values) - 1))]
 
 
 Range = Interval | Choices
@@ -204,7 +223,7 @@ def _short(value: float) -> float:
     return float(f"{value:.4g}")
 
 
-def _bounced(share: float) -> float:
-    """Return a share of the range, reflected at 0 and 1."""
-    share = abs(share)
-    return max(0.0, 2.0 - share) if share > 1.0 else share
+def bounced(share: Any) -> Any:
+    """Return a share of the range, or an array of them, reflected at 0 and 1."""
+    share = np.abs(share)
+    return np.where(share > 1.0, np.maximum(0.0, 2.0 - share), share)[()]

@@ -1,35 +1,49 @@
 """The exam: champion against founder on fresh seeds and a shard that nothing was chosen by."""
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
-from population.individual import EvaluationId, Failed, Individual, Purpose, Request, Result
-from population.jobs import is_infrastructure
+from population.blocks import Block
+from population.claims import ERROR_BUDGET, Claim, compare, error_share
+from population.individual import EvaluationId, Individual, Purpose, Request
 from population.ports import Ended, Evaluation, Lineage, Started
 from population.requests import training_seed
 from population.state import State
-from population.statistics import Claim, paired_difference
 
+MOST_PAIRS = 12
+"""A gain of three sigma is claimed in 19 of 20 exams of that length, most with eight pairs."""
+HOPELESS_PAIRS = 6
+"""From so many pairs on, an exam ends where the champion does not even look better."""
 WAIT_S = 0.5
 ATTEMPTS = 3
 EXAM_STREAM = 0xE8A3
 """Keeps the seeds of exams apart from those of the search."""
+ORDER_STREAM = 0xE8A4
 
 
 @dataclass(frozen=True, slots=True)
 class Examination:
-    """What an exam found.
+    """What exams of two programs have found so far.
 
     Attributes:
         claim: over the complete pairs; None where there is none.
+        comparison: whether these two were the first, second ... that this run has compared.
         champion, founder: metric values of the complete pairs, in the same order.
-        failures: a sentence for each training that earned no score; its pair is left out.
+        failures: a sentence for each pair or training that tells nothing; its pair is left out.
     """
 
     claim: Claim | None
+    comparison: int
     champion: tuple[float, ...]
     founder: tuple[float, ...]
     failures: tuple[str, ...]
+
+    @property
+    def decided(self) -> bool:
+        """Whether more pairs are of no use."""
+        claim = self.claim
+        return claim is not None and (
+            claim.better or (claim.worse and claim.pairs >= HOPELESS_PAIRS)
+        )
 
 
 def examine(  # noqa: PLR0913, PLR0917 - two programs, the three seams of a run and how to compare
@@ -39,14 +53,16 @@ def examine(  # noqa: PLR0913, PLR0917 - two programs, the three seams of a run 
     lineage: Lineage,
     state: State,
     shards: tuple[str, str, str],
-    pairs: int = 3,
+    pairs: int = MOST_PAIRS,
     base_seed: int = 0,
 ) -> Examination:
-    """Train both programs on the same fresh seeds and compare them on the exam shard.
+    """Compare both programs on the exam shard, pair by pair until it is decided.
 
-    The two of a pair are trained back to back, the champion first in every other pair, so that
-    a drift of the machine favours neither. Seeds differ from those of the search and of earlier
-    exams of this run. Everything is recorded; `state.exam_reads` counts each reading.
+    A pair is a block: both programs on one fresh seed, one after the other on one device, in
+    random order, so that neither a machine nor its drift favours one. As many blocks as there are
+    slots run at once. What earlier exams of this run found of the two counts: an exam goes on
+    where the last one ended or was cut off. Everything is recorded; `state.exam_reads` counts
+    each reading.
 
     Args:
         champion: the program to be exported.
@@ -55,81 +71,103 @@ def examine(  # noqa: PLR0913, PLR0917 - two programs, the three seams of a run 
         lineage: stores what happens.
         state: of the run; each new record is folded into it.
         shards: names of the selection, confirmation and exam shards.
-        pairs: how many seeds, at least 1.
+        pairs: how many at most, those of earlier exams of the two included; at least 1.
         base_seed: the run's seed.
 
     Raises:
-        ValueError: fewer than one pair.
+        ValueError: fewer than one pair, or a program against itself.
         PoolError, LineageError: from evaluation and lineage.
     """
     if pairs < 1:
         raise ValueError(f"an exam needs at least 1 pair, got {pairs}")
-    plan = list(_plan(champion, founder, pairs, base_seed, state.exam_reads))
-    results = _train(plan, shards[2], evaluation, lineage, state)
-    scores: dict[tuple[int, bool], float] = {}
-    failures = []
-    for (who, seed, is_champion), result in zip(plan, results, strict=True):
-        outcome = result.outcome
-        if isinstance(outcome, Failed):
-            name = who.name or f"individual {who.id}"
-            failures.append(f"{name}, seed {seed}: {outcome.reason}, {outcome.detail}")
-        else:
-            scores[seed, is_champion] = outcome.value
-    seeds = dict.fromkeys(seed for _, seed, _ in plan)
-    whole = [seed for seed in seeds if (seed, True) in scores and (seed, False) in scores]
-    ours = tuple(scores[seed, True] for seed in whole)
-    theirs = tuple(scores[seed, False] for seed in whole)
-    claim = paired_difference(ours, theirs, state.direction) if whole else None
-    return Examination(claim, ours, theirs, tuple(failures))
+    if champion.id == founder.id:
+        raise ValueError(f"an exam needs two programs, got individual {founder.id} twice")
+    hall = _Hall((champion, founder), shards[2], base_seed, evaluation, lineage, state)
+    left = pairs - sum(block.counts for block in _blocks(state, champion, founder))
+    found = _examination(state, champion, founder)
+    while left > 0 and not found.decided:
+        blocks = min(left, max(evaluation.slots, 1))
+        hall.train(blocks)
+        left -= blocks
+        found = _examination(state, champion, founder)
+    return found
 
 
-def _plan(
-    champion: Individual, founder: Individual, pairs: int, base_seed: int, reads: int
-) -> Iterator[tuple[Individual, int, bool]]:
-    """Yield (individual, seed, whether it is the champion) in the order of training."""
-    for pair in range(pairs):
-        seed = training_seed(base_seed, EXAM_STREAM, reads + pair)
-        both = [(champion, seed, True), (founder, seed, False)]
-        yield from both if pair % 2 == 0 else reversed(both)
+@dataclass
+class _Hall:
+    """Where blocks of two programs are trained."""
 
+    programs: tuple[Individual, Individual]
+    shard: str
+    base_seed: int
+    evaluation: Evaluation
+    lineage: Lineage
+    state: State
 
-def _train(
-    plan: list[tuple[Individual, int, bool]],
-    shard: str,
-    evaluation: Evaluation,
-    lineage: Lineage,
-    state: State,
-) -> list[Result]:
-    """Return the result of each planned training, in the plan's order.
+    def train(self, blocks: int) -> None:
+        """Train that many blocks at once and record what comes.
 
-    A training on a busy machine, or one that our side lost, is made again a bounded number of
-    times; the last result stands.
-    """
-    waiting = [(place, 1) for place in range(len(plan))]
-    running: dict[EvaluationId, tuple[int, int]] = {}
-    ended: dict[int, Result] = {}
+        A block is trained again, a bounded number of times, where a machine was busy, a device
+        changed or our side lost it; the last results stand.
+        """
+        running: dict[EvaluationId, int] = {}
+        for _ in range(blocks):
+            running |= self._begin(self._seed(EXAM_STREAM), 1)
+        while running:
+            for found in self.evaluation.wait(WAIT_S):
+                request = self.state.in_flight[found.request]
+                self._record(Ended(self.state.marked(found)))
+                seed = running.pop(found.request, None)
+                if seed is None or seed in running.values() or request.attempt >= ATTEMPTS:
+                    continue
+                if self.state.exam_blocks[seed].is_disturbed:
+                    running |= self._begin(seed, request.attempt + 1)
 
-    def record(record: Started | Ended) -> None:
-        lineage.record(record)
-        state.apply(record)
-
-    while len(ended) < len(plan):
-        while waiting and len(running) < max(evaluation.slots, 1):
-            place, attempt = waiting.pop(0)
-            who, seed, _ = plan[place]
-            request = Request(
-                state.next_evaluation, who.id, who.genome, seed, shard, Purpose.EXAM, attempt
+    def _begin(self, seed: int, attempt: int) -> dict[EvaluationId, int]:
+        order = self.programs if self._seed(ORDER_STREAM) % 2 else self.programs[::-1]
+        requests: list[Request] = []
+        for who in order:
+            own = self.state.next_evaluation
+            requests.append(
+                Request(own, who.id, who.genome, seed, self.shard, Purpose.EXAM, attempt)
             )
-            record(Started(request))
-            evaluation.submit(request)
-            running[request.id] = place, attempt
-        for found in evaluation.wait(WAIT_S):
-            result = state.marked(found)
-            record(Ended(result))
-            place, attempt = running.pop(result.request, (-1, 0))
-            again = result.contended or is_infrastructure(result)
-            if again and 0 < attempt < ATTEMPTS:
-                waiting.insert(0, (place, attempt + 1))
-            elif place >= 0:
-                ended[place] = result
-    return [ended[place] for place in range(len(plan))]
+            self._record(Started(requests[-1]))
+        self.evaluation.submit(*requests)
+        return dict.fromkeys((request.id for request in requests), seed)
+
+    def _seed(self, stream: int) -> int:
+        """Return one that no earlier block of this run had."""
+        return training_seed(self.base_seed, stream, self.state.exam_reads)
+
+    def _record(self, record: Started | Ended) -> None:
+        self.lineage.record(record)
+        self.state.apply(record)
+
+
+def _examination(state: State, champion: Individual, founder: Individual) -> Examination:
+    names = {one.id: one.name or f"individual {one.id}" for one in (champion, founder)}
+    scores, failures = [], []
+    for block in _blocks(state, champion, founder):
+        values = block.values()
+        if values is not None:
+            scores.append((values[champion.id], values[founder.id]))
+        for who, why in block.failures():
+            whose = names[who] if who is not None else "a pair"
+            failures.append(f"{whose}, seed {block.seed}: {why}")
+    ours, theirs = tuple(a for a, _ in scores), tuple(b for _, b in scores)
+    number = _comparison(state, champion, founder)
+    error = ERROR_BUDGET * error_share(number)
+    claim = compare(ours, theirs, state.direction, error) if scores else None
+    return Examination(claim, number, ours, theirs, tuple(failures))
+
+
+def _blocks(state: State, champion: Individual, founder: Individual) -> list[Block]:
+    both = {champion.id, founder.id}
+    return [block for block in state.exam_blocks.values() if block.results.keys() == both]
+
+
+def _comparison(state: State, champion: Individual, founder: Individual) -> int:
+    """Return whether the two are the first, second ... that this run compares."""
+    begun = dict.fromkeys(frozenset(block.results) for block in state.exam_blocks.values())
+    begun.setdefault(frozenset((champion.id, founder.id)))
+    return list(begun).index(frozenset((champion.id, founder.id))) + 1

@@ -7,6 +7,8 @@ from population.errors import RunError
 from population.parents import Mode
 from population.state import State
 
+RACING_SHARE = 0.15
+
 
 @dataclass(frozen=True, slots=True)
 class SearchConfig:
@@ -34,7 +36,7 @@ class SearchConfig:
     mu: int = 8
     lambda_: int = 8
     founder_replicates: int = 2
-    racing_share: float = 0.15
+    racing_share: float = RACING_SHARE
     max_evaluations: int | None = None
     max_generations: int | None = None
     max_hours: float | None = None

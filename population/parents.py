@@ -13,7 +13,7 @@ TOURNAMENT = 3
 
 
 class Mode(StrEnum):
-    """Who breeds. The others are controls: the same operators, work and money."""
+    """Who breeds. All but the population are for controls."""
 
     EVOLVE = "evolve"
     """A population: the survivors, by tournament."""
@@ -21,6 +21,8 @@ class Mode(StrEnum):
     """A chain: the best one alone, as in autoresearch."""
     BEST_OF = "best-of"
     """Independent samples: the best founder alone, and nothing is known of what came of it."""
+    FOUNDER = "founder"
+    """The best founder alone, and all is known: for operators that model all results."""
 
 
 def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> History:
@@ -37,14 +39,14 @@ def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> H
     """
     if mode is Mode.EVOLVE:
         return history
-    among = founders if mode is Mode.BEST_OF else list(history.standings)
+    among = list(history.standings) if mode is Mode.GREEDY else founders
     known = {one: history.standings[one] for one in among}
     scored = [s for s in known.values() if s.fitness is not None and not s.held]
     best = max(scored, key=fitness_order, default=None)
     survivors = (best.individual.id,) if best else ()
-    if mode is Mode.GREEDY:
-        return replace(history, survivors=survivors)
-    return replace(history, survivors=survivors, standings=known, notes="", tallies={})
+    if mode is Mode.BEST_OF:
+        return replace(history, survivors=survivors, standings=known, notes="", tallies={})
+    return replace(history, survivors=survivors)
 
 
 def choose_parents(

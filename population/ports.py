@@ -194,11 +194,15 @@ class Evaluation(Protocol):
 
     @property
     def slots(self) -> int:
-        """How many evaluations run at once now; changes when nodes come and go."""
+        """How many submissions run at once now; changes when nodes come and go."""
         ...
 
-    def submit(self, request: Request) -> None:
-        """Start an evaluation; returns at once. Each request id is submitted once."""
+    def submit(self, *requests: Request) -> None:
+        """Start evaluations; returns at once. Each request id is submitted once.
+
+        What is submitted together takes one slot and runs one after another, in this order, on one
+        device that nobody else gets in between.
+        """
         ...
 
     def wait(self, timeout_s: float) -> list[Result]:

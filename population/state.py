@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 from statistics import fmean
 
+from population.blocks import Block
 from population.errors import LineageError
 from population.individual import (
     EvaluationId,
@@ -87,6 +88,7 @@ class State:
         quarantine: whose scores are held back until the confirmation shard agrees.
         refused: whom it has refused, for good.
         confirmation_reads, exam_reads: evaluations that were started on those shards.
+        exam_blocks: pairs of all exams by seed, in the order in which they were begun.
         reports: what the latest settled evaluation of each individual showed.
         tallies: of each operator. notes: the latest. tried: whom a proposal named as parent.
     """
@@ -116,6 +118,7 @@ class State:
         self.refused: set[IndividualId] = set()
         self.confirmation_reads = 0
         self.exam_reads = 0
+        self.exam_blocks: dict[int, Block] = {}
         self.reports: dict[IndividualId, Report] = {}
         self.tallies: dict[str, Tally] = {}
         self.notes = ""
@@ -186,6 +189,9 @@ class State:
         self._last_evaluation = max(self._last_evaluation, request.id)
         self.exam_reads += request.purpose is Purpose.EXAM
         self.confirmation_reads += request.purpose is Purpose.CONFIRM
+        if request.purpose is Purpose.EXAM:
+            block = self.exam_blocks.setdefault(request.seed, Block(request.seed))
+            block.results[request.individual] = None
         if request.purpose not in JOBS:
             return
         job = self.unsettled.get(job_key(request))
@@ -205,6 +211,8 @@ class State:
         reference_s = result.measured("reference_s")
         if reference_s is not None:
             self.readings[result.host, result.device].append(reference_s)
+        if request.purpose is Purpose.EXAM:
+            self.exam_blocks[request.seed].results[request.individual] = result
         if request.purpose not in JOBS:
             return
         job = self.unsettled[job_key(request)]

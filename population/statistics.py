@@ -1,4 +1,4 @@
-"""Noise, shrinkage, contention and claims: pure functions over numbers."""
+"""Noise, shrinkage and contention: pure functions over numbers."""
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -6,7 +6,6 @@ from dataclasses import dataclass, field
 from statistics import fmean, median, quantiles
 
 from population.individual import IndividualId
-from population.task import Direction
 
 CONTENDED_RATIO = 1.10
 """A reference workload slower than its norm by more than this marks the device as contended."""
@@ -121,14 +120,17 @@ def fit_prior(means: Sequence[float], counts: Sequence[int], sigmas: Sequence[fl
 
     Disasters do not inform it: what lies below the first quartile by more than three
     interquartile ranges is left out, else one of them would make every lead look real. The
-    spread is at least a tenth of the median sigma, so that equal evidence always keeps its order.
+    spread is that of the better half: most changes do little or harm, a few help, and it is the
+    leaders who are to be neither praised nor doubted too much. It is at least a tenth of the
+    median sigma, so that equal evidence always keeps its order.
 
     Args:
         means: of each individual, as fitness: larger is better. At least one.
         counts: evaluations behind each mean, 1 or more.
         sigmas: noise of one evaluation of each, above 0.
 
-    Source: DerSimonian and Laird, Controlled Clinical Trials 7 (1986), method of moments;
+    Source: DerSimonian and Laird, Controlled Clinical Trials 7 (1986), method of moments, here
+        over the better half;
         Tukey, Exploratory Data Analysis (1977), outer fences.
     """
     fence = _lower_fence(means)
@@ -137,9 +139,9 @@ def fit_prior(means: Sequence[float], counts: Sequence[int], sigmas: Sequence[fl
     weights = [1 / error for _, error in kept]
     total = sum(weights)
     centre = sum(w * x for w, (x, _) in zip(weights, kept, strict=True)) / total
-    heterogeneity = sum(w * (x - centre) ** 2 for w, (x, _) in zip(weights, kept, strict=True))
-    scale = total - sum(w * w for w in weights) / total
-    excess = (heterogeneity - (len(kept) - 1)) / scale if len(kept) > 1 else 0.0
+    better = [(w, x) for w, (x, _) in zip(weights, kept, strict=True) if x > centre]
+    scale = sum(w for w, _ in better)
+    excess = (sum(w * (x - centre) ** 2 for w, x in better) - len(better)) / scale if scale else 0.0
     spread = math.sqrt(max(excess, (SPREAD_FLOOR * median(sigmas)) ** 2))
     weights = [1 / (spread**2 + error) for _, error in kept]
     mean = sum(w * x for w, (x, _) in zip(weights, kept, strict=True)) / sum(weights)
@@ -199,82 +201,3 @@ def is_contended(reference_s: float, readings: Sequence[float]) -> bool:
         True when it took more than 1.10 times the median of at least four readings.
     """
     return len(readings) >= NORM_READINGS and reference_s > CONTENDED_RATIO * median(readings)
-
-
-@dataclass(frozen=True, slots=True)
-class Claim:
-    """A paired comparison, in units of the metric.
-
-    Attributes:
-        difference: champion minus founder. half_width: of its confidence interval.
-        better: the whole interval lies on the fitter side of zero.
-    """
-
-    difference: float
-    half_width: float
-    pairs: int
-    confidence: float
-    better: bool
-
-
-def paired_difference(
-    champion: Sequence[float],
-    founder: Sequence[float],
-    direction: Direction,
-    confidence: float = 0.95,
-) -> Claim:
-    """Compare two programs that were evaluated on the same seeds, pair by pair.
-
-    Args:
-        champion: values in metric units.
-        founder: values of the same seeds, in the same order.
-        direction: which side of zero is fitter.
-        confidence: of the two-sided t interval.
-
-    Returns:
-        The claim; with a single pair its half width is infinite and nothing is claimed.
-
-    Raises:
-        ValueError: the lists differ in length or are empty.
-    """
-    if len(champion) != len(founder) or not champion:
-        raise ValueError(
-            f"expected pairs of values, got {len(champion)} of the champion "
-            f"and {len(founder)} of the founder"
-        )
-    differences = [c - f for c, f in zip(champion, founder, strict=True)]
-    pairs, mean, half_width = len(differences), fmean(differences), math.inf
-    if pairs > 1:
-        error = math.sqrt(_variance(differences) / pairs)
-        half_width = t_quantile((1 + confidence) / 2, pairs - 1) * error
-    return Claim(mean, half_width, pairs, confidence, direction.fitness(mean) > half_width)
-
-
-def t_quantile(probability: float, dof: int) -> float:
-    """Return the quantile of Student's t at `probability` in [0.5, 1) by bisection.
-
-    Source: Abramowitz and Stegun, Handbook of Mathematical Functions (1964), 26.7.3 and 26.7.4,
-        the distribution in closed form for whole degrees of freedom.
-    """
-    if not 0.5 <= probability < 1 or dof < 1:
-        raise ValueError(f"expected 0.5 <= probability < 1 and dof >= 1, got {probability}, {dof}")
-    low, high = 0.0, math.pi / 2
-    for _ in range(200):
-        angle = (low + high) / 2
-        if (1 + _central_mass(angle, dof)) / 2 < probability:
-            low = angle
-        else:
-            high = angle
-    return math.tan(low) * math.sqrt(dof)
-
-
-def _central_mass(angle: float, dof: int) -> float:
-    """Return P(|T| <= t) where `angle` is atan(t / sqrt(dof))."""
-    odd = dof % 2
-    term = math.cos(angle) if odd else 1.0
-    total = 0.0 if dof == 1 else term
-    for k in range(2 + odd, dof - 1, 2):
-        term *= (k - 1) / k * math.cos(angle) ** 2
-        total += term
-    total *= math.sin(angle)
-    return 2 / math.pi * (angle + total) if odd else total

@@ -8,6 +8,10 @@ from population.individual import IndividualId
 from population.parents import fitness_order
 from population.ports import Standing
 
+LEADER_EVALUATIONS = 3
+EXACT = 1e-8
+"""Standard errors below this share of a mean are none: such scores repeat."""
+
 
 def choose_survivors(
     standings: Mapping[IndividualId, Standing], mu: int
@@ -45,12 +49,13 @@ def choose_contender(
 ) -> IndividualId | None:
     """Choose who earns the next evaluation on a fresh seed.
 
-    Contenders are the best survivor and those within one standard error of the difference from
-    it; of these the least evaluated is chosen, the fitter one where they are even. It allocates
-    effort and claims nothing.
+    The best survivor comes first until it was evaluated three times: the luckiest of many leads,
+    and where it was very lucky, it has no rival within noise. Then contenders are the best and
+    those within one standard error of the difference from it; of these the least evaluated is
+    chosen, the fitter one where they are even. It allocates effort and claims nothing.
 
     Returns:
-        An id, or None where the best has no rival within noise.
+        An id, or None where the best is known and has no rival within noise.
 
     Source: racing, Maron and Moore, Hoeffding Races, NIPS 6 (1994), without its error bound.
     """
@@ -58,6 +63,8 @@ def choose_contender(
     if not scored:
         return None
     best = max(scored, key=fitness_order)
+    if _effort(best) < LEADER_EVALUATIONS and not _is_exact(best):
+        return best.individual.id
     contenders = [standing for standing in scored if _within_noise(standing, best)]
     if len(contenders) < 2:
         return None
@@ -69,6 +76,10 @@ def _within_noise(standing: Standing, best: Standing) -> bool:
         return False
     error = math.hypot(standing.standard_error, best.standard_error)
     return best.fitness - standing.fitness <= error
+
+
+def _is_exact(standing: Standing) -> bool:
+    return standing.standard_error <= EXACT * abs(standing.fitness or 0.0)
 
 
 def _effort(standing: Standing) -> int:

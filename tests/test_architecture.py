@@ -23,6 +23,8 @@ HOMES = {
     "anthropic": {"mutate/claude.py", "mutate/attempts.py"},
     "httpx2": {"mutate/claude.py", "mutate/attempts.py"},  # what the SDK speaks through
     "optuna": {"mutate/constants.py", "evaluate/pruning.py"},
+    "cmaes": {"mutate/cma.py"},
+    "scipy": {"mutate/gaussian.py", "mutate/expected.py"},
     "ray": {"evaluate/pool.py"},
     "duckdb": {"population/database.py", "prepare.py"},  # prepare.py reads documents in Parquet
     "torch": {"prepare.py", "seeds/", "evaluate/", "evolve/doctor.py"},
@@ -73,7 +75,7 @@ def test_a_vendor_library_is_imported_only_in_its_home(room: str, path: str) -> 
 
 
 def test_importing_the_command_line_loads_no_heavy_library() -> None:
-    heavy = ("torch", "ray", "anthropic", "optuna", "duckdb", "rich", "numpy")
+    heavy = ("torch", "ray", "anthropic", "optuna", "duckdb", "rich", "numpy", "scipy")
     program = f"import sys, evolve.cli; print([m for m in {heavy!r} if m in sys.modules])"
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True

@@ -77,6 +77,19 @@ def test_every_request_comes_back_once_failures_included(pool: RayPool) -> None:
     assert pool.wait(0.0) == []
 
 
+def test_what_is_submitted_together_runs_one_after_another_on_the_same_cores(
+    pool: RayPool,
+) -> None:
+    pool.submit(request(5, program()), request(6, program()))
+    pool.submit(request(7, program()), request(8, program(in_loop="    1 / 0\n")))
+    found = collect(pool, 4)
+    for first, second in ((5, 6), (7, 8)):
+        assert found[first].device == found[second].device
+        assert found[first].ended_at <= found[second].started_at
+    assert found[5].device != found[7].device
+    assert [isinstance(found[n].outcome, Scored) for n in (5, 6, 7, 8)] == [True, True, True, False]
+
+
 def test_a_worker_that_is_killed_comes_back_as_lost_and_leaves_nothing(pool: RayPool) -> None:
     pool.submit(request(10, program(before_clock="import time; time.sleep(45)\n")))
     deadline = time.monotonic() + 60

@@ -114,13 +114,16 @@ class FakeEvaluation:
     outcome: Callable[[Request], Outcome] = value_of
     reference_s: Callable[[Request], float | None] = lambda _: None
     may_end: Callable[[], bool] = lambda: True
+    device: Callable[[Request], str] = lambda _: "cpu:0"
     submitted: list[Request] = field(default_factory=list)
+    together: list[int] = field(default_factory=list)
     running: deque[Request] = field(default_factory=deque)
     most_running: int = 0
 
-    def submit(self, request: Request) -> None:
-        self.submitted.append(request)
-        self.running.append(request)
+    def submit(self, *requests: Request) -> None:
+        self.submitted += requests
+        self.together.append(len(requests))
+        self.running += requests
         self.most_running = max(self.most_running, len(self.running))
 
     def wait(self, timeout_s: float) -> list[Result]:
@@ -131,11 +134,8 @@ class FakeEvaluation:
         measurements = (
             () if reference_s is None else (Measurement("reference_s", reference_s, "s"),)
         )
-        return [
-            Result(
-                asked.id, self.outcome(asked), MACHINE, measurements, host="here", device="cpu:0"
-            )
-        ]
+        outcome, device = self.outcome(asked), self.device(asked)
+        return [Result(asked.id, outcome, MACHINE, measurements, host="here", device=device)]
 
 
 @dataclass

@@ -1,19 +1,24 @@
 import math
+from dataclasses import replace
 
 import pytest
 from fakes import SHARDS, FakeEvaluation, MemoryLineage, folded, founders, program, value_of
 
+from population.claims import ERROR_BUDGET
 from population.exam import examine
 from population.individual import Failed, Purpose, Scored, Stage
-from population.ports import Ended, Founded, Started
+from population.ports import Abandoned, Ended, Founded, Started
 
-CHAMPION, FOUNDER = founders(program(1.5), program(2.0))
+CHAMPION, FOUNDER, OTHER, TWIN = founders(
+    program(1.5), program(2.0), program(1.4), program(2.0, "b")
+)
+FOUNDED = [Founded(one) for one in (CHAMPION, FOUNDER, OTHER, TWIN)]
 
 
 def exam(evaluation=None, records=(), champion=CHAMPION, **options):
-    lineage = MemoryLineage(list(records) or [Founded(champion), Founded(FOUNDER)])
+    lineage = MemoryLineage(list(records) or list(FOUNDED))
     state = folded(lineage.records)
-    evaluation = evaluation or FakeEvaluation()
+    evaluation = evaluation or FakeEvaluation(outcome=noisy)
     result = examine(champion, FOUNDER, evaluation, lineage, state, SHARDS, **options)
     return result, lineage.records, state
 
@@ -27,29 +32,61 @@ def noisy(request):
     return Scored(value_of(request).value + 0.01 * request.individual * (request.seed % 7))
 
 
+def unclear(request):
+    """The champion looks better after any number of pairs, and never clearly."""
+    ahead = 4.0 if (request.id - 1) // 2 % 2 == 0 else -2.0
+    return Scored(10.0 - ahead * (request.individual == CHAMPION.id))
+
+
 def test_a_champion_that_is_better_by_far_is_claimed_with_its_interval():
-    examination, _, _ = exam(FakeEvaluation(outcome=noisy))
+    examination, _, _ = exam()
     assert examination.claim.better
-    assert examination.claim.pairs == 3
     assert abs(examination.claim.difference + 0.5) < 0.1
     assert 0 < examination.claim.half_width < 0.5
-    assert len(examination.champion) == len(examination.founder) == 3
+    assert len(examination.champion) == len(examination.founder) == examination.claim.pairs
 
 
-def test_a_founder_does_not_beat_itself():
-    examination, _, _ = exam(champion=FOUNDER)
-    assert examination.claim.difference == 0
+def test_an_exam_ends_as_soon_as_it_is_decided():
+    examination, records, _ = exam(pairs=50)
+    assert 5 <= examination.claim.pairs < 10
+    assert len(asked(records)) == 2 * examination.claim.pairs
+
+
+def test_an_undecided_exam_ends_at_the_most_pairs():
+    examination, _, _ = exam(FakeEvaluation(outcome=unclear), pairs=9)
+    assert examination.claim.pairs == 9
+    assert not examination.decided
+
+
+def test_a_champion_that_does_not_even_look_better_is_given_up_after_six_pairs():
+    examination, _, _ = exam(champion=TWIN)
+    assert examination.claim.pairs == 6
+    assert examination.claim.worse
     assert not examination.claim.better
 
 
 @pytest.mark.parametrize("slots", [1, 2, 3, 8])
-def test_pairs_share_a_seed_and_are_trained_back_to_back_in_alternating_order(slots):
-    _, records, _ = exam(FakeEvaluation(slots))
+def test_the_two_of_a_pair_are_one_submission_on_one_seed(slots):
+    evaluation = FakeEvaluation(slots, outcome=unclear)
+    _, records, _ = exam(evaluation, pairs=8)
     requests = asked(records)
-    assert [r.individual for r in requests] == [1, 2, 2, 1, 1, 2]
-    seeds = [r.seed for r in requests]
-    assert seeds[::2] == seeds[1::2]
-    assert len(set(seeds)) == 3
+    assert evaluation.together == [2] * 8
+    assert all({a.individual, b.individual} == {1, 2} for a, b in pairwise(requests))
+    assert all(a.seed == b.seed for a, b in pairwise(requests))
+    assert len({request.seed for request in requests}) == 8
+    assert evaluation.most_running == 2 * min(slots, 8)
+
+
+def test_who_of_a_pair_comes_first_is_drawn_and_drawn_again_alike():
+    first = [a.individual for a, _ in pairwise(asked(exam(FakeEvaluation(outcome=unclear))[1]))]
+    again = [a.individual for a, _ in pairwise(asked(exam(FakeEvaluation(outcome=unclear))[1]))]
+    assert first == again
+    assert 2 <= first.count(1) <= 10
+    assert first not in ([1, 2] * 6, [2, 1] * 6)
+
+
+def pairwise(requests):
+    return list(zip(requests[::2], requests[1::2], strict=True))
 
 
 def test_only_the_exam_shard_is_read_and_each_read_is_counted():
@@ -60,11 +97,41 @@ def test_only_the_exam_shard_is_read_and_each_read_is_counted():
     assert state.counted == 0
 
 
-def test_a_second_exam_uses_seeds_of_its_own():
-    _, records, _ = exam()
-    _, more, _ = exam(records=records)
-    first = {r.seed for r in asked(records)}
-    assert not first & {r.seed for r in asked(more[len(records) :])}
+def test_a_later_exam_of_the_two_goes_on_where_the_first_has_ended():
+    first, records, _ = exam(FakeEvaluation(outcome=unclear), pairs=6)
+    both, more, _ = exam(FakeEvaluation(outcome=unclear), records, pairs=10)
+    assert both.champion[:6] == first.champion
+    assert both.claim.pairs == 10
+    assert both.comparison == first.comparison == 1
+    assert len({request.seed for request in asked(more)}) == 10
+
+
+def test_a_decided_exam_trains_nothing_when_it_is_asked_for_again():
+    first, records, _ = exam()
+    again, more, _ = exam(records=records)
+    assert again == first
+    assert more == records
+
+
+def test_each_further_champion_gets_a_smaller_share_of_the_runs_error_budget():
+    first, records, _ = exam()
+    second, records, _ = exam(records=records, champion=OTHER)
+    again, _, _ = exam(records=records, pairs=50)
+    errors = [one.claim.error / ERROR_BUDGET for one in (first, second, again)]
+    assert errors == pytest.approx([1 / 2, 1 / 6, 1 / 2])
+    assert second.claim.pairs >= first.claim.pairs
+
+
+def test_an_exam_that_was_cut_off_keeps_its_whole_pairs_and_no_half_one():
+    _, records, _ = exam(FakeEvaluation(outcome=unclear), pairs=3)
+    cut = records[:-1]
+    in_flight = asked(records)[-1]
+    examination, more, _ = exam(
+        FakeEvaluation(outcome=unclear), [*cut, Abandoned(in_flight.id)], pairs=3
+    )
+    assert examination.claim.pairs == 3
+    assert len(asked(more)) == 8
+    assert in_flight.seed not in {r.seed for r in asked(more)[6:]}
 
 
 def test_a_failed_training_is_named_and_its_pair_left_out():
@@ -73,16 +140,23 @@ def test_a_failed_training_is_named_and_its_pair_left_out():
             return Failed(Stage.TRAINING, "out_of_memory", "it asked for 9 GiB of 4")
         return value_of(request)
 
-    examination, _, _ = exam(FakeEvaluation(outcome=third_crashes))
+    examination, records, _ = exam(FakeEvaluation(outcome=third_crashes), pairs=3)
     assert examination.claim.pairs == 2
     (failure,) = examination.failures
-    assert "program-2, seed" in failure
+    crashed = next(request for request in asked(records) if request.id == 3)
+    assert failure.startswith(f"program-{crashed.individual}, seed {crashed.seed}: ")
     assert "out_of_memory, it asked for 9 GiB of 4" in failure
+
+
+def test_a_score_that_is_no_number_is_a_failure():
+    examination, _, _ = exam(FakeEvaluation(outcome=lambda _: Scored(math.nan)), pairs=1)
+    assert examination.claim is None
+    assert "not_finite" in examination.failures[0]
 
 
 def test_where_nothing_is_scored_nothing_is_claimed():
     crash = Failed(Stage.TRAINING, "crash", "it raised")
-    examination, _, _ = exam(FakeEvaluation(outcome=lambda _: crash))
+    examination, _, _ = exam(FakeEvaluation(outcome=lambda _: crash), pairs=3)
     assert examination.claim is None
     assert len(examination.failures) == 6
 
@@ -95,9 +169,9 @@ def test_one_pair_makes_no_claim():
 
 def test_what_a_search_left_in_flight_is_recorded_when_it_comes_back():
     evaluation = FakeEvaluation(2)
-    lineage = MemoryLineage([Founded(CHAMPION), Founded(FOUNDER)])
+    lineage = MemoryLineage(list(FOUNDED))
     state = folded(lineage.records)
-    left = asked(exam(pairs=1)[1])[0]
+    left = replace(asked(exam(pairs=1)[1])[0], purpose=Purpose.SCREEN)
     lineage.record(Started(left))
     state.apply(Started(left))
     evaluation.submit(left)
@@ -106,24 +180,60 @@ def test_what_a_search_left_in_flight_is_recorded_when_it_comes_back():
     assert not state.in_flight
 
 
-def test_an_exam_without_pairs_is_refused():
-    with pytest.raises(ValueError, match="at least 1 pair"):
-        exam(pairs=0)
+@pytest.mark.parametrize(
+    ("wrong", "message"), [({"pairs": 0}, "at least 1 pair"), ({"champion": FOUNDER}, "twice")]
+)
+def test_an_exam_without_pairs_or_with_one_program_is_refused(wrong, message):
+    with pytest.raises(ValueError, match=message):
+        exam(**wrong)
 
 
-def test_a_training_that_our_side_lost_is_made_again_on_the_same_seed():
+def test_a_block_that_our_side_lost_is_made_again_on_the_same_seed():
     lost = []
 
     def first_is_lost(request):
-        if request.attempt == 1 and not lost:
+        if not lost:
             lost.append(request)
             return Failed(Stage.INFRASTRUCTURE, "worker_lost", "its node is gone")
         return value_of(request)
 
-    examination, records, _ = exam(FakeEvaluation(outcome=first_is_lost))
+    examination, records, _ = exam(FakeEvaluation(outcome=first_is_lost), pairs=3)
     assert (examination.claim.pairs, examination.failures) == (3, ())
-    (again,) = [request for request in asked(records) if request.attempt == 2]
-    assert (again.seed, again.individual) == (lost[0].seed, lost[0].individual)
+    again = [request for request in asked(records) if request.attempt == 2]
+    assert {(r.seed, r.individual) for r in again} == {(lost[0].seed, 1), (lost[0].seed, 2)}
+
+
+def test_a_block_on_a_busy_machine_is_made_again_as_a_whole():
+    slow = []
+
+    def one_is_slow(request):
+        slow.append(request)
+        return 1.5 if len(slow) == 6 else 1.0
+
+    evaluation = FakeEvaluation(outcome=unclear, reference_s=one_is_slow)
+    examination, records, _ = exam(evaluation, pairs=4)
+    again = [request for request in asked(records) if request.attempt == 2]
+    assert [request.seed for request in again] == [slow[5].seed] * 2
+    assert examination.claim.pairs == 4
+
+
+def test_a_block_that_was_cut_off_while_it_was_made_again_is_no_pair():
+    evaluation = FakeEvaluation(device=lambda request: f"cpu:{request.individual}")
+    _, records, _ = exam(evaluation, pairs=1)
+    second = next(
+        i for i, r in enumerate(records) if isinstance(r, Started) and r.request.attempt == 2
+    )
+    (block,) = folded(records[: second + 3]).exam_blocks.values()  # both began, one has ended
+    assert block.values() is None
+    assert not block.counts
+
+
+def test_a_pair_whose_two_ran_on_different_devices_is_made_again_and_then_left_out():
+    evaluation = FakeEvaluation(device=lambda request: f"cpu:{request.individual}")
+    examination, records, _ = exam(evaluation, pairs=1)
+    assert examination.claim is None
+    assert "one ran on" in examination.failures[0]
+    assert [request.attempt for request in asked(records)] == [1, 1, 2, 2, 3, 3]
 
 
 def test_what_is_lost_again_and_again_is_a_failure_in_the_end():
@@ -134,3 +244,10 @@ def test_what_is_lost_again_and_again_is_a_failure_in_the_end():
     assert examination.claim is None
     assert len(examination.failures) == 2
     assert max(request.attempt for request in asked(records)) == 3
+
+
+def test_pairs_that_our_side_lost_are_not_among_those_asked_for():
+    lost = Failed(Stage.INFRASTRUCTURE, "worker_lost", "its node is gone")
+    _, records, _ = exam(FakeEvaluation(outcome=lambda _: lost), pairs=2)
+    examination, _, _ = exam(FakeEvaluation(outcome=unclear), records, pairs=2)
+    assert examination.claim.pairs == 2

@@ -48,14 +48,21 @@ def test_the_unscored_never_survive():
 
 def test_the_least_evaluated_within_noise_of_the_best_is_raced():
     standings = population((1.0, "a", 0.1), (0.95, "a", 0.1), (0.2, "a", 0.1))
-    assert choose_contender(standings, (1, 2, 3)) == 1
-    often = {**standings, 1: _seen(standings[1], 4)}
-    assert choose_contender(often, (1, 2, 3)) == 2
+    known = {**standings, 1: _seen(standings[1], 4), 2: _seen(standings[2], 3)}
+    assert choose_contender(known, (1, 2, 3)) == 2
+    assert choose_contender({**known, 2: _seen(standings[2], 5)}, (1, 2, 3)) == 1
 
 
-def test_a_clear_leader_is_not_raced():
-    assert choose_contender(population((1.0, "a", 0.1), (0.2, "a", 0.1)), (1, 2)) is None
+def test_whoever_leads_is_evaluated_three_times_whether_or_not_it_has_rivals():
+    alone = population((1.0, "a", 0.1), (0.2, "a", 0.1))
+    assert choose_contender(alone, (1, 2)) == 1
+    assert choose_contender({**alone, 1: _seen(alone[1], 2)}, (1, 2)) == 1
+    assert choose_contender({**alone, 1: _seen(alone[1], 3)}, (1, 2)) is None
     assert choose_contender({}, ()) is None
+
+
+def test_a_leader_whose_score_repeats_exactly_is_not_evaluated_again():
+    assert choose_contender(population((1.0, "a", 1e-9), (0.2, "a", 1e-9)), (1, 2)) is None
 
 
 def _seen(one, evaluations):

@@ -1,0 +1,256 @@
+"""Does the search beat its controls? Whole searches on landscapes that cost no device.
+
+    python -m bench.search --trials TABLE.csv.gz --keep results.jsonl
+
+TABLE holds the public trials of autoresearch's train.py (`bench/trials.py`). Every method starts
+from the same founders, with the same checks, failures and noise, through the project's own search.
+Finished searches are kept in a file: the same command goes on where it was.
+
+Defaults of the search were chosen on the boosted family with seeds from 1000 on; claims are made on
+the others, with the seeds below. Nothing is claimed for the first.
+"""
+
+import argparse
+import json
+import math
+import os
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from itertools import product
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+from rich.console import Console
+from rich.progress import track
+from rich.table import Table
+from scipy.stats import wilcoxon
+
+from bench.landscape import Landscape
+from bench.simulation import Trace, shipped, simulate
+from bench.surrogates import FAMILIES, surrogates
+from evolve.config import SEARCHES
+
+EVALUATIONS = (50, 100, 300)
+HOUR_S = 3600.0
+ALPHA = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Searched:
+    """One search at the points that are reported. Lists follow the order of `evaluations`.
+
+    Attributes:
+        at: evaluations behind each entry of true, claimed and failures.
+        hours, true_after: device hours, and the leader's true value after them.
+        reached: evaluations to each target of the landscape, None: never.
+    """
+
+    landscape: str
+    method: str
+    seed: int
+    slots: int
+    at: tuple[int, ...]
+    true: tuple[float, ...]
+    claimed: tuple[float, ...]
+    failures: tuple[int, ...]
+    hours: tuple[float, ...]
+    true_after: tuple[float, ...]
+    reached: tuple[int | None, ...]
+
+    @property
+    def key(self) -> tuple[str, str, int, int]:
+        """Return what tells one search from another."""
+        return self.landscape, self.method, self.seed, self.slots
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One search that is to be made."""
+
+    landscape: str
+    method: str
+    seed: int
+    slots: int
+    at: tuple[int, ...]
+    trials: Path | None
+    cache: Path
+
+
+def search(job: Job) -> Searched:
+    """Run one search."""
+    landscape = landscapes(job.trials, job.cache)[job.landscape]
+    trace = simulate(shipped(job.method), landscape, job.seed, max(job.at), job.slots)
+    return report(trace, job, landscape.targets)
+
+
+def report(trace: Trace, job: Job, targets: Sequence[float]) -> Searched:
+    """Return what is kept of a trace."""
+    rows = [trace.at(count) for count in job.at]
+    usual = trace.rows[-1].device_s / trace.rows[-1].evaluations
+    hours = tuple(round(count * usual / HOUR_S, 2) for count in job.at)
+    hours = hours if math.isfinite(sum(hours)) else ()
+    return Searched(
+        job.landscape,
+        job.method,
+        job.seed,
+        job.slots,
+        job.at,
+        tuple(row.true for row in rows),
+        tuple(row.claimed for row in rows),
+        tuple(row.failures for row in rows),
+        hours,
+        tuple(trace.after(one * HOUR_S).true for one in hours),
+        tuple(trace.reached(target) for target in targets),
+    )
+
+
+@cache
+def landscapes(trials: Path | None, folder: Path) -> dict[str, Landscape]:
+    """Return all landscapes by name."""
+    found = [] if trials is None else surrogates(trials, FAMILIES, folder)
+    return {one.name: one for one in found}
+
+
+def searched(jobs: Sequence[Job], keep: Path | None, processes: int) -> Iterator[Searched]:
+    """Yield every search, those that were kept first; keep each one that ends."""
+    kept = list(_kept(keep))
+    wanted = {(job.landscape, job.method, job.seed, job.slots): job for job in jobs}
+    for one in kept:
+        job = wanted.get(one.key)
+        if job is not None and one.at == job.at:
+            del wanted[one.key]
+            yield one
+    with get_context("spawn").Pool(processes) as pool:
+        for one in pool.imap_unordered(search, wanted.values()):
+            if keep is not None:
+                with keep.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps(asdict(one)) + "\n")
+            yield one
+
+
+def _kept(keep: Path | None) -> Iterator[Searched]:
+    if keep is None or not keep.exists():
+        return
+    for line in keep.read_text("utf-8").splitlines():
+        fields = json.loads(line)
+        yield Searched(**{k: tuple(v) if isinstance(v, list) else v for k, v in fields.items()})
+
+
+def tables(found: Iterable[Searched], subject: str, console: Console) -> None:
+    """Print what each method reaches on each landscape, and how the subject compares."""
+    groups: dict[tuple[str, int], dict[str, list[Searched]]] = defaultdict(
+        lambda: defaultdict(list)
+    )
+    for one in sorted(found, key=lambda one: one.key):
+        groups[one.landscape, one.slots][one.method].append(one)
+    for (landscape, slots), methods in groups.items():
+        console.print(_values(f"{landscape}, {slots} at once", methods))
+        if subject in methods:
+            console.print(_compared(subject, methods))
+
+
+def _values(title: str, methods: dict[str, list[Searched]]) -> Table:
+    at = next(iter(methods.values()))[0].at
+    table = Table(title=title, title_justify="left")
+    table.add_column("method")
+    for count in at:
+        table.add_column(f"true value at {count}: median (quartiles)")
+    for name in (f"claimed - true at {at[-1]}", "failures", "evaluations to targets", "n"):
+        table.add_column(name, justify="right")
+    for name, own in methods.items():
+        true = np.array([one.true for one in own])
+        claimed = np.array([one.claimed for one in own])
+        low, middle, high = np.quantile(true, (0.25, 0.5, 0.75), axis=0)
+        table.add_row(
+            name,
+            *(f"{m:.4f} ({a:.4f} {b:.4f})" for a, m, b in zip(low, middle, high, strict=True)),
+            f"{(claimed - true)[:, -1].mean():+.5f}",
+            f"{np.mean([one.failures[-1] for one in own]):.0f}",
+            " ".join(_reached(own)),
+            str(len(own)),
+        )
+    return table
+
+
+def _reached(own: Sequence[Searched]) -> Iterator[str]:
+    """Yield for each target the median of the evaluations that it took, `-` where most never do."""
+    for column in zip(*(one.reached for one in own), strict=True):
+        middle = float(np.median([math.inf if n is None else n for n in column]))
+        yield f"{middle:.0f}" if math.isfinite(middle) else "-"
+
+
+def _compared(subject: str, methods: dict[str, list[Searched]]) -> Table:
+    """Return the subject's paired differences to each other method, p by Holm within the table.
+
+    Source: Holm, Scandinavian Journal of Statistics 6 (1979); Wilcoxon's signed-rank test.
+    """
+    at = methods[subject][0].at
+    others = [name for name in methods if name != subject]
+    own = {one.seed: one for one in methods[subject]}
+    cells: dict[tuple[str, int], tuple[float, float]] = {}
+    for name, place in product(others, range(len(at))):
+        pairs = [(own[o.seed].true[place], o.true[place]) for o in methods[name] if o.seed in own]
+        differences = [ours - theirs for ours, theirs in pairs]
+        p = float(wilcoxon(differences).pvalue) if any(differences) else 1.0
+        cells[name, place] = float(np.median(differences)), p
+    corrected = holm({key: p for key, (_, p) in cells.items()})
+    table = Table(title=f"{subject} minus each, paired by seed (p by Holm)", title_justify="left")
+    for header in ("method", *(f"at {count}" for count in at)):
+        table.add_column(header)
+    for name in others:
+        row = []
+        for place in range(len(at)):
+            difference, p = cells[name, place][0], corrected[name, place]
+            verdict = "better" if difference < 0 else "worse"
+            row.append(f"{difference:+.4f} p {p:.4f} {verdict if p < ALPHA else 'undecided'}")
+        table.add_row(name, *row)
+    return table
+
+
+def holm(values: dict[tuple[str, int], float]) -> dict[tuple[str, int], float]:
+    """Return p values corrected for their number."""
+    corrected, highest = {}, 0.0
+    for rank, (key, p) in enumerate(sorted(values.items(), key=lambda item: item[1])):
+        highest = max(highest, min(1.0, p * (len(values) - rank)))
+        corrected[key] = highest
+    return corrected
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--trials", type=Path, help="public table of trials, CSV by gzip")
+    parser.add_argument("--landscapes", nargs="+", help="names, or parts of them (default: all)")
+    parser.add_argument("--methods", nargs="+", default=list(SEARCHES))
+    parser.add_argument("--replicates", type=int, default=20)
+    parser.add_argument("--first-seed", type=int, default=0)
+    parser.add_argument("--evaluations", type=int, nargs="+", default=list(EVALUATIONS))
+    parser.add_argument("--slots", type=int, nargs="+", default=[1])
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="file of finished searches, to go on from")
+    parser.add_argument("--cache", type=Path, default=Path(".cache/surrogates"))
+    options = parser.parse_args()
+    for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
+        os.environ[name] = "1"  # inherited: one core a process
+    names = list(landscapes(options.trials, options.cache))
+    if options.landscapes:
+        names = [name for name in names if any(part in name for part in options.landscapes)]
+    if not names:
+        parser.error("no landscape of that name; --trials brings the surrogates")
+    seeds = range(options.first_seed, options.first_seed + options.replicates)
+    at = tuple(sorted(options.evaluations))
+    jobs = [
+        Job(landscape, method, seed, slots, at, options.trials, options.cache)
+        for seed, landscape, slots, method in product(seeds, names, options.slots, options.methods)
+    ]
+    console = Console(width=170)
+    found = track(
+        searched(jobs, options.keep, options.processes), "searching", len(jobs), console=console
+    )
+    tables(list(found), options.methods[0], console)
+
+
+if __name__ == "__main__":
+    main()

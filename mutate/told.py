@@ -1,0 +1,97 @@
+"""What a run knows about the constants of a program: points with their results."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from statistics import median
+
+from mutate.genome import REMEMBERED, Constant, constants
+from mutate.ranges import Range, Value
+from population.individual import Individual
+from population.ports import History, Standing
+
+Point = dict[str, Value]
+
+
+@dataclass(frozen=True, slots=True)
+class Told:
+    """What is known of one individual.
+
+    Attributes:
+        value: its fitness, None while it trains; of a failure, worse than all that is scored.
+        failed: it earned no score. operator: that made it.
+    """
+
+    point: Point
+    value: float | None
+    failed: bool = False
+    operator: str = ""
+
+
+def results(parent: Individual, history: History) -> list[Told]:
+    """Return what is known about the parent's constants, in order of birth.
+
+    It comes from every individual that declares all of them with the same ranges, whatever its
+    structure and its other constants. So that points are compared and not structures, the results
+    of another structure are shifted until its median meets the parent's structure's.
+
+    A failure is told as worse than everything that is scored: who passes over failures goes back
+    to where they came from. What still trains is told without a value.
+    """
+    declared = constants(parent.genome.source)
+    sharing = list(_sharing(declared, history))
+    shifts = _shifts(parent.structure, [standing for standing, _ in sharing])
+    scores = [
+        None if s.fitness is None else s.fitness + shifts.get(s.individual.structure, 0.0)
+        for s, _ in sharing
+    ]
+    scored = [score for score in scores if score is not None]
+    worse = min(scored, default=0.0) - (max(scored) - min(scored) if scored else 0.0) - 1e-9
+    told = []
+    for (standing, point), score in zip(sharing, scores, strict=True):
+        failed = score is None and standing.failures > 0
+        told.append(Told(point, worse if failed else score, failed, standing.individual.operator))
+    return told
+
+
+def _sharing(declared: Sequence[Constant], history: History) -> Iterator[tuple[Standing, Point]]:
+    wanted = _declaration(declared)
+    for standing in history.standings.values():
+        point = _shared_point(wanted, standing.individual.genome.source)
+        if point is not None:
+            yield standing, point
+
+
+Declaration = tuple[tuple[str, Range], ...]
+
+
+def _declaration(declared: Sequence[Constant]) -> Declaration:
+    return tuple((constant.name, constant.range) for constant in declared)
+
+
+@lru_cache(maxsize=REMEMBERED)
+def _shared_point(wanted: Declaration, source: str) -> Point | None:
+    """Return the values that a program has of these constants, None where it declares others."""
+    theirs = {c.name: c for c in constants(source)}
+    point: Point = {}
+    for name, range_ in wanted:
+        their = theirs.get(name)
+        if their is None or not range_.shares(their.range):
+            return None
+        value = range_.fit(their.value)
+        if value is None or their.value not in range_:
+            return None
+        point[name] = value
+    return point
+
+
+def _shifts(structure: str, sharing: Sequence[Standing]) -> dict[str, float]:
+    """Return for each structure what its scores gain so that all have the median of `structure`."""
+    groups: dict[str, list[float]] = {}
+    for standing in sharing:
+        if standing.fitness is not None:
+            groups.setdefault(standing.individual.structure, []).append(standing.fitness)
+    if structure not in groups:
+        return {}
+    centre = median(groups[structure])
+    return {name: centre - median(scores) for name, scores in groups.items()}

@@ -1,0 +1,61 @@
+"""What an exam found, as a sentence."""
+
+from typing import Any
+
+import pytest
+
+from evolve.evidence import verdict
+
+
+def evidence(**claim: Any) -> dict[str, Any]:
+    found = {
+        "difference": -0.0919,
+        "half_width": 0.0204,
+        "confidence": 0.95,
+        "pairs": 6,
+        "better": True,
+        "error": 0.005,
+        "comparison": 1,
+        "error_budget_of_the_run": 0.01,
+        "noise": {"both": 0.0067},
+        "failures": [],
+    }
+    return {
+        "metric": "val_bpb",
+        "champion": {"individual": 17},
+        "founder": {"individual": 2},
+        "claim": found | claim,
+        "cost": None,
+    }
+
+
+def test_a_claim_says_by_how_much_how_surely_and_on_which_share_of_the_budget() -> None:
+    first, second = verdict(evidence()).splitlines()
+    assert first == (
+        "exam: #17 is better than founder #2 by 0.0919 +- 0.0204 val_bpb "
+        "(95%, 6 pairs on fresh seeds, noise of one score 0.0067)"
+    )
+    assert second.strip() == (
+        "claimed falsely in at most 0.5% of cases: comparison 1 of this run, "
+        "of whose 1% it gets 1/2"
+    )
+
+
+@pytest.mark.parametrize(("error", "says"), [(0.01 / 6, "0.17%"), (0.01 / 12, "0.083%")])
+def test_later_comparisons_name_their_smaller_share(error: float, says: str) -> None:
+    said = verdict(evidence(error=error, comparison=2))
+    assert f"at most {says} of cases" in said
+    assert f"gets 1/{0.01 / error:.0f}" in said
+
+
+def test_what_is_not_decided_keeps_the_sign_of_the_metric() -> None:
+    first = verdict(evidence(better=False, difference=0.002, half_width=None)).splitlines()[0]
+    assert "is not shown to be better than founder #2: val_bpb +0.0020 +- unknown" in first
+
+
+def test_without_a_complete_pair_nothing_is_claimed() -> None:
+    said = verdict(evidence(difference=None, failures=["a pair, seed 3: broken"]))
+    assert said.splitlines() == [
+        "exam: a pair, seed 3: broken",
+        "exam: no complete pair: nothing is claimed",
+    ]

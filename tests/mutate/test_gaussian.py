@@ -1,0 +1,63 @@
+import numpy as np
+import pytest
+
+from mutate.gaussian import fit
+
+RNG = np.random.default_rng(0)
+
+
+def sampled(count: int, dimensions: int = 4, noise: float = 0.0) -> tuple[np.ndarray, np.ndarray]:
+    points = RNG.random((count, dimensions))
+    return points, truth(points) + RNG.normal(0.0, noise, count)
+
+
+def truth(points: np.ndarray) -> np.ndarray:
+    """A ridge in the first coordinate, a slope in the second; the others do nothing."""
+    values: np.ndarray = 100 + 3 * np.sin(5 * points[:, 0]) + points[:, 1]
+    return values
+
+
+def test_it_foretells_what_it_was_not_told() -> None:
+    process = fit(*sampled(60))
+    points, values = sampled(200)
+    means, _ = process.predict(points)
+    assert np.corrcoef(means, values)[0, 1] > 0.99
+
+
+def test_its_doubt_covers_its_errors_and_grows_away_from_what_it_was_told() -> None:
+    told, values = sampled(60)
+    process = fit(told, values)
+    points, expected = sampled(400)
+    means, deviations = process.predict(points)
+    assert (np.abs(means - expected) < 3 * deviations).mean() > 0.95
+    _, known = process.predict(told)
+    _, alien = process.predict(np.full((1, 4), 3.0))
+    assert alien[0] > 3 * known.max()
+
+
+def test_what_does_nothing_gets_a_long_scale() -> None:
+    process = fit(*sampled(80))
+    assert process.lengths[2:].min() > 2 * process.lengths[0]
+
+
+def test_noise_is_not_followed() -> None:
+    told, values = sampled(100, noise=0.5)
+    means, _ = fit(told, values).predict(told)
+    assert np.std(means - truth(told)) < 0.7 * np.std(values - truth(told))
+
+
+def test_what_is_believed_keeps_the_mean_and_ends_the_doubt() -> None:
+    process = fit(*sampled(30))
+    there = np.array([[0.9, 0.1, 0.9, 0.1]])
+    believing = process.believing(there)
+    (before, doubt), (after, left) = process.predict(there), believing.predict(there)
+    assert after[0] == pytest.approx(before[0], abs=doubt[0] / 5)
+    assert left[0] < 0.7 * doubt[0]
+    assert process.believing(np.empty((0, 4))) is process
+
+
+def test_equal_values_and_twins_do_not_break_it() -> None:
+    points = np.array([[0.5, 0.5], [0.5, 0.5], [0.1, 0.9]])
+    means, deviations = fit(points, np.full(3, 7.0)).predict(points)
+    np.testing.assert_allclose(means, 7.0)
+    assert np.isfinite(deviations).all()
