@@ -124,7 +124,10 @@ SETTINGS = {
     "racing": varied(racing=(0.0, 0.05)),
     "explore": varied(explore=(0.3, 0.7)),
     "credit": [*varied(credit=(1.0,)), replace(GREEDY, credit=1.0)],
-    "small": [replace(EVOLVE, mu=4, lambda_=one, tournament=k) for one, k in ((1, 3), (4, 4))],
+    "pressure": [
+        replace(EVOLVE, mu=mu, lambda_=births, tournament=size)
+        for mu, births, size in ((4, 1, 3), (4, 4, 3), (4, 4, 4), (8, 4, 5), (8, 1, 5))
+    ],
     "memory": [replace(EVOLVE, remembers=False), replace(GREEDY, remembers=False)],
     "alone": [replace(one, founders=1) for one in (EVOLVE, replace(EVOLVE, crossover=0.0), GREEDY)],
 }
