@@ -1,7 +1,7 @@
 """What populations and crossover buy: whole searches in synthetic worlds, compared in pairs.
 
     python -m bench.recombination [--replicates 20] [--evaluations 50 100 300] [--slots 1 8 32]
-        [--landscapes 3] [--settings crossover mu ...] [--keep results.csv]
+        [--landscapes 3] [--first 0] [--settings crossover mu ...] [--keep results.csv]
 
 Every setting meets the same worlds, founders and seeds. Values are sigmas of one evaluation above
 the best program that there is. With `--keep` searches that the file holds already are not run
@@ -282,6 +282,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--landscapes", type=int, default=3)
+    parser.add_argument("--first", type=int, default=0, help="of the landscapes, by its seed")
     parser.add_argument("--evaluations", type=int, nargs="+", default=[50, 100, 300])
     parser.add_argument("--slots", type=int, nargs="+", default=[1, 8, 32])
     parser.add_argument("--settings", nargs="+", choices=SETTINGS, default=list(SETTINGS))
@@ -290,8 +291,9 @@ def main() -> None:
     kept = Kept(options.keep)
     asked = [EVOLVE, *(one for key in options.settings for one in SETTINGS[key])]
     settings = {one.name: one for one in asked}
+    landscapes = range(options.first, options.first + options.landscapes)
     for place in itertools.product(
-        range(options.replicates), range(options.landscapes), options.slots, settings.values()
+        range(options.replicates), landscapes, options.slots, settings.values()
     ):  # all settings in one world, then the next: a table that is cut off is even
         replicate, landscape, slots, setting = place
         if not kept.has(setting.name, landscape, replicate, slots, max(options.evaluations)):
