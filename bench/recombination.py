@@ -34,6 +34,7 @@ from population.search import SearchConfig
 
 CREDIT = "mutate.portfolio.MOST_CREDIT"
 TOURNAMENT = "population.parents.TOURNAMENT"
+FRESH = "population.parents.FRESH"
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +48,7 @@ class Setting:
         remembers: whether edits that did not help are proposed less often.
         credit: how far an operator's share may move by what its children were worth; 1: not.
         founders: 3, or the first one alone.
+        fresh: births for which a new best program breeds alone.
     """
 
     mode: Mode = Mode.EVOLVE
@@ -59,6 +61,7 @@ class Setting:
     remembers: bool = True
     credit: float = 3.0
     founders: int = 3
+    fresh: int = 16
 
     @property
     def name(self) -> str:
@@ -128,6 +131,7 @@ SETTINGS = {
         replace(EVOLVE, mu=mu, lambda_=births, tournament=size)
         for mu, births, size in ((4, 1, 3), (4, 4, 3), (4, 4, 4), (8, 4, 5), (8, 1, 5))
     ],
+    "fresh": varied(fresh=(0, 8, 32)),
     "memory": [replace(EVOLVE, remembers=False), replace(GREEDY, remembers=False)],
     "alone": [replace(one, founders=1) for one in (EVOLVE, replace(EVOLVE, crossover=0.0), GREEDY)],
 }
@@ -170,6 +174,7 @@ def search(
     with (
         patch(CREDIT, setting.credit),
         patch(TOURNAMENT, setting.tournament),
+        patch(FRESH, setting.fresh),
     ):
         seed = 1000 * landscape + replicate
         trace = simulate(setting.method(place), place, seed, max(evaluations), slots)

@@ -30,8 +30,8 @@ from population.ports import Attempt, History, Proposal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-ENOUGH_RESULTS = 8
-"""Results that share the constants, below which a model of them would be a guess."""
+ENOUGH_RESULTS = 20
+"""Results that share the constants, below which steps find more than a model of them."""
 LOCAL_SHARE = 0.1
 MOST_STEPS = 3
 STARTUP = 10
@@ -111,7 +111,7 @@ class ConstantsMutation:
 
 def local_and_model(question: Question, rng: np.random.Generator) -> Draws:
     """Step nearby with few results and now and then later; else ask for expected improvement."""
-    known = sum(one.value is not None for one in question.told)
+    known = sum(one.value is not None and not one.failed for one in question.told)
     if known < ENOUGH_RESULTS or rng.random() < LOCAL_SHARE:
         return step(question, rng)
     return "model", expected_improvement(question.declared, question.told, rng)

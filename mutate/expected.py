@@ -1,18 +1,22 @@
 """Constants by expected improvement: a Gaussian process over all results, searched near the best.
 
 A process that is searched everywhere proposes what it knows least about; searched near the best
-programs it goes on where a local search would stall.
+programs, a few constants at a time, it goes on where a local search would stall. A second process
+foretells who earns a score at all, from the failures: memory runs out in a region of its own.
 
 Sources: expected improvement, Jones, Schonlau and Welch, Journal of Global Optimization 13 (1998),
-section 4; candidates that change few coordinates of a good point, Eriksson et al., TuRBO, NeurIPS
-2019, supplement; log of the expected improvement, Ament et al., NeurIPS 2023, section 4.
+section 4; times the probability of success, Gelbart, Snoek and Adams, UAI 2014, section 3;
+candidates that change few coordinates of a good point, Eriksson et al., TuRBO, NeurIPS 2019,
+supplement; logarithms, Ament et al., NeurIPS 2023, section 4.
 """
 
 import math
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 
 import numpy as np
-from scipy.special import ndtr
+import numpy.typing as npt
+from scipy.special import log_ndtr, ndtr
 
 from mutate.cube import Array, Cube
 from mutate.gaussian import Process, fit
@@ -24,16 +28,41 @@ BASES = 5
 CANDIDATES = 1_200
 REFINED = 3
 """Rounds of candidates near the best candidates."""
+MOVES = ((0.1, 0.03), (0.1, 0.1), (0.2, 0.03), (0.2, 0.1), (0.5, 0.03))
+"""Chance of each coordinate to move, and how far, of equal parts of the candidates."""
+NEARER = (0.2, 0.05)
+"""The same, of the candidates near the best candidates."""
 CLIPPED = 3.0
 """Results worse than the best by more than this many times the median's distance count as that."""
 MOST_POINTS = 240
-"""Results that the process is told, at most: the best ones."""
-MOVES = (
-    (0.1, 0.03), (0.1, 0.1), (0.1, 0.25),
-    (0.2, 0.03), (0.2, 0.1), (0.2, 0.25),
-    (0.5, 0.03), (0.5, 0.1), (1.0, 0.1), (1.0, 1.0),
-)  # fmt: skip
-"""Chance of each coordinate to move, and how far, of equal parts of the candidates."""
+"""Results that a process is told, at most: the best ones."""
+EVEN = 0.5
+"""Between the failed, told as 0, and the scored, told as 1."""
+DOUBT = 0.1
+"""Least deviation of a foretold success: failures are no law of nature."""
+
+
+@dataclass(frozen=True, slots=True)
+class Belief:
+    """What the results say of other points.
+
+    Attributes:
+        value: the process over scores. success: that over failures, None while there is none.
+        incumbent: the best posterior mean of what is known.
+    """
+
+    value: Process
+    success: Process | None
+    incumbent: float
+
+    def worth(self, features: Array) -> Array:
+        """Return at (n, D) the log of the expected improvement times that of success, (n,)."""
+        gain = log_expected_improvement(self.value, features, self.incumbent)
+        if self.success is None:
+            return gain
+        mean, deviation = self.success.predict(features)
+        result: Array = gain + log_ndtr((mean - EVEN) / np.hypot(deviation, DOUBT))
+        return result
 
 
 def expected_improvement(
@@ -43,47 +72,30 @@ def expected_improvement(
 
     Args:
         declared: the constants, at least one.
-        told: at least two of them with a value.
+        told: at least two of them scored.
         rng: the source of all chance.
     """
     cube = Cube(declared)
-    known = _best([one for one in told if one.value is not None and not (one.failed and SURVIVAL)])
-    process, shares = _fitted(cube, known)
-    survival = _survival(cube, told) if SURVIVAL else None
-    running = [cube.shares(one.point) for one in told if one.value is None]
-    if running:
-        process = process.believing(cube.features(np.array(running)))
-    means, _ = process.predict(cube.features(shares))
-    incumbent = float(means.max())
-    bases = np.argsort(-means, kind="stable")[:BASES]
-    part = CANDIDATES // len(MOVES)
-    drawn = [
-        (shares[chosen], cube.moved(shares[chosen], chance, deviation, rng), chosen)
-        for chance, deviation in MOVES
-        for chosen in [bases[rng.integers(len(bases), size=part)]]
-    ]
-    found = np.concatenate([moved for _, moved, _ in drawn])
-    origins = np.concatenate([chosen for _, _, chosen in drawn])
-
-    def worth(shares: Array) -> Array:
-        features = cube.features(shares)
-        gain = log_expected_improvement(process, features, incumbent)
-        if survival is None:
-            return gain
-        m, d = survival.predict(features)
-        return gain + SURVIVAL * np.log(np.maximum(ndtr((m - 0.5) / np.sqrt(d * d + 0.01)), 1e-4))
-
-    gains = worth(found)
+    known = sorted(
+        (one for one in told if one.value is not None and not one.failed),
+        key=lambda one: -_value(one),
+    )[:MOST_POINTS]
+    shares = np.array([cube.shares(one.point) for one in known])  # (n, d)
+    belief, bases = _believed(cube, shares, known, told)
+    chosen = bases[rng.integers(len(bases), size=CANDIDATES)]
+    parts = np.array_split(shares[chosen], len(MOVES))
+    moved = [cube.moved(part, *move, rng) for part, move in zip(parts, MOVES, strict=True)]
+    found, origins = np.concatenate(moved), chosen
+    worth = belief.worth(cube.features(found))
     for _ in range(REFINED):
-        best = np.argsort(-gains, kind="stable")[:BASES]
+        best = np.argsort(-worth, kind="stable")[:BASES]
         chosen = best[rng.integers(len(best), size=CANDIDATES // 10)]
-        moved = cube.moved(found[chosen], 0.2, 0.05, rng)
-        fresh = worth(moved)
-        found = np.concatenate([found, moved])
+        nearer = cube.moved(found[chosen], *NEARER, rng)
+        found = np.concatenate([found, nearer])
         origins = np.concatenate([origins, origins[chosen]])
-        gains = np.concatenate([gains, fresh])
+        worth = np.concatenate([worth, belief.worth(cube.features(nearer))])
     seen = {tuple(one.point.values()) for one in told}
-    for index in np.argsort(-gains, kind="stable"):
+    for index in np.argsort(-worth, kind="stable"):
         point = cube.point(found[index], known[origins[index]].point)
         if tuple(point.values()) not in seen:
             seen.add(tuple(point.values()))
@@ -102,31 +114,31 @@ def log_expected_improvement(process: Process, features: Array, incumbent: float
     return result
 
 
-SURVIVAL = 0.0
+def _believed(
+    cube: Cube, shares: Array, known: Sequence[Told], told: Sequence[Told]
+) -> tuple[Belief, npt.NDArray[np.intp]]:
+    """Return what is believed, and which of the known points candidates are made from.
 
-
-def _survival(cube, told):
-    settled = [one for one in told if one.value is not None]
-    y = np.array([0.0 if one.failed else 1.0 for one in settled])
-    if y.all() or not y.any():
-        return None
-    return fit(cube.features(np.array([cube.shares(one.point) for one in settled])), y)
-
-
-def _best(known: Sequence[Told]) -> list[Told]:
-    return sorted(known, key=lambda one: -_value(one))[:MOST_POINTS]
-
-
-def _fitted(cube: Cube, known: Sequence[Told]) -> tuple[Process, Array]:
-    """Return the process over what is known, and its points' shares (n, d).
-
-    Disasters and failures are worth what a bad result is: how bad they are tells nothing about
-    the differences that matter, and would set the scale of all.
+    How bad the bad ones are tells nothing about the differences that matter and would set the
+    scale of all, so they count as equally bad.
     """
-    shares = np.array([cube.shares(one.point) for one in known])
     values = np.array([_value(one) for one in known])
     worst = values.max() - CLIPPED * (values.max() - np.median(values))
-    return fit(cube.features(shares), np.maximum(values, worst)), shares
+    process = fit(cube.features(shares), np.maximum(values, worst))
+    running = [cube.shares(one.point) for one in told if one.value is None]
+    if running:
+        process = process.believing(cube.features(np.array(running)))
+    means, _ = process.predict(cube.features(shares))
+    bases = np.argsort(-means, kind="stable")[:BASES]
+    return Belief(process, _success(cube, told), float(means.max())), bases
+
+
+def _success(cube: Cube, told: Sequence[Told]) -> Process | None:
+    settled = [one for one in told if one.value is not None][-MOST_POINTS:]
+    if not any(one.failed for one in settled):
+        return None
+    points = cube.features(np.array([cube.shares(one.point) for one in settled]))
+    return fit(points, np.array([0.0 if one.failed else 1.0 for one in settled]))
 
 
 def _value(one: Told) -> float:

@@ -12,12 +12,11 @@ from statistics import NormalDist
 
 import numpy as np
 
-from population.individual import Individual, IndividualId, Stage
+from population.individual import IndividualId, Stage
 from population.ports import Choice, History, Standing, Tally, Variation
 
 CROSSOVER_SHARE = 0.5
 """While several structures survive: combining them is the only structural step without an LLM."""
-CROSSOVER_SHARE_WITHIN_STRUCTURE = 0.1
 REPAIR_SHARE = 0.5
 """Of the proposals while a program that a model wrote lies broken and nobody has mended it."""
 PRIOR_WINS, PRIOR_LOSSES = 2.0, 6.0
@@ -184,16 +183,11 @@ def _caught_up(arms: Sequence[Arm], shares: Sequence[float], history: History) -
 
 
 def crossover_share(history: History) -> float:
-    """Return how often two parents are combined, given who survives; the scored, before that."""
+    """Return how often two parents are combined, given who survives; the scored, before that.
+
+    Never while all are of one structure: exchanging constants finds less than the numeric operator.
+    """
     breeders = [history.standings[one].individual for one in history.survivors] or [
         s.individual for s in history.standings.values() if s.fitness is not None and not s.held
     ]
-    if len(breeders) < 2:
-        return 0.0
-    if len({one.structure for one in breeders}) > 1:
-        return CROSSOVER_SHARE
-    return CROSSOVER_SHARE_WITHIN_STRUCTURE if _differ(breeders) else 0.0
-
-
-def _differ(breeders: Sequence[Individual]) -> bool:
-    return any(one.constants != breeders[0].constants for one in breeders)
+    return CROSSOVER_SHARE if len({one.structure for one in breeders}) > 1 else 0.0

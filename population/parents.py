@@ -10,13 +10,15 @@ from population.individual import IndividualId
 from population.ports import History, Standing
 
 TOURNAMENT = 3
+FRESH = 16
+"""So many later ones may be scored before a best program no longer counts as new."""
 
 
 class Mode(StrEnum):
     """Who breeds. All but the population are for controls."""
 
     EVOLVE = "evolve"
-    """A population: the survivors, by tournament."""
+    """A population: the survivors, and the best of all as soon as it is known."""
     GREEDY = "greedy"
     """A chain: the best one alone, as in autoresearch."""
     BEST_OF = "best-of"
@@ -37,13 +39,16 @@ def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> H
         The history with those who breed as its survivors, best first; empty where nobody has a
         score yet. Independent samples know the founders alone, and no notes.
     """
-    if mode is Mode.EVOLVE:
-        return history
-    among = list(history.standings) if mode is Mode.GREEDY else founders
+    among = founders if mode in (Mode.BEST_OF, Mode.FOUNDER) else list(history.standings)
     known = {one: history.standings[one] for one in among}
     scored = [s for s in known.values() if s.fitness is not None and not s.held]
     best = max(scored, key=fitness_order, default=None)
     survivors = (best.individual.id,) if best else ()
+    if mode is Mode.EVOLVE and history.survivors:
+        others = tuple(one for one in history.survivors if one not in survivors)
+        return replace(history, survivors=survivors + others)
+    if mode is Mode.EVOLVE:
+        return history
     if mode is Mode.BEST_OF:
         return replace(history, survivors=survivors, standings=known, notes="", tallies={})
     return replace(history, survivors=survivors)
@@ -55,7 +60,10 @@ def choose_parents(
     arity: int,
     rng: np.random.Generator,
 ) -> tuple[IndividualId, ...]:
-    """Choose distinct parents by tournaments of three among the survivors.
+    """Choose distinct parents: the best as long as it is new, else by tournaments of three.
+
+    A chain climbs faster than a population and stalls sooner. So while the search climbs it is a
+    chain from the best; when nothing better has come for a while, all survivors breed.
 
     From the second parent on, one of a structure that is not yet among the chosen is preferred:
     two programs that differ in constants alone have little to exchange.
@@ -67,7 +75,7 @@ def choose_parents(
         rng: the proposal's own stream.
 
     Returns:
-        Ids of `arity` parents, the first one the fittest of its tournament.
+        Ids of `arity` parents.
 
     Raises:
         ValueError: fewer survivors than parents.
@@ -77,12 +85,20 @@ def choose_parents(
     if len(survivors) < arity:
         raise ValueError(f"expected at least {arity} survivors to breed from, got {len(survivors)}")
     chosen: list[IndividualId] = []
-    for _ in range(arity):
+    best = max(survivors, key=lambda one: fitness_order(standings[one]))
+    if _is_new(best, standings):
+        chosen.append(best)
+    while len(chosen) < arity:
         structures = {standings[one].individual.structure for one in chosen}
         free = [one for one in survivors if one not in chosen]
         other = [one for one in free if standings[one].individual.structure not in structures]
         chosen.append(_tournament(standings, other or free, rng))
     return tuple(chosen)
+
+
+def _is_new(one: IndividualId, standings: Mapping[IndividualId, Standing]) -> bool:
+    later = (s for s in standings.values() if s.individual.id > one)
+    return sum(s.fitness is not None or s.failures > 0 for s in later) < FRESH
 
 
 def _tournament(

@@ -6,7 +6,7 @@ from fakes import standing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from population.parents import Mode, choose_parents, seen_by
+from population.parents import FRESH, Mode, choose_parents, seen_by
 from population.ports import History, Tally
 
 
@@ -25,8 +25,28 @@ def test_parents_are_distinct_survivors(size, arity, seed):
     assert set(parents) <= set(survivors[:-1])
 
 
+def test_while_the_best_is_new_it_alone_breeds_and_mates_with_the_others():
+    standings, survivors = population(*((i, float(i)) for i in range(1, 9)))
+    chosen = [
+        choose_parents(standings, survivors, 2, np.random.default_rng(seed)) for seed in range(50)
+    ]
+    assert {first for first, _ in chosen} == {8}
+    assert len({second for _, second in chosen}) > 3
+
+
+@pytest.mark.parametrize(("later", "alone"), [(FRESH - 1, True), (FRESH, False)])
+def test_the_best_is_new_until_so_many_later_ones_have_come_to_nothing(later, alone):
+    standings, survivors = population((1, 9.0), (2, 8.0), (3, 7.0), (4, 6.0))
+    standings |= population(*((i, 0.0) for i in range(5, 5 + later - 3)))[0]
+    unscored = population((900, None))[0]  # in flight: nothing is known of it yet
+    rng = np.random.default_rng(0)
+    first = {choose_parents(standings | unscored, survivors, 1, rng)[0] for _ in range(100)}
+    assert (first == {1}) is alone
+
+
 def test_the_fitter_breed_more_often_and_the_worst_of_many_never_wins_a_tournament():
     standings, survivors = population(*((i, float(i)) for i in range(1, 9)))
+    standings |= population(*((i, 0.0) for i in range(100, 100 + FRESH)))[0]  # nobody is new
     rng = np.random.default_rng(0)
     first = [choose_parents(standings, survivors, 1, rng)[0] for _ in range(500)]
     counts = [first.count(one) for one in survivors]
@@ -68,8 +88,10 @@ def history(*rows, survivors=(), held=()):
     return History(standings, survivors, {}, 0.01)
 
 
-def test_a_population_breeds_from_its_survivors():
+def test_a_population_breeds_from_its_survivors_and_from_the_best_as_soon_as_it_is_known():
     known = history((1, 1.0), (2, 3.0), (3, 2.0), survivors=(3, 1))
+    assert seen_by(Mode.EVOLVE, known, [1]).survivors == (2, 3, 1)
+    known = history((1, 1.0), (2, 3.0), (3, 2.0), survivors=(3, 1), held=(2,))
     assert seen_by(Mode.EVOLVE, known, [1]).survivors == (3, 1)
     assert seen_by(Mode.EVOLVE, history((1, 1.0)), [1]).survivors == ()
 
