@@ -47,9 +47,8 @@ def expected_improvement(
         rng: the source of all chance.
     """
     cube = Cube(declared)
-    known = _best([one for one in told if one.value is not None and not (one.failed and SURVIVAL)])
+    known = _best([one for one in told if one.value is not None])
     process, shares = _fitted(cube, known)
-    survival = _survival(cube, told) if SURVIVAL else None
     running = [cube.shares(one.point) for one in told if one.value is None]
     if running:
         process = process.believing(cube.features(np.array(running)))
@@ -64,21 +63,12 @@ def expected_improvement(
     ]
     found = np.concatenate([moved for _, moved, _ in drawn])
     origins = np.concatenate([chosen for _, _, chosen in drawn])
-
-    def worth(shares: Array) -> Array:
-        features = cube.features(shares)
-        gain = log_expected_improvement(process, features, incumbent)
-        if survival is None:
-            return gain
-        m, d = survival.predict(features)
-        return gain + SURVIVAL * np.log(np.maximum(ndtr((m - 0.5) / np.sqrt(d * d + 0.01)), 1e-4))
-
-    gains = worth(found)
+    gains = log_expected_improvement(process, cube.features(found), incumbent)
     for _ in range(REFINED):
         best = np.argsort(-gains, kind="stable")[:BASES]
         chosen = best[rng.integers(len(best), size=CANDIDATES // 10)]
         moved = cube.moved(found[chosen], 0.2, 0.05, rng)
-        fresh = worth(moved)
+        fresh = log_expected_improvement(process, cube.features(moved), incumbent)
         found = np.concatenate([found, moved])
         origins = np.concatenate([origins, origins[chosen]])
         gains = np.concatenate([gains, fresh])
@@ -100,17 +90,6 @@ def log_expected_improvement(process: Process, features: Array, incumbent: float
         far = -z * z / 2 - math.log(math.sqrt(2 * math.pi)) - 2 * np.log(np.abs(z))
     result: Array = np.log(deviation) + np.where(z > -5.0, near, far)
     return result
-
-
-SURVIVAL = 0.0
-
-
-def _survival(cube, told):
-    settled = [one for one in told if one.value is not None]
-    y = np.array([0.0 if one.failed else 1.0 for one in settled])
-    if y.all() or not y.any():
-        return None
-    return fit(cube.features(np.array([cube.shares(one.point) for one in settled])), y)
 
 
 def _best(known: Sequence[Told]) -> list[Told]:
