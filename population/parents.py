@@ -35,7 +35,7 @@ def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> H
 
     Returns:
         The history with those who breed as its survivors, best first; empty where nobody has a
-        score yet. Independent samples know the founders alone, and no notes.
+        score yet. Independent samples know the founders alone, no notes and no earlier run.
     """
     if mode is Mode.EVOLVE:
         return history
@@ -45,7 +45,9 @@ def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> H
     best = max(scored, key=fitness_order, default=None)
     survivors = (best.individual.id,) if best else ()
     if mode is Mode.BEST_OF:
-        return replace(history, survivors=survivors, standings=known, notes="", tallies={})
+        return replace(
+            history, survivors=survivors, standings=known, notes="", tallies={}, earlier=()
+        )
     return replace(history, survivors=survivors)
 
 
