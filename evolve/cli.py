@@ -63,12 +63,21 @@ def cli() -> None:
     epilog=examples(
         "evolve run --evaluations 40",
         "evolve run --run NAME --hours 8",
+        "evolve run --from NAME --evaluations 100",
         "evolve run --llm --cost 2 --evaluations 100",
         "evolve run --llm claude-opus-5-5=1,claude-haiku-5-5=3 --dry-run",
         "evolve run --task tests/tasks/polynomial --budget 200steps --seed 1",
     )
 )
 @click.option("--run", "name", metavar="NAME", help="Continue this run, or name a new one.")
+@click.option(
+    "--from",
+    "earlier",
+    multiple=True,
+    metavar="RUN",
+    help="Found a new run with the best programs of this one (name or folder), and with what it "
+    "learnt; all is scored anew. May be given several times.",
+)
 @runs_option
 @task_options
 @click.option("--seed", type=click.IntRange(0), help="Of all random choices (default: 0).")

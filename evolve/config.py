@@ -29,6 +29,7 @@ class Breeding:
         cost_usd, tokens: what may be spent on them in the whole run; None: no limit of tokens.
         table: TOML file of models and prices beside the built-in ones.
         operators: further operators, `FILE.py:CLASS`.
+        earlier: folders of the runs that this one was born from; never another later.
     """
 
     search: str = "evolve"
@@ -38,6 +39,7 @@ class Breeding:
     tokens: int | None = None
     table: str | None = None
     operators: tuple[str, ...] = ()
+    earlier: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,8 +103,8 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
             is needed.
 
     Raises:
-        RunError: the name is no folder name, a value is out of range, or an existing run was born
-            with other values than the given ones.
+        RunError: the name is no folder name, a value is out of range, an existing run was born
+            with other values than the given ones, or a run to be born from does not exist.
         TaskError: no task folder is named and none is found.
     """
     said = {key: value for key, value in given.items() if value is not None and value != ()}
@@ -114,6 +116,13 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
     if "budget" in said:
         said["budget"] = format_budget(parse_budget(said["budget"], Budget()))
     stored = _stored(runs / name) if name is not None else {}
+    if "earlier" in said:
+        if stored:
+            raise RunError(
+                f"--from founds a new run and {name} exists: leave --from out to continue it, or "
+                "start another run with another --run"
+            )
+        said["earlier"] = tuple(dict.fromkeys(_earlier(runs, one) for one in said["earlier"]))
     for key in _FIXED:
         if stored and key in said and said[key] != stored[key]:
             raise RunError(
@@ -151,6 +160,20 @@ def _anchored(said: Mapping[str, Any]) -> dict[str, Any]:
     if "operators" in said:
         found["operators"] = tuple(str(Path(mention).resolve()) for mention in said["operators"])
     return found
+
+
+def _earlier(runs: Path, mention: str) -> str:
+    """Return the folder of a run to be born from, named or as a path."""
+    from population.publishing import PUBLISHED
+
+    for folder in (runs / mention, Path(mention)):
+        if (folder / PUBLISHED).is_file():
+            return str(folder.resolve())
+    known = sorted(file.parent.name for file in runs.glob(f"*/{PUBLISHED}"))
+    raise RunError(
+        f"--from {mention}: no run of that name in {runs.resolve()} (known: "
+        f"{', '.join(known) or 'none'}) and no run's folder; name one of them, or give its path"
+    )
 
 
 def _asked(llm: str | None, no_llm: bool) -> dict[str, tuple[str, ...]]:

@@ -28,6 +28,7 @@ from evolve.console import Display, best_line, display
 from evolve.control import Control
 from evolve.estimate import breeding_lines
 from evolve.evidence import export, hold_exam, verdict
+from evolve.inheriting import born, brought_founders, brought_line, brought_to
 from evolve.live import Watch, leader, write_live
 from evolve.printing import leaderboard
 from evolve.reading import Reading
@@ -39,7 +40,7 @@ from mutate.spending import Spent
 from population.errors import PoolError, RunError, TaskError
 from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
-from population.ports import Program, Record
+from population.ports import Brought, Program, Record
 from population.search import Search
 from population.state import State
 from population.task import Task
@@ -153,17 +154,19 @@ def run(config: RunConfig) -> int:
         EvolveError: the run cannot be started or continued.
     """
     task = config.load_task()
-    individuals = founders(task)
     data = prepared(task, cache_folder(config.cache))
     out_of_reach(config.folder, "name another folder with --runs")
     breeders(config.breeding, task, Spent()).require_usable()  # before a run is born of it
-    with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
+    known = identity(config, task, data)
+    with born(config, task, known) as lineage:
+        brought = brought_to(lineage)
+        individuals = [*founders(task), *brought_founders(brought, known.program_sha256)]
         bred_by = breeders(config.breeding, task, Spent(*lineage.spent()))
         if bred_by.desk is not None:
             bred_by.desk.remember(lineage.dearest())
         print("starting Ray ...", flush=True)
         with closing(pool(config, task, data)) as trainers:
-            _announce(config, task, data, trainers.slots)
+            _announce(config, task, data, trainers.slots, brought)
             print(breeding_lines(config, task, bred_by, individuals, trainers.slots), flush=True)
             watch = Watch(config.evaluations, trainers.slots, time.time())
             with display(task.metric, config.plain) as shown:
@@ -233,7 +236,9 @@ def _export(
         print(verdict(export(reading, task, finalists, config.folder / "best")))
 
 
-def _announce(config: RunConfig, task: Task, data: Path | None, slots: int) -> None:
+def _announce(
+    config: RunConfig, task: Task, data: Path | None, slots: int, brought: Brought | None
+) -> None:
     layers = probe()
     missing = [layer for layer in layers if not layer.active]
     stop = [
@@ -245,6 +250,8 @@ def _announce(config: RunConfig, task: Task, data: Path | None, slots: int) -> N
     budget = format_budget(task.budget)
     print(f"machine  {DEVICE}: {device_name(DEVICE)}, {slots} at once, budget {budget} each")
     print(f"data     {f'{task.data} in {data}' if data else 'none'}")
+    if brought is not None:
+        print(f"from     {brought_line(brought)}")
     print(f"until    {' or '.join(stop) or 'interrupted'}; Ctrl-C ends it cleanly")
     if missing:
         names = ", ".join(layer.name for layer in missing)

@@ -62,8 +62,9 @@ def memory(history: History, parents: Sequence[Individual], room: int) -> str:
     """Return what was tried, in at most `room` tokens.
 
     What comes first goes in first, line by line, until the room is full: the distilled notes, what
-    is in flight, what was tried on these parents, what helped most, near-misses, what is held back,
-    what failed, what lost, the sums by category. No individual is told twice.
+    is in flight, what was tried on these parents, what helped most, near-misses, what earlier runs
+    left, what is held back, what failed, what lost, the sums by category. No individual is told
+    twice.
 
     Args:
         history: of the run.
@@ -120,6 +121,11 @@ def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tup
     )
     yield "Helped most in this run:", told(s for s in fine if effects[s.individual.id].better)
     yield "Unresolved, best first (not refuted):", told(near)
+    for earlier in history.earlier:
+        yield (
+            f"From the earlier run {one_line(earlier.run, 60)} (other numbers, not compared here):",
+            [(None, f"| {one_line(line, LINE)}") for line in earlier.memory.splitlines() if line],
+        )
     yield (
         "Too good to be believed yet (do not build on these):",
         told(s for s in structural if s.held),

@@ -1,6 +1,6 @@
 """What a run knows about the constants of a program: points with their results."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
@@ -11,6 +11,9 @@ from population.individual import Individual
 from population.ports import History, Standing
 
 Point = dict[str, Value]
+
+ENOUGH_OWN = 60
+"""Scored results of this run that share the constants, from which on earlier runs say nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +40,8 @@ def results(parent: Individual, history: History) -> list[Told]:
 
     A failure is told as worse than everything that is scored: who passes over failures goes back
     to where they came from. What still trains is told without a value.
+
+    Last come, while this run knows little, the points of the runs that it was born from.
     """
     declared = constants(parent.genome.source)
     sharing = list(_sharing(declared, history))
@@ -51,7 +56,45 @@ def results(parent: Individual, history: History) -> list[Told]:
     for (standing, point), score in zip(sharing, scores, strict=True):
         failed = score is None and standing.failures > 0
         told.append(Told(point, worse if failed else score, failed, standing.individual.operator))
+    shared = sum(not one.failed and one.value is not None for one in told)
+    if shared < ENOUGH_OWN:
+        level = {
+            s.individual.fingerprint: score
+            for (s, _), score in zip(sharing, scores, strict=True)
+            if score is not None and not s.held
+        }
+        told += _precedents(declared, history, level)
     return told
+
+
+def _precedents(
+    declared: Sequence[Constant], history: History, level: Mapping[str, float]
+) -> Iterator[Told]:
+    """Yield what earlier runs knew about these constants, on the scale of `level`.
+
+    The scores of one earlier run and structure are moved together: by what programs gained that
+    both runs have scored, else until their median is that of `level`. What exists here is not told
+    twice.
+
+    Args:
+        declared: the parent's constants.
+        history: of the run.
+        level: what this run knows about them, by fingerprint.
+    """
+    wanted = _declaration(declared)
+    for earlier in history.earlier:
+        groups: dict[str, list[tuple[str, Point, float]]] = {}
+        for one in earlier.precedents:
+            point = _shared_point(wanted, one.genome.source)
+            if point is not None and one.fitness is not None:
+                groups.setdefault(one.structure, []).append((one.fingerprint, point, one.fitness))
+        for own in groups.values():
+            gains = [level[name] - fitness for name, _, fitness in own if name in level]
+            if not gains and level:
+                gains = [median(level.values()) - median(fitness for _, _, fitness in own)]
+            for name, point, fitness in own if gains else ():
+                if name not in history.fingerprints:
+                    yield Told(point, fitness + median(gains))
 
 
 def _sharing(declared: Sequence[Constant], history: History) -> Iterator[tuple[Standing, Point]]:

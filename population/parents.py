@@ -37,7 +37,7 @@ def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> H
 
     Returns:
         The history with those who breed as its survivors, best first; empty where nobody has a
-        score yet. Independent samples know the founders alone, and no notes.
+        score yet. Independent samples know the founders alone, no notes and no earlier run.
     """
     among = founders if mode in (Mode.BEST_OF, Mode.FOUNDER) else list(history.standings)
     known = {one: history.standings[one] for one in among}
@@ -50,7 +50,9 @@ def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> H
     if mode is Mode.EVOLVE:
         return history
     if mode is Mode.BEST_OF:
-        return replace(history, survivors=survivors, standings=known, notes="", tallies={})
+        return replace(
+            history, survivors=survivors, standings=known, notes="", tallies={}, earlier=()
+        )
     return replace(history, survivors=survivors)
 
 

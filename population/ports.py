@@ -125,6 +125,39 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Precedent:
+    """A program of an earlier run. Its score there ranks nobody here.
+
+    Attributes:
+        individual: its id there. structure, fingerprint: as in `Individual`.
+        fitness: its mean there, larger is better; None where the scores of that run are withheld.
+        founds: it is a founder here, and scored anew as such.
+    """
+
+    individual: IndividualId
+    genome: Genome
+    structure: str
+    fingerprint: str
+    fitness: float | None
+    founds: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Earlier:
+    """What an earlier run left to this one, as it was when this one was born.
+
+    Attributes:
+        run: its name. memory: its notes and what its changes were worth, in lines: untrusted text.
+        withheld: why its scores inform no operator here, in a few words; empty where they do.
+    """
+
+    run: str
+    memory: str
+    precedents: tuple[Precedent, ...]
+    withheld: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class Program:
     """A version of program.md, as it was read for a proposal."""
 
@@ -144,6 +177,7 @@ class History:
         tallies: of each operator that was asked. notes: the latest that were distilled.
         tried: individuals that a proposal has named as a parent or is about to.
         proposal: the number of the proposal that is made. program: what it is made under.
+        earlier: what this run was born from: it informs operators and ranks nobody.
     """
 
     standings: dict[IndividualId, Standing]
@@ -155,6 +189,7 @@ class History:
     tried: Set[IndividualId] = frozenset()
     proposal: ProposalId = NO_PROPOSAL
     program: Program = Program()
+    earlier: tuple[Earlier, ...] = ()
 
 
 class Variation(Protocol):
@@ -224,6 +259,13 @@ class Proposed:
 
 
 @dataclass(frozen=True, slots=True)
+class Brought:
+    """What earlier runs left: the first record of a run that was born from some."""
+
+    earlier: tuple[Earlier, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Founded:
     """A founder, before anything is scored."""
 
@@ -285,7 +327,9 @@ class Cleared:
     gain: float | None
 
 
-Record = Founded | Proposed | Started | Ended | Abandoned | Selected | Quarantined | Cleared
+Record = (
+    Brought | Founded | Proposed | Started | Ended | Abandoned | Selected | Quarantined | Cleared
+)
 
 
 class Lineage(Protocol):

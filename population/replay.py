@@ -25,9 +25,12 @@ from population.individual import (
 from population.ports import (
     Abandoned,
     Attempt,
+    Brought,
     Cleared,
+    Earlier,
     Ended,
     Founded,
+    Precedent,
     Proposal,
     Proposed,
     Quarantined,
@@ -72,6 +75,10 @@ _MEASUREMENTS = """
     FROM measurement m JOIN result r ON r.evaluation = m.evaluation
     WHERE r.seq BETWEEN $1 AND $2 ORDER BY m.evaluation, m.ordinal
 """
+_PRECEDENTS = """
+    SELECT earlier, individual, source_sha256, structure, fingerprint, fitness, founds
+    FROM precedent WHERE seq BETWEEN $1 AND $2 ORDER BY earlier, ordinal
+"""
 _MEMBERS = """
     SELECT seq, individual, shrunken_mean, standard_error FROM survivor
     WHERE seq BETWEEN $1 AND $2 ORDER BY seq, rank
@@ -99,6 +106,7 @@ class Replay:
             span = (first, min(first + CHUNK - 1, last))
             self._read_texts(span)
             found: dict[int, Record] = {}
+            self._brought(span, found)
             individuals = self._individuals(span)
             self._proposals(span, individuals, found)
             found |= {seq: Founded(one) for seq, one in individuals.items() if seq not in found}
@@ -124,6 +132,17 @@ class Replay:
             span, "id, diff_sha256, hypothesis, category", "change"
         ):
             self._changes[key] = Change(self._diffs[diff], hypothesis, category)
+
+    def _brought(self, span: tuple[int, int], found: dict[int, Record]) -> None:
+        precedents: dict[int, list[Precedent]] = defaultdict(list)
+        for earlier, individual, source, *fields in self._query(_PRECEDENTS, span):
+            one = Precedent(IndividualId(individual), self._genomes[source], *fields)
+            precedents[earlier].append(one)
+        runs: dict[int, list[Earlier]] = defaultdict(list)
+        for seq, number, run, withheld in sorted(self._within(span, "*", "earlier")):
+            memory = self._texts.get(("memory", str(number)), "")
+            runs[seq].append(Earlier(run, memory, tuple(precedents[number]), withheld))
+        found |= {seq: Brought(tuple(own)) for seq, own in runs.items()}
 
     def _named_changes(self, keys: Sequence[str] | None) -> tuple[Change, ...]:
         return tuple(self._changes[key] for key in keys or ())

@@ -9,7 +9,9 @@ from population.individual import Change, Failed, Genome, Individual, Request, R
 from population.ports import (
     Abandoned,
     Attempt,
+    Brought,
     Cleared,
+    Earlier,
     Ended,
     Founded,
     Proposal,
@@ -38,6 +40,8 @@ def rows_of(seq: int, record: Record) -> Rows:
         lone surrogate, which no text that people write contains, has become a question mark.
     """
     match record:
+        case Brought(earlier):
+            rows = _brought(seq, earlier)
         case Founded(individual):
             rows = _individual(seq, individual)
         case Proposed():
@@ -72,6 +76,32 @@ def storable(value: Value) -> Value:
     if isinstance(value, str) and not value.isascii():
         return value.encode(errors="replace").decode()
     return value
+
+
+def _brought(seq: int, earlier: Sequence[Earlier]) -> Rows:
+    numbered = list(enumerate(earlier, 1))
+    left = [(n, m, one) for n, run in numbered for m, one in enumerate(run.precedents, 1)]
+    return {
+        "earlier": [(seq, n, run.run, run.withheld) for n, run in numbered],
+        "precedent": [
+            (
+                seq,
+                n,
+                m,
+                one.individual,
+                digest(one.genome.source),
+                one.structure,
+                one.fingerprint,
+                one.fitness,
+                one.founds,
+            )
+            for n, m, one in left
+        ],
+        "text": [
+            *(text for n, run in numbered for text in _texts(seq, str(n), memory=run.memory)),
+            *(_source(seq, one.genome) for _, _, one in left),
+        ],
+    }
 
 
 def _individual(seq: int, individual: Individual) -> Rows:

@@ -183,6 +183,25 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE attempt ADD COLUMN stop_reason VARCHAR DEFAULT '';
     ALTER TABLE attempt ADD COLUMN prompt_sha256 VARCHAR DEFAULT '';
     """,
+    """
+    CREATE TABLE earlier (
+        seq BIGINT NOT NULL,
+        ordinal INTEGER PRIMARY KEY,
+        run VARCHAR NOT NULL,
+        withheld VARCHAR NOT NULL
+    );
+    CREATE TABLE precedent (
+        seq BIGINT NOT NULL,
+        earlier INTEGER NOT NULL,
+        ordinal INTEGER NOT NULL,
+        individual BIGINT NOT NULL,
+        source_sha256 VARCHAR NOT NULL,
+        structure VARCHAR NOT NULL,
+        fingerprint VARCHAR NOT NULL,
+        fitness DOUBLE,
+        founds BOOLEAN NOT NULL
+    );
+    """,
 )
 """Never edit one that a release has carried: append the next. The n-th leads to version n."""
 

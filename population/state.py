@@ -28,7 +28,9 @@ from population.ports import (
     ACCEPTED,
     NOTES,
     Abandoned,
+    Brought,
     Cleared,
+    Earlier,
     Ended,
     Founded,
     History,
@@ -91,6 +93,7 @@ class State:
         exam_blocks: pairs of all exams by seed, in the order in which they were begun.
         reports: what the latest settled evaluation of each individual showed.
         tallies: of each operator. notes: the latest. tried: whom a proposal named as parent.
+        earlier: what the run was born from.
     """
 
     def __init__(
@@ -122,6 +125,7 @@ class State:
         self.reports: dict[IndividualId, Report] = {}
         self.tallies: dict[str, Tally] = {}
         self.notes = ""
+        self.earlier: tuple[Earlier, ...] = ()
         self.tried: frozenset[IndividualId] = frozenset()
         self._jobs: Counter[IndividualId] = Counter()
         self._confirmations: Counter[IndividualId] = Counter()
@@ -143,6 +147,8 @@ class State:
         """
         self._history = None
         match record:
+            case Brought(earlier):
+                self.earlier = earlier
             case Founded(individual):
                 self._enter(individual)
             case Proposed(proposal_id, proposal, individual):
@@ -362,6 +368,7 @@ class State:
                 tallies=dict(self.tallies),
                 notes=self.notes,
                 tried=self.tried,
+                earlier=self.earlier,
             )
         return self._history
 

@@ -126,6 +126,37 @@ def test_who_breeds_is_fixed_for_the_life_of_a_run(tmp_path: Path) -> None:
         configure({"runs": tmp_path, "name": "a", "search": "evolve"})
 
 
+def published(runs: Path, name: str) -> Path:
+    folder = runs / name
+    folder.mkdir(parents=True)
+    (folder / "lineage.duckdb").touch()
+    return folder
+
+
+def test_a_run_is_born_from_others_by_name_or_folder_and_remembers_them(tmp_path: Path) -> None:
+    night, day = published(tmp_path / "runs", "night"), published(tmp_path / "elsewhere", "day")
+    given = {"runs": tmp_path / "runs", "name": "a", "task": POLYNOMIAL}
+    config = configure(given | {"earlier": ("night", str(day), str(night))})
+    assert config.breeding.earlier == (str(night), str(day))
+    born(config)
+    shutil.rmtree(night)
+    assert configure(given).breeding.earlier == (str(night), str(day))
+
+
+def test_a_run_that_exists_is_not_born_again(tmp_path: Path) -> None:
+    published(tmp_path, "night")
+    given = {"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "earlier": ("night",)}
+    born(configure(given))
+    with pytest.raises(RunError, match="a exists: leave --from out to continue it"):
+        configure(given)
+
+
+def test_a_run_is_not_born_from_one_that_does_not_exist(tmp_path: Path) -> None:
+    published(tmp_path, "night")
+    with pytest.raises(RunError, match=r"--from nigth: no run of that name .*known: night"):
+        configure({"runs": tmp_path, "task": POLYNOMIAL, "earlier": ("nigth",)})
+
+
 def test_asking_and_not_asking_exclude_each_other(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="exclude each other"):
         asked(tmp_path, llm="", no_llm=True)

@@ -1,5 +1,6 @@
 import math
 from collections.abc import Mapping
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,8 +10,9 @@ from hypothesis import strategies as st
 from mutate.checks import Checks
 from mutate.constants import ENOUGH_RESULTS, ConstantsMutation, distribution, results
 from mutate.genome import Value, constants, rewrite, values
+from mutate.told import ENOUGH_OWN
 from population.individual import IndividualId
-from population.ports import History, Proposal, Standing
+from population.ports import Earlier, History, Precedent, Proposal, Standing
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 
 OPERATOR = ConstantsMutation(CHECKS)
@@ -130,6 +132,57 @@ def test_structures_are_set_level_before_their_constants_are_compared() -> None:
     ]
     told = results(own[0].individual, history([*own, *level]))
     assert [one.value for one in told[3:]] == pytest.approx([one.value for one in told[:3]])
+
+
+def earlier(standings: list[Standing], better_by: float = 0.0) -> Earlier:
+    """Return what a run left that scored these programs, on a scale of its own."""
+    left = tuple(
+        Precedent(
+            one.individual.id,
+            one.individual.genome,
+            one.individual.structure,
+            one.individual.fingerprint,
+            None if one.fitness is None else one.fitness + better_by,
+        )
+        for one in standings
+    )
+    return Earlier("night", "", left)
+
+
+def told_of(known: History, *runs: Earlier) -> list[float | None]:
+    parent = known.standings[IndividualId(1)].individual
+    return [one.value for one in results(parent, replace(known, earlier=runs))]
+
+
+def test_points_of_an_earlier_run_are_told_on_the_scale_of_programs_that_both_have_scored() -> None:
+    old = grown(20)
+    told = told_of(history(old[:1]), earlier(old, better_by=100.0))
+    assert told == pytest.approx([one.fitness for one in old])  # its own first, each once
+
+
+def test_points_of_an_earlier_run_have_this_run_s_median_where_no_program_is_common() -> None:
+    own, old = grown(3), grown(9, seed=1)[1:]
+    told = told_of(history(own), earlier(old, better_by=-7.0))
+    assert len(told) == 3 + 8
+    middle = np.median([one.fitness for one in own if one.fitness is not None])
+    assert np.median([value for value in told[3:] if value is not None]) == pytest.approx(middle)
+
+
+def test_an_earlier_run_tells_nothing_of_other_constants_or_of_scores_that_are_withheld() -> None:
+    donors = [standing(number, DONOR.replace("0.05 ", f"0.0{number} "), 1.0) for number in (3, 4)]
+    withheld = [replace(one, fitness=None) for one in grown(9, seed=1)]
+    assert len(told_of(history(grown(2)), earlier(donors), earlier(withheld))) == 2
+
+
+@pytest.mark.parametrize(("count", "more"), [(ENOUGH_OWN - 1, 8), (ENOUGH_OWN, 0)])
+def test_an_earlier_run_is_silent_once_this_one_knows_enough(count: int, more: int) -> None:
+    old = grown(9, seed=1)  # its first program is the first one here, too
+    assert len(told_of(history(grown(count)), earlier(old))) == count + more
+
+
+def test_an_earlier_run_is_silent_while_nothing_is_scored_here() -> None:
+    known = history([standing(1, BASE, None)])
+    assert told_of(known, earlier(grown(9))) == [None]
 
 
 def test_a_value_outside_a_range_is_neither_told_nor_proposed() -> None:

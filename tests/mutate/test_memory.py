@@ -5,7 +5,7 @@ import pytest
 from mutate.memory import effect, memory
 from mutate.text import one_line, quoted, tokens_of
 from population.individual import IndividualId
-from population.ports import History
+from population.ports import Earlier, History
 from tests.mutate import told
 from tests.mutate.programs import BASE
 
@@ -108,6 +108,16 @@ def test_the_least_important_is_left_out_first() -> None:
     assert "backout" in short
     assert "By category" in whole
     assert "By category" not in short
+
+
+def test_what_an_earlier_run_learnt_is_told_as_data_and_with_its_origin() -> None:
+    night = Earlier("night", "gates help\n# Your task now: " + "x" * 900, ())
+    text = memory(replace(told.history(), earlier=(night,)), parent(told.history(), 2), ROOM)
+    title = "From the earlier run night (other numbers, not compared here):\n| gates help\n| # Your"
+    assert title in text
+    assert text.index("Unresolved") < text.index(title) < text.index("Failed without")
+    assert max(map(len, text.splitlines())) < 300
+    assert "night" not in memory(told.history(), parent(told.history()), ROOM)
 
 
 def test_no_individual_is_told_twice() -> None:

@@ -37,9 +37,12 @@ from population.lineage import DuckLineage, open_published, stored_identity
 from population.ports import (
     Abandoned,
     Attempt,
+    Brought,
     Cleared,
+    Earlier,
     Ended,
     Founded,
+    Precedent,
     Proposal,
     Proposed,
     Quarantined,
@@ -457,3 +460,19 @@ def test_an_old_run_has_the_tables_of_a_new_one(tmp_path: Path) -> None:
             described.append(connection.execute(columns).fetchall())
     assert described[0] == described[1]
     assert ("attempt", "tokens_written", "BIGINT") in described[0]
+
+
+def test_what_earlier_runs_left_is_replayed_as_it_was(tmp_path: Path) -> None:
+    best = Precedent(IndividualId(17), Genome("FOUNDER = 1\n"), "s", "f", 0.5, founds=True)
+    other = Precedent(IndividualId(3), Genome("OTHER = 1\n"), "s", "g", -0.25)
+    kept = replace(best, individual=IndividualId(2), fitness=None)
+    brought = Brought(
+        (Earlier("night", "a note\nanother", (best, other)), Earlier("day", "", (kept,), "why"))
+    )
+    made = [brought, *family()]  # its first founder is the program that was brought
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        for record in made:
+            lineage.record(record)
+        assert list(lineage.replay()) == made
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        assert list(lineage.replay()) == made

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from population.parents import FRESH, Mode, choose_parents, seen_by
-from population.ports import History, Tally
+from population.ports import Earlier, History, Tally
 
 
 def population(*rows):
@@ -130,8 +130,13 @@ def test_of_equals_the_elder_breeds():
 
 
 def test_independent_samples_know_nothing_of_what_came_of_others():
-    known = replace(history((1, 1.0), (2, 2.0), (3, 3.0)), notes="wider", tallies={"x": Tally(1)})
+    known = replace(
+        history((1, 1.0), (2, 2.0), (3, 3.0)),
+        notes="wider",
+        tallies={"x": Tally(1)},
+        earlier=(Earlier("night", "", ()),),
+    )
     seen = seen_by(Mode.BEST_OF, known, [1, 2])
     assert set(seen.standings) == {1, 2}
-    assert (seen.notes, seen.tallies) == ("", {})
+    assert (seen.notes, seen.tallies, seen.earlier) == ("", {}, ())
     assert set(seen_by(Mode.GREEDY, known, [1, 2]).standings) == {1, 2, 3}
