@@ -183,6 +183,11 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE attempt ADD COLUMN stop_reason VARCHAR DEFAULT '';
     ALTER TABLE attempt ADD COLUMN prompt_sha256 VARCHAR DEFAULT '';
     """,
+    """
+    ALTER TABLE evaluation ADD COLUMN pace_steps DOUBLE;
+    ALTER TABLE evaluation ADD COLUMN pace_tokens DOUBLE;
+    ALTER TABLE evaluation ADD COLUMN pace_comparability VARCHAR;
+    """,
 )
 """Never edit one that a release has carried: append the next. The n-th leads to version n."""
 

@@ -16,6 +16,7 @@ from population.individual import (
     Failed,
     Individual,
     IndividualId,
+    Pace,
     ProposalId,
     Purpose,
     Request,
@@ -91,6 +92,7 @@ class State:
         exam_blocks: pairs of all exams by seed, in the order in which they were begun.
         reports: what the latest settled evaluation of each individual showed.
         tallies: of each operator. notes: the latest. tried: whom a proposal named as parent.
+        paces: how far the latest scored training of each individual came.
     """
 
     def __init__(
@@ -121,6 +123,7 @@ class State:
         self.exam_blocks: dict[int, Block] = {}
         self.reports: dict[IndividualId, Report] = {}
         self.tallies: dict[str, Tally] = {}
+        self.paces: dict[IndividualId, Pace] = {}
         self.notes = ""
         self.tried: frozenset[IndividualId] = frozenset()
         self._jobs: Counter[IndividualId] = Counter()
@@ -256,6 +259,9 @@ class State:
         if isinstance(outcome, Scored):
             key = result.comparability.key
             self._keys[key] += 1
+            steps, tokens = result.measured("steps"), result.measured("tokens")
+            if steps is not None and tokens is not None:
+                self.paces[individual] = Pace(steps, tokens, key)
             self._values.setdefault(key, {}).setdefault(individual, []).append(outcome.value)
             return
         self._failed[individual] += 1
