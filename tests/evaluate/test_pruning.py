@@ -101,7 +101,6 @@ def test_a_training_whose_loss_is_no_number_ends_after_three_reports(trial: Tria
     assert (result.measured("saved_s") or 0) > 8.0
     assert (result.measured("steps") or 0) > 3
     assert result.curve
-    assert result.ended_at - result.started_at < 30
 
 
 def test_reports_that_are_not_finite_now_and_then_or_before_the_clock_end_nothing(
@@ -115,7 +114,7 @@ def test_reports_that_are_not_finite_now_and_then_or_before_the_clock_end_nothin
 def test_a_child_far_slower_than_its_parent_is_ended_early_on_the_same_kind_of_device(
     trial: Trial,
 ) -> None:
-    slow = program(in_loop=WAIT.format(seconds=0.5))
+    slow = program(in_loop=WAIT.format(seconds=0.4))  # it is never silent for `LOOK_S`
     honest = trial(program(), SHORT)
     key = honest.comparability.key
     pace = Pace(honest.measured("steps") or 0, honest.measured("tokens") or 0, key)
@@ -129,9 +128,11 @@ def test_a_child_far_slower_than_its_parent_is_ended_early_on_the_same_kind_of_d
 
 
 def test_a_long_first_step_is_forgiven(trial: Trial) -> None:
-    compiles = "    if run.progress == 0.0: import time; time.sleep(1.2)\n"
-    pace = Pace(50, 50 * 512, trial(program()).comparability.key)
-    assert isinstance(trial(program(in_loop=compiles), SHORT, pace=pace).outcome, Scored)
+    waits = "    import time; time.sleep(waits.pop() if waits else 0.1)\n"
+    compiles = program(before_clock="waits = [1.5]\n", in_loop=waits)
+    pace = Pace(100, 100 * 512, trial(program()).comparability.key)
+    budget = replace(SHORT, amount=4.0)
+    assert isinstance(trial(compiles, budget, pace=pace).outcome, Scored)
 
 
 def test_a_program_that_waits_for_ever_is_ended_at_half_of_its_budget(trial: Trial) -> None:
