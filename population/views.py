@@ -190,7 +190,7 @@ _WASTE = """
         coalesce(sum(device_s) FILTER (wasted), 0) AS wasted_s,
         coalesce(sum(device_s) FILTER (wasted), 0) / nullif(sum(device_s), 0) AS wasted_share,
         coalesce(sum(saved_s), 0) AS saved_s
-    FROM ended LEFT JOIN saved USING (evaluation) WHERE n > 20
+    FROM ended LEFT JOIN saved USING (evaluation) WHERE n > 20 HAVING count(*) > 0
 """
 
 _SOURCES = """
