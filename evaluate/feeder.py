@@ -20,7 +20,9 @@ from typing import Any
 from evaluate import wire
 from evaluate.container import MAX_GRAPH_BYTES, HandInError, parse
 from evaluate.evaluator import load
+from evaluate.pruning import HopelessError, Seen, check_losses, check_pace
 from evaluate.sandbox import Jail
+from population.individual import Pace
 
 MAX_BATCH_TOKENS = 1 << 26
 MAX_REQUEST_BYTES = 1 << 10
@@ -29,6 +31,8 @@ MEMORY_BYTES = 2 << 30
 """For batches and for reading a hand-in; the training rows are mapped and come on top."""
 UID_OFFSET = 1_000
 CURVE_POINTS = 64
+LOOK_S = 0.5
+"""A candidate that says nothing for so long is looked at."""
 ROOM_FLOOR_S = 0.05
 ROOM_STEPS = 2.0
 RECENT_STEPS = 32
@@ -46,7 +50,8 @@ class Clock:
     Under `seconds` the bell rings before the end: the step in hand and the copy of the tensors
     must fit into that room. It is as small as this program's own steps allow, at most `room_s`,
     since whoever ignores the bell can train on for as long. `billed_s` is start-up beyond what is
-    free, `copy_s` what the copy is given.
+    free, `copy_s` what the copy is given, `largest` the tokens of the largest batch, `finished` how
+    many steps have ended.
     """
 
     kind: str
@@ -58,6 +63,8 @@ class Clock:
     copy_s: float = 0.0
     steps: int = 0
     tokens: int = 0
+    largest: int = 0
+    finished: int = 0
     recent_s: deque[float] = field(default_factory=lambda: deque(maxlen=RECENT_STEPS))
     furthest: float = 0.0
 
@@ -88,6 +95,25 @@ class Clock:
         self.furthest = max(self.furthest, min(1.0, self.used() / whole))
         return self.furthest
 
+    def send(self, tokens: int) -> None:
+        """Count a batch that is sent."""
+        self.steps += 1
+        self.tokens += tokens
+        self.largest = max(self.largest, tokens)
+
+    def finish(self, step_s: float) -> None:
+        """Count a step that has ended."""
+        self.finished += 1
+        self.recent_s.append(step_s)
+
+    def runs(self) -> bool:
+        """Whether training goes on: the first batch was asked for, the bell has not rung."""
+        return self.started is not None and self.bell is None
+
+    def left_s(self) -> float | None:
+        """Return the seconds that are left, None where the budget is counted in another way."""
+        return max(0.0, self.amount - self.used()) if self.kind == "seconds" else None
+
     def late(self) -> bool:
         """Whether tensors that arrive now are late."""
         if self.kind == "seconds":
@@ -106,11 +132,13 @@ class Feeder:
     curve: list[tuple[float, float]] = field(default_factory=list)
     stride: int = 1
     reports: int = 0
+    not_finite: int = 0
     graph: int | None = None
     memory: int | None = None
     registrations: int = 0
     lent_bytes: int = 0
     forked_at: float = 0.0
+    pace: Pace | None = None
 
     def serve(self) -> None:
         """Answer the candidate until it delivers, breaks a rule or goes away."""
@@ -134,19 +162,21 @@ class Feeder:
         ready: Any = None
         sent: float | None = None
         while True:
+            while not wire.readable([self.candidate], LOOK_S):
+                self._look()
             kind, payload, _ = wire.receive(self.candidate, _longest)
             if kind == b"B":
                 rows = _rows(payload, width)
                 if sent is not None and self.clock.bell is None:
-                    self.clock.recent_s.append(time.monotonic() - sent)
+                    self.clock.finish(time.monotonic() - sent)
+                    self._look()
                 if self._bell(rows * (width - 1)):
                     wire.send(self.candidate, b"E")
                     continue
                 if ready is None or len(ready) != rows:
                     ready = source(rows)
                 head = struct.pack("<d", self.clock.progress())
-                self.clock.steps += 1
-                self.clock.tokens += rows * (width - 1)
+                self.clock.send(rows * (width - 1))
                 wire.send(self.candidate, b"X", head + ready.tobytes())
                 sent = time.monotonic()
                 ready = source(rows)
@@ -188,13 +218,35 @@ class Feeder:
         self.clock.started = time.monotonic()
         wire.send_event(self.trial, event="started", startup_s=startup_s)
 
+    def _look(self) -> None:
+        """Raise HopelessError where too little training fits into the rest of the budget."""
+        clock, left_s = self.clock, self.clock.left_s()
+        if left_s is None or not clock.runs():
+            return
+        fastest_s = max(min(clock.recent_s), 1e-9) if clock.recent_s else None
+        check_pace(
+            Seen(
+                spent_s=clock.elapsed_s(),
+                left_s=left_s,
+                finished=clock.finished,
+                steps=clock.steps,
+                tokens=clock.tokens,
+                largest=clock.largest,
+                fastest_s=fastest_s,
+            ),
+            self.pace,
+        )
+
     def _report(self, payload: bytes) -> None:
         """Keep at most a few points of the reported loss, evenly spread."""
         if len(payload) != 8:
             raise HandInError("a report is one float64")
         (loss,) = struct.unpack("<d", payload)
         if not math.isfinite(loss):
+            self.not_finite += self.clock.runs()
+            check_losses(self.not_finite)
             return
+        self.not_finite = 0
         if self.reports % self.stride == 0:
             self.curve.append((round(self.clock.progress(), 4), loss))
             if len(self.curve) > CURVE_POINTS:
@@ -233,7 +285,7 @@ class Feeder:
         if self.graph is None or self.memory is None:
             raise HandInError("the model was delivered before it was registered")
         self._start()
-        late, used, train_s = self.clock.late(), self.clock.used(), self.clock.elapsed_s()
+        late, used, account = self.clock.late(), self.clock.used(), self.account()
         if self.clock.bell is None:
             self.clock.bell = time.monotonic()
         handin_s = time.monotonic() - self.clock.bell
@@ -248,12 +300,18 @@ class Feeder:
             used=used,
             room_s=self.clock.room(),
             handin_s=handin_s,
-            train_s=train_s,
-            billed_s=self.clock.billed_s,
-            steps=self.clock.steps,
-            tokens=self.clock.tokens,
-            curve=self.curve,
+            **account,
         )
+
+    def account(self) -> dict[str, Any]:
+        """Return what the training has come to up to now."""
+        return {
+            "train_s": self.clock.elapsed_s(),
+            "billed_s": self.clock.billed_s,
+            "steps": self.clock.steps,
+            "tokens": self.clock.tokens,
+            "curve": self.curve,
+        }
 
 
 def _longest(kind: bytes) -> int:
@@ -323,11 +381,21 @@ def main(spec: dict[str, Any], candidate: int, trial: int) -> None:
         spec,
         clock,
         forked_at=spec["forked_at"],
+        pace=None if spec["pace"] is None else Pace(**spec["pace"]),
     )
     try:
         feeder.serve()
     except (HandInError, wire.OversizedError) as error:
         wire.send_event(feeder.trial, event="broken", detail=str(error))
+    except HopelessError as error:
+        wire.send_event(
+            feeder.trial,
+            event="hopeless",
+            reason=error.reason,
+            detail=str(error),
+            saved_s=clock.left_s(),
+            **feeder.account(),
+        )
     except MemoryError:
         detail = "what it sent needs too much memory to be read"
         wire.send_event(feeder.trial, event="broken", detail=detail)

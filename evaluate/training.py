@@ -3,7 +3,7 @@
 import os
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,25 @@ from evaluate.tail import Tail
 from evaluate.tree import Tree, anonymous_bytes
 from evaluate.warm import Exit, Warm
 from population.errors import EvolveError, SandboxError
-from population.individual import Failed, Measurement, Stage
+from population.individual import Failed, Measurement, Pace, Stage
 from population.task import BudgetKind, EvaluatorKind
 
 KILL_PATIENCE_S = 60.0
 FEEDING_S, FEEDING_SHARE = 0.1, 0.05
 """Work of the feeder, and share of the time, that is not taken for the work of others."""
+FEEDER_ENDS = frozenset({"delivered", "hopeless", "broken", "gone", "closed", "unfit"})
+"""Events after which a feeder tells no more."""
 GRACE_S = 2.0
 """Wall clock beyond the budget after which a candidate that is still silent is ended."""
+ACCOUNT_UNITS = {
+    "train_s": "s",
+    "handin_s": "s",
+    "billed_s": "s",
+    "saved_s": "s",
+    "steps": "1",
+    "tokens": "1",
+}
+"""What a feeder measures: `saved_s` of the hopeless alone, `handin_s` of the others."""
 
 
 class TreeSurvivedError(EvolveError):
@@ -49,6 +60,7 @@ class Training:
     evaluator: Path
     log: Tail
     startup_allowance_s: float | None
+    pace: Pace | None = None
     began: float = 0.0
     events: dict[str, dict[str, Any]] = field(default_factory=dict)
     descriptors: list[int] = field(default_factory=list)
@@ -157,6 +169,7 @@ class Training:
             "budget": {"kind": str(budget.kind), "amount": budget.amount, "room_s": budget.room_s},
             "startup_allowance_s": self.startup_allowance_s,
             "max_tensor_bytes": lent_bytes,
+            "pace": None if self.pace is None else asdict(self.pace),
         }
 
     def _watch(self, candidate: int, feed: socket.socket | None) -> None:
@@ -177,7 +190,7 @@ class Training:
                 if feed is not None and not self._feeder_done():
                     self._read_events(feed, 1.0)
                 return
-            if not self.events.keys().isdisjoint({"broken", "closed", "unfit"}):
+            if not self.events.keys().isdisjoint({"broken", "closed", "hopeless", "unfit"}):
                 return
             if self.bounds.tree is None and candidate in self.warm.pids:
                 shared = anonymous_bytes(self.warm.process.pid)
@@ -185,7 +198,7 @@ class Training:
             self.failure = self._limit()
 
     def _feeder_done(self) -> bool:
-        return not self.events.keys().isdisjoint({"delivered", "broken", "gone", "closed", "unfit"})
+        return not self.events.keys().isdisjoint(FEEDER_ENDS)
 
     def _read_events(self, feed: socket.socket, timeout_s: float) -> None:
         while not self._feeder_done() and wire.readable([feed], timeout_s):
@@ -283,6 +296,9 @@ class Training:
                 f"copy must fit into the {delivered['room_s']:.2f} s after the bell; use a smaller "
                 "batch or model",
             )
+        if "hopeless" in self.events:
+            hopeless = self.events["hopeless"]
+            return Failed(Stage.TRAINING, hopeless["reason"], sentence(hopeless["detail"]))
         if "broken" in self.events:
             return Failed(self._stage(), "protocol", sentence(self.events["broken"]["detail"]))
         if "closed" in self.events:
@@ -306,13 +322,20 @@ class Training:
             rows.append(Measurement("foreign_share", self.foreign_share, "1"))
         if "started" in self.events:
             rows.append(Measurement("startup_s", self.events["started"]["startup_s"], "s"))
-        delivered = self.events.get("delivered")
-        if delivered is not None:
-            units = {"train_s": "s", "handin_s": "s", "billed_s": "s", "steps": "1", "tokens": "1"}
-            rows += [Measurement(name, delivered[name], unit) for name, unit in units.items()]
-            speed = delivered["tokens"] / max(delivered["train_s"], 1e-9)
+        account = self.account()
+        rows += [
+            Measurement(name, account[name], unit)
+            for name, unit in ACCOUNT_UNITS.items()
+            if account.get(name) is not None
+        ]
+        if account:
+            speed = account["tokens"] / max(account["train_s"], 1e-9)
             rows.append(Measurement("tokens_per_s", speed, "1/s"))
         return rows
+
+    def account(self) -> dict[str, Any]:
+        """Return what the training came to as its feeder said; empty where it did not say."""
+        return self.events.get("delivered") or self.events.get("hopeless") or {}
 
 
 def jail_data(jail: Jail) -> dict[str, Any]:

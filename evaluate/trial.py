@@ -31,6 +31,7 @@ from population.individual import (
     Genome,
     Measurement,
     Outcome,
+    Pace,
     Result,
     Stage,
 )
@@ -90,7 +91,7 @@ def _run(
     with _directories(spec, cores) as (jail, evaluator):
         log_read, log_write = log_pipe()
         log = Tail(log_read)
-        training = Training(spec, warm, jail, evaluator, log, allowance)
+        training = Training(spec, warm, jail, evaluator, log, allowance, _pace(spec))
         try:
             outcome: Outcome | None = training.run(log_write)
             after = _reference_s(spec, cores, warm)
@@ -109,7 +110,7 @@ def _run(
         Measurement("reference_after_s", after, "s"),
         Measurement("reference_s", max(before, after), "s"),
     ]
-    curve = training.events.get("delivered", {}).get("curve", [])
+    curve = training.account().get("curve", [])
     return Result(
         request=spec.request.id,
         outcome=outcome,
@@ -258,6 +259,13 @@ def _startup_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
     if seconds is None:
         raise MachineError(f"the minimal program did not start: {result.outcome}\n{result.log}")
     return seconds
+
+
+def _pace(spec: TrialSpec) -> Pace | None:
+    """Return the pace of its parents, None where that was measured on another kind of device."""
+    pace = spec.request.pace
+    same = pace is not None and pace.comparability == comparability(spec).key
+    return pace if same else None
 
 
 def comparability(spec: TrialSpec) -> Comparability:

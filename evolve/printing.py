@@ -66,6 +66,9 @@ def status(found: dict[str, Any]) -> str:
             f"best {number(best['shrunken_mean'])} +- {error} (95%)  #{best['individual']} {who}, "
             f"{count(best['evaluations'], 'evaluation')}"
         )
+    share = (found["waste"] or {}).get("wasted_share")
+    if share is not None:
+        lines.append(f"failures took {share:.1%} of the device time after the first 20 evaluations")
     lines += unprotected(found["unprotected"])
     if found["live"]:
         now = time.time()

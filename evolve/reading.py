@@ -228,6 +228,7 @@ class Reading:
             "operators": self.query("SELECT * FROM operators").objects(),
             "models": self._models(),
             "failures": self.query("SELECT * FROM failures").objects(),
+            "waste": next(iter(self.query("SELECT * FROM waste").objects()), None),
             "live": live if is_running(live) else None,
         }
 

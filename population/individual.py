@@ -138,8 +138,22 @@ class Purpose(StrEnum):
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How far a program's training came within the budget, on devices of one comparability key."""
+
+    steps: float
+    tokens: float
+    comparability: str
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
-    """An evaluation that is asked for. `id` is unique within a run."""
+    """An evaluation that is asked for.
+
+    Attributes:
+        id: unique within a run.
+        pace: of its parents; whoever falls far behind it may be ended early. None: nobody is.
+    """
 
     id: EvaluationId
     individual: IndividualId
@@ -148,6 +162,7 @@ class Request:
     shard: str
     purpose: Purpose
     attempt: int = 1
+    pace: Pace | None = None
 
 
 @dataclass(frozen=True, slots=True)

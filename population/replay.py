@@ -15,6 +15,7 @@ from population.individual import (
     IndividualId,
     Measurement,
     Outcome,
+    Pace,
     ProposalId,
     Purpose,
     Request,
@@ -194,7 +195,7 @@ class Replay:
 
     def _evaluations(self, span: tuple[int, int], found: dict[int, Record]) -> None:
         for row in self._within(span, "*", "evaluation"):
-            seq, own, individual, source, seed, shard, purpose, attempt = row
+            seq, own, individual, source, seed, shard, purpose, attempt, *pace = row
             request = Request(
                 EvaluationId(own),
                 IndividualId(individual),
@@ -203,6 +204,7 @@ class Replay:
                 shard,
                 Purpose(purpose),
                 attempt,
+                None if None in pace else Pace(*pace),
             )
             found[seq] = Started(request)
         for seq, evaluation in self._within(span, "*", "abandoned"):

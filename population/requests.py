@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from population.individual import IndividualId, Purpose, Request
+from population.individual import IndividualId, Pace, Purpose, Request
 from population.limits import SearchConfig
+from population.ports import INJECT
 from population.quarantine import next_reading
 from population.state import State
 
@@ -27,6 +28,24 @@ def ranking_request(
         seed=training_seed(config.seed, who, state.evaluations_of(who)),
         shard=shard,
         purpose=purpose,
+        pace=pace_of_parents(state, who) if purpose is Purpose.SCREEN else None,
+    )
+
+
+def pace_of_parents(state: State, who: IndividualId) -> Pace | None:
+    """Return the pace that an individual must not fall far behind, None where there is none.
+
+    It is the slowest of its parents, as far as they are scored and on one kind of device. Founders
+    have none, and whoever was put in from outside owes nothing to the parent that it names.
+    """
+    individual = state.individuals[who]
+    paces = [state.paces[parent] for parent in individual.parents if parent in state.paces]
+    if individual.operator == INJECT or len({pace.comparability for pace in paces}) != 1:
+        return None
+    return Pace(
+        steps=min(pace.steps for pace in paces),
+        tokens=min(pace.tokens for pace in paces),
+        comparability=paces[0].comparability,
     )
 
 

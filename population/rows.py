@@ -198,6 +198,7 @@ def _request(seq: int, request: Request) -> Rows:
                 request.shard,
                 request.purpose.value,
                 request.attempt,
+                *((None, None, None) if request.pace is None else astuple(request.pace)),
             )
         ],
         "text": [_source(seq, request.genome)],

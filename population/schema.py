@@ -202,6 +202,11 @@ MIGRATIONS: tuple[str, ...] = (
         founds BOOLEAN NOT NULL
     );
     """,
+    """
+    ALTER TABLE evaluation ADD COLUMN pace_steps DOUBLE;
+    ALTER TABLE evaluation ADD COLUMN pace_tokens DOUBLE;
+    ALTER TABLE evaluation ADD COLUMN pace_comparability VARCHAR;
+    """,
 )
 """Never edit one that a release has carried: append the next. The n-th leads to version n."""
 

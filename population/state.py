@@ -16,6 +16,7 @@ from population.individual import (
     Failed,
     Individual,
     IndividualId,
+    Pace,
     ProposalId,
     Purpose,
     Request,
@@ -94,6 +95,7 @@ class State:
         reports: what the latest settled evaluation of each individual showed.
         tallies: of each operator. notes: the latest. tried: whom a proposal named as parent.
         earlier: what the run was born from.
+        paces: how far the latest scored training of each individual came.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class State:
         self.exam_blocks: dict[int, Block] = {}
         self.reports: dict[IndividualId, Report] = {}
         self.tallies: dict[str, Tally] = {}
+        self.paces: dict[IndividualId, Pace] = {}
         self.notes = ""
         self.earlier: tuple[Earlier, ...] = ()
         self.tried: frozenset[IndividualId] = frozenset()
@@ -262,6 +265,9 @@ class State:
         if isinstance(outcome, Scored):
             key = result.comparability.key
             self._keys[key] += 1
+            steps, tokens = result.measured("steps"), result.measured("tokens")
+            if steps is not None and tokens is not None:
+                self.paces[individual] = Pace(steps, tokens, key)
             self._values.setdefault(key, {}).setdefault(individual, []).append(outcome.value)
             return
         self._failed[individual] += 1

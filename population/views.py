@@ -177,6 +177,22 @@ _FAILURES = """
     FROM result WHERE reason IS NOT NULL GROUP BY reason ORDER BY n DESC, reason
 """
 
+_WASTE = """
+    WITH ended AS (
+        SELECT evaluation, status = 'failed' AND stage <> 'infrastructure' AS wasted,
+            ended_at - started_at AS device_s, row_number() OVER (ORDER BY ended_seq) AS n
+        FROM evaluations WHERE status IN ('scored', 'failed')
+    ), saved AS (
+        SELECT evaluation, value AS saved_s FROM measurement WHERE name = 'saved_s'
+    )
+    SELECT count(*) AS evaluations, count(*) FILTER (wasted) AS failed,
+        coalesce(sum(device_s), 0) AS device_s,
+        coalesce(sum(device_s) FILTER (wasted), 0) AS wasted_s,
+        coalesce(sum(device_s) FILTER (wasted), 0) / nullif(sum(device_s), 0) AS wasted_share,
+        coalesce(sum(saved_s), 0) AS saved_s
+    FROM ended LEFT JOIN saved USING (evaluation) WHERE n > 20 HAVING count(*) > 0
+"""
+
 _SOURCES = """
     SELECT i.id AS individual, text.body AS source
     FROM individual i JOIN text ON text.kind = 'source' AND text.key = i.source_sha256
@@ -234,6 +250,7 @@ THIN_VIEWS: dict[str, str] = {
     "operators": _OPERATORS,
     "changes": _CHANGES,
     "failures": _FAILURES,
+    "waste": _WASTE,
     "calls": _CALLS,
 }
 """Need the tables alone."""

@@ -15,6 +15,7 @@ from population.individual import (
     EvaluationId,
     Genome,
     IndividualId,
+    Pace,
     Purpose,
     Request,
     Result,
@@ -106,10 +107,11 @@ def trial(text_data: Path) -> Trial:
         limits: Limits = DEFAULT_LIMITS,
         seed: int = 1,
         shard: str = "selection",
+        pace: Pace | None = None,
         **given: Any,
     ) -> Result:
         request = Request(
-            EvaluationId(1), IndividualId(1), Genome(source), seed, shard, Purpose.TRY
+            EvaluationId(1), IndividualId(1), Genome(source), seed, shard, Purpose.TRY, pace=pace
         )
         spec = TrialSpec(
             request, "train.py", EvaluatorKind.MODEL, "prepare.py", evaluator, (),

@@ -10,6 +10,7 @@ from pathlib import Path
 import duckdb
 import pytest
 
+from evolve import printing
 from tests.evolve.conftest import POLYNOMIAL, Evolve
 
 COMMANDS = ["run", "try", "inject", "status", "top", "show", "lineage", "query", "export", "doctor"]
@@ -56,6 +57,10 @@ def test_status_tells_counts_best_and_failures(evolve: Evolve, runs: Path) -> No
     found = json.loads(evolve("status", "--runs", runs, "--json").out)
     assert (found["scored"], found["failed"], found["individuals"]) == (4, 1, 5)
     assert found["best"]["individual"] == 4
+    assert found["waste"] is None
+    assert "device time" not in text
+    later = found | {"waste": {"wasted_share": 0.0625}}
+    assert "failures took 6.2% of the device time after the first 20" in printing.status(later)
 
 
 def test_top_ranks_by_shrunken_mean(evolve: Evolve, runs: Path) -> None:

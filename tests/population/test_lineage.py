@@ -26,6 +26,7 @@ from population.individual import (
     Individual,
     IndividualId,
     Measurement,
+    Pace,
     ProposalId,
     Purpose,
     Request,
@@ -181,6 +182,7 @@ def test_records_that_name_earlier_texts_are_replayed_across_chunks(
     request = Request(EvaluationId(1), IndividualId(1), genome, 3, "selection", Purpose.RACE)
     made += [Started(replace(request, id=EvaluationId(n))) for n in range(9)]
     made += [founded(2), Started(replace(request, id=EvaluationId(9)))]
+    made += [Started(replace(request, id=EvaluationId(10), pace=Pace(61.0, 2e9, "key")))]
     with DuckLineage.open(tmp_path, IDENTITY) as lineage:
         for record in made:
             lineage.record(record)

@@ -21,6 +21,7 @@ from population.individual import (
     EvaluationId,
     Failed,
     IndividualId,
+    Measurement,
     ProposalId,
     Purpose,
     Stage,
@@ -30,6 +31,7 @@ from population.ports import (
     Abandoned,
     Attempt,
     Cleared,
+    Ended,
     Proposal,
     Proposed,
     Quarantined,
@@ -71,6 +73,7 @@ COLUMNS = {
     "logs": "evaluation individual log",
     "prompts": "proposal ordinal operator individual what outcome prompt answer",
     "failures": "reason n example",
+    "waste": "evaluations failed device_s wasted_s wasted_share saved_s",
     "calls": "proposal ordinal intent parents individual what model effort prompt_sha256 tokens_in "
     "tokens_cached tokens_written tokens_out cost_usd duration_s stop_reason outcome",
 }
@@ -157,6 +160,25 @@ def test_failures_of_the_machine_are_not_held_against_an_individual(tmp_path: Pa
             ("crash", 1, "it divides by zero: do not"),
             ("lost_node", 1, "the node left"),
         ]
+
+
+def test_waste_is_the_device_time_of_failures_after_the_first_twenty(tmp_path: Path) -> None:
+    lost = Failed(Stage.INFRASTRUCTURE, "lost_node", "the node left")
+    outcomes = [*[CRASH] * 20, 3.0, CRASH, lost, 2.5]
+    records: list[Record] = [founded(1)]
+    for number, outcome in enumerate(outcomes, 1):
+        started, ended = trial(number, 1, outcome, purpose=Purpose.RACE)
+        assert isinstance(ended, Ended)
+        seconds = 2.0 if outcome is CRASH else 10.0
+        saved = (Measurement("saved_s", 8.0, "s"),) if outcome is CRASH else ()
+        result = replace(
+            ended.result, started_at=100.0, ended_at=100.0 + seconds, measurements=saved
+        )
+        records += [started, Ended(result)]
+    with published(tmp_path / "early", records[:41]) as reader:
+        assert rows(reader, "FROM waste") == []
+    with published(tmp_path / "late", records) as reader:
+        assert rows(reader, "FROM waste") == [(4, 1, 32.0, 2.0, 2 / 32, 8.0)]
 
 
 def test_ancestry_goes_through_all_parents_by_the_shortest_way(tmp_path: Path) -> None:
