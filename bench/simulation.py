@@ -179,17 +179,12 @@ class MemoryLineage:
         yield from list(self.records)
 
 
-MOST_MORE = 2
-"""Evaluations, in multiples of those asked for, after which device time is no longer awaited."""
-
-
 def simulate(
     method: Method,
     landscape: Landscape,
     seed: int,
     evaluations: int,
     slots: int = 1,
-    device_s: float = 0.0,
 ) -> Trace:
     """Run one search to its end and return how it went.
 
@@ -197,9 +192,8 @@ def simulate(
         method: to be measured.
         landscape: its world.
         seed: of the search; noise depends on it, too.
-        evaluations: settled ones that count, at least.
+        evaluations: settled ones that count.
         slots: evaluations at once.
-        device_s: device seconds to be used, at least: whoever fails early may try more often.
     """
     device = Device(landscape, slots)
     rows: list[Row] = []
@@ -208,12 +202,8 @@ def simulate(
         if isinstance(record, Ended) and state.anything_scored:
             rows.append(_row(state, device))
 
-    def enough() -> bool:
-        return bool(rows) and rows[-1].evaluations >= evaluations and device.device_s >= device_s
-
-    most = MOST_MORE * evaluations if device_s else evaluations
     Search(
-        config=replace(method.config, seed=seed, max_evaluations=most),
+        config=replace(method.config, seed=seed, max_evaluations=evaluations),
         direction=TASK.direction,
         lineage=MemoryLineage(),
         evaluation=device,
@@ -221,7 +211,7 @@ def simulate(
         founders=founders(landscape.founders),
         shards=SHARDS,
         observer=observe,
-    ).run(enough)
+    ).run(lambda: False)
     return Trace(method.name, landscape.name, seed, tuple(rows))
 
 

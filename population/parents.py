@@ -27,13 +27,16 @@ class Mode(StrEnum):
     """The best founder alone, and all is known: for operators that model all results."""
 
 
-def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> History:
+def seen_by(
+    mode: Mode, history: History, founders: Sequence[IndividualId], strict: bool = False
+) -> History:
     """Return what operators may know and whom they may vary.
 
     Args:
         mode: of the search.
         history: of the run.
         founders: ids.
+        strict: whoever is born breeds when it has survived, and not before.
 
     Returns:
         The history with those who breed as its survivors, best first; empty where nobody has a
@@ -44,7 +47,7 @@ def seen_by(mode: Mode, history: History, founders: Sequence[IndividualId]) -> H
     scored = [s for s in known.values() if s.fitness is not None and not s.held]
     best = max(scored, key=fitness_order, default=None)
     survivors = (best.individual.id,) if best else ()
-    if mode is Mode.EVOLVE and history.survivors:
+    if mode is Mode.EVOLVE and history.survivors and not strict:
         others = tuple(one for one in history.survivors if one not in survivors)
         return replace(history, survivors=survivors + others)
     if mode is Mode.EVOLVE:

@@ -337,7 +337,8 @@ class Search:
 
     def _breeding(self) -> History:
         """Return what operators may know now."""
-        seen = seen_by(self.config.mode, self._state.history(), self._state.founders)
+        mode, strict = self.config.mode, self.config.sync
+        seen = seen_by(mode, self._state.history(), self._state.founders, strict)
         return replace(seen, program=self.program())
 
     def _fill_in(self) -> bool:

@@ -68,13 +68,6 @@ def test_what_is_reported_is_how_the_search_stood_at_each_point() -> None:
     assert hard is None or easy <= hard
 
 
-def test_device_time_can_be_used_up_by_those_whose_programs_fail_early() -> None:
-    trace = simulate(shipped("random"), Bowl(), seed=0, evaluations=40, device_s=400.0)
-    assert trace.rows[-1].evaluations > 40
-    assert trace.rows[-1].device_s >= 400.0
-    assert trace.after(400.0).device_s <= 400.0
-
-
 def test_searches_that_were_kept_are_not_made_again(tmp_path: Path) -> None:
     job = Job("elsewhere", "greedy", 3, 1, (10,), None, Path())  # no such landscape: it would fail
     kept = Searched("elsewhere", "greedy", 3, 1, (10,), (1.0,), (1.0,), (0,), (1.0,), (None,))

@@ -91,6 +91,7 @@ def history(*rows, survivors=(), held=()):
 def test_a_population_breeds_from_its_survivors_and_from_the_best_as_soon_as_it_is_known():
     known = history((1, 1.0), (2, 3.0), (3, 2.0), survivors=(3, 1))
     assert seen_by(Mode.EVOLVE, known, [1]).survivors == (2, 3, 1)
+    assert seen_by(Mode.EVOLVE, known, [1], strict=True).survivors == (3, 1)
     known = history((1, 1.0), (2, 3.0), (3, 2.0), survivors=(3, 1), held=(2,))
     assert seen_by(Mode.EVOLVE, known, [1]).survivors == (3, 1)
     assert seen_by(Mode.EVOLVE, history((1, 1.0)), [1]).survivors == ()
