@@ -1,5 +1,6 @@
 """The commands. Each imports what it needs when it runs, so that `evolve --help` is quick."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,8 @@ Exit codes: 0 done; 1 a negative result, such as nothing scored;
 
 def main() -> None:
     """Run a command: errors of the user or the machine in one line, never as a traceback."""
+    for library in ("OPENBLAS", "MKL", "OMP"):  # the driver's matrices are small, cores are others'
+        os.environ.setdefault(f"{library}_NUM_THREADS", "1")
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:
