@@ -12,7 +12,7 @@ supplement; logarithms, Ament et al., NeurIPS 2023, section 4.
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -55,6 +55,10 @@ class Belief:
     success: Process | None
     incumbent: float
 
+    def given(self, running: Array | None) -> "Belief":
+        """Return what is believed while points (n, D) are being evaluated."""
+        return self if running is None else replace(self, value=self.value.believing(running))
+
     def worth(self, features: Array) -> Array:
         """Return at (n, D) the log of the expected improvement times that of success, (n,)."""
         gain = log_expected_improvement(self.value, features, self.incumbent)
@@ -76,20 +80,21 @@ def expected_improvement(
         rng: the source of all chance.
     """
     cube = Cube(declared)
-    known = sorted(
-        (one for one in told if one.value is not None and not one.failed),
-        key=lambda one: -_value(one),
-    )[:MOST_POINTS]
-    shares = np.array([cube.shares(one.point) for one in known])  # (n, d)
-    belief, bases = _believed(cube, shares, known, told)
+    places = np.array([cube.shares(one.point) for one in told])  # (n, d)
+    scored = [i for i, one in enumerate(told) if one.value is not None and not one.failed]
+    best = sorted(scored, key=lambda i: -_value(told[i]))[:MOST_POINTS]
+    known, shares = [told[i] for i in best], places[best]
+    belief, bases = _believed(cube, shares, known, _success(cube, places, told))
+    running = [i for i, one in enumerate(told) if one.value is None]
+    belief = belief.given(cube.features(places[running]) if running else None)
     chosen = bases[rng.integers(len(bases), size=CANDIDATES)]
     parts = np.array_split(shares[chosen], len(MOVES))
     moved = [cube.moved(part, *move, rng) for part, move in zip(parts, MOVES, strict=True)]
     found, origins = np.concatenate(moved), chosen
     worth = belief.worth(cube.features(found))
     for _ in range(REFINED):
-        best = np.argsort(-worth, kind="stable")[:BASES]
-        chosen = best[rng.integers(len(best), size=CANDIDATES // 10)]
+        leading = np.argsort(-worth, kind="stable")[:BASES]
+        chosen = leading[rng.integers(len(leading), size=CANDIDATES // 10)]
         nearer = cube.moved(found[chosen], *NEARER, rng)
         found = np.concatenate([found, nearer])
         origins = np.concatenate([origins, origins[chosen]])
@@ -115,7 +120,7 @@ def log_expected_improvement(process: Process, features: Array, incumbent: float
 
 
 def _believed(
-    cube: Cube, shares: Array, known: Sequence[Told], told: Sequence[Told]
+    cube: Cube, shares: Array, known: Sequence[Told], success: Process | None
 ) -> tuple[Belief, npt.NDArray[np.intp]]:
     """Return what is believed, and which of the known points candidates are made from.
 
@@ -125,20 +130,15 @@ def _believed(
     values = np.array([_value(one) for one in known])
     worst = values.max() - CLIPPED * (values.max() - np.median(values))
     process = fit(cube.features(shares), np.maximum(values, worst))
-    running = [cube.shares(one.point) for one in told if one.value is None]
-    if running:
-        process = process.believing(cube.features(np.array(running)))
     means, _ = process.predict(cube.features(shares))
     bases = np.argsort(-means, kind="stable")[:BASES]
-    return Belief(process, _success(cube, told), float(means.max())), bases
+    return Belief(process, success, float(means.max())), bases
 
 
-def _success(cube: Cube, told: Sequence[Told]) -> Process | None:
-    settled = [one for one in told if one.value is not None][-MOST_POINTS:]
-    if not any(one.failed for one in settled):
-        return None
-    points = cube.features(np.array([cube.shares(one.point) for one in settled]))
-    return fit(points, np.array([0.0 if one.failed else 1.0 for one in settled]))
+def _success(cube: Cube, places: Array, told: Sequence[Told]) -> Process | None:
+    settled = [i for i, one in enumerate(told) if one.value is not None][-MOST_POINTS:]
+    scored = np.array([0.0 if told[i].failed else 1.0 for i in settled])
+    return None if scored.all() else fit(cube.features(places[settled]), scored)
 
 
 def _value(one: Told) -> float:
