@@ -25,7 +25,7 @@ from evolve.inheriting import (
 from evolve.reading import Reading
 from mutate import genome
 from mutate.checks import Checks
-from mutate.constants import ConstantsMutation
+from mutate.constants import ENOUGH_RESULTS, ConstantsMutation
 from population.errors import RunError
 from population.identity import STATE
 from population.individual import (
@@ -274,7 +274,8 @@ def test_points_are_the_best_and_some_of_all_others(count: int) -> None:
 
 
 def test_the_first_proposals_of_numbers_know_what_the_earlier_run_knew(tmp_path: Path) -> None:
-    slopes = [0.1, 0.15, 0.2, 0.5, 0.6, 0.7, 0.8, 0.9]
+    slopes = [n / 100 for n in (*range(2, 38, 4), *range(52, 100, 4))]
+    assert len(slopes) >= ENOUGH_RESULTS
     left(tmp_path, scores(*((line(slope), Scored(-abs(slope - 0.45))) for slope in slopes)))
     with opened(configured(tmp_path, "new", earlier=("night",))) as lineage:
         outcome = lambda asked: Scored(-7.0)  # noqa: E731 - another scale
