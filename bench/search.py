@@ -159,7 +159,7 @@ def _values(title: str, methods: dict[str, list[Searched]]) -> Table:
     table = Table(title=title, title_justify="left")
     table.add_column("method")
     for count in at:
-        table.add_column(f"true value at {count}: median (quartiles)")
+        table.add_column(f"true at {count}: median (quartiles)", no_wrap=True)
     for name in (
         f"after the time of {TIME * at[-1]:.0f}",
         f"claimed - true at {at[-1]}",
