@@ -1,4 +1,4 @@
-"""The t interval of benchmarks: over a number of pairs that is fixed before anyone looks.
+"""The statistics of benchmarks: over a number of pairs that is fixed before anyone looks.
 
 An exam, which is looked at as it grows, has `population.claims`.
 """
@@ -55,3 +55,23 @@ def _central_mass(angle: float, dof: int) -> float:
         total += term
     total *= math.sin(angle)
     return 2 / math.pi * (angle + total) if odd else total
+
+
+def signed_rank(differences: Sequence[float]) -> float:
+    """Return the p value of Wilcoxon's signed-rank test that differences lie around 0."""
+    from scipy.stats import wilcoxon  # takes a second
+
+    return float(wilcoxon(differences).pvalue) if any(differences) else 1.0
+
+
+def holm(values: Sequence[float]) -> list[float]:
+    """Return p values that hold together, in the same order.
+
+    Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
+        Statistics 6 (1979).
+    """
+    adjusted, least = [1.0] * len(values), 0.0
+    for rank, place in enumerate(sorted(range(len(values)), key=values.__getitem__)):
+        least = max(least, (len(values) - rank) * values[place])
+        adjusted[place] = min(least, 1.0)
+    return adjusted

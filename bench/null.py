@@ -23,7 +23,7 @@ import argparse
 import json
 import math
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, field
 from functools import partial
@@ -31,11 +31,11 @@ from statistics import fmean
 
 import numpy as np
 
+from bench.simulation import HERE, SHARDS, MemoryLineage
 from evolve.evidence import best_founder
 from evolve.live import leader
 from population.exam import MOST_PAIRS, Examination, examine
 from population.individual import (
-    Comparability,
     Genome,
     Individual,
     IndividualId,
@@ -43,13 +43,11 @@ from population.individual import (
     Result,
     Scored,
 )
-from population.ports import Choice, History, Proposal, Record
+from population.ports import Choice, History, Proposal
 from population.search import Search, SearchConfig
 from population.state import State
 from population.task import Direction
 
-SHARDS = ("selection", "confirmation", "exam")
-MACHINE = Comparability("simulated", "", "", 1, "", "")
 BETTER_SHARE = 0.1
 """Of the offspring that are better, in the scenarios with a gain."""
 SLOTS = 2
@@ -167,28 +165,13 @@ class Machine:
         }[self.scenario.noise]()
         value = truth(request.genome) + self._sigma(request.individual) * luck
         drifted = value + self.scenario.drift * request.id
-        return Result(request.id, Scored(drifted), MACHINE, host="here", device="one")
+        return Result(request.id, Scored(drifted), HERE, host="here", device="one")
 
     def _sigma(self, individual: IndividualId) -> float:
         if not self.scenario.own_sigma:
             return 1.0
         own = np.random.default_rng([self.run, 1, individual])
         return math.exp(own.normal(0.0, OWN_SPREAD))
-
-
-@dataclass
-class Records:
-    """The Lineage port, in memory."""
-
-    made: list[Record] = field(default_factory=list)
-
-    def record(self, record: Record) -> None:
-        """Keep it."""
-        self.made.append(record)
-
-    def replay(self) -> Iterator[Record]:
-        """Yield all that was recorded."""
-        yield from list(self.made)
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +210,7 @@ class Run:
 
 def simulate(scenario: Scenario, evaluations: int, pairs: int, number: int) -> Run:
     """Return what came of one run."""
-    lineage, machine = Records(), Machine(scenario, number)
+    lineage, machine = MemoryLineage(), Machine(scenario, number)
     exams = []
     for part in range(1, scenario.exams + 1):
         state = search(scenario, evaluations * part // scenario.exams, lineage, machine)
@@ -241,7 +224,7 @@ def simulate(scenario: Scenario, evaluations: int, pairs: int, number: int) -> R
     return Run(tuple(exams), (standing.fitness or 0.0) + truth(champion.genome))
 
 
-def search(scenario: Scenario, evaluations: int, lineage: Records, machine: Machine) -> State:
+def search(scenario: Scenario, evaluations: int, lineage: MemoryLineage, machine: Machine) -> State:
     """Start or continue the run up to that many evaluations."""
     founders = [program(0.0, -number) for number in range(scenario.founders)]
     return Search(

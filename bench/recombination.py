@@ -23,6 +23,7 @@ from unittest.mock import patch
 import numpy as np
 
 from bench.catalogue import SIGMA, Catalogue, CatalogueMutation
+from bench.intervals import holm, signed_rank
 from bench.simulation import Method, simulate
 from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
@@ -262,25 +263,8 @@ def _paired(
     base: dict[tuple[int, int], Standing], other: dict[tuple[int, int], Standing]
 ) -> tuple[float, float]:
     """Return the mean gain in regret on the base over what both were run on, and its p value."""
-    from scipy.stats import wilcoxon  # takes a second
-
-    gains = np.array([base[key].regret - one.regret for key, one in other.items() if key in base])
-    if not gains.any():
-        return 0.0, 1.0
-    return float(gains.mean()), float(wilcoxon(gains).pvalue)
-
-
-def holm(values: Sequence[float]) -> list[float]:
-    """Return p values that hold together.
-
-    Source: Holm, A Simple Sequentially Rejective Multiple Test Procedure, Scandinavian Journal of
-        Statistics 6 (1979).
-    """
-    adjusted, least = [1.0] * len(values), 0.0
-    for rank, index in enumerate(np.argsort(values)):
-        least = max(least, (len(values) - rank) * values[index])
-        adjusted[index] = min(least, 1.0)
-    return adjusted
+    gains = [base[key].regret - one.regret for key, one in other.items() if key in base]
+    return statistics.fmean(gains or [0.0]), signed_rank(gains)
 
 
 def main() -> None:

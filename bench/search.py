@@ -26,9 +26,9 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import wilcoxon
 
 from bench.exhaustive import exhaustive
+from bench.intervals import holm, signed_rank
 from bench.landscape import Landscape
 from bench.simulation import Trace, shipped, simulate
 from bench.surrogates import FAMILIES, surrogates
@@ -192,40 +192,29 @@ def _reached(own: Sequence[Searched]) -> Iterator[str]:
 
 
 def _compared(subject: str, methods: dict[str, list[Searched]]) -> Table:
-    """Return the subject's paired differences to each other method, p by Holm within the table.
-
-    Source: Holm, Scandinavian Journal of Statistics 6 (1979); Wilcoxon's signed-rank test.
-    """
+    """Return the subject's paired differences to each other method, p by Holm within the table."""
     at = methods[subject][0].at
     others = [name for name in methods if name != subject]
     own = {one.seed: one for one in methods[subject]}
-    cells: dict[tuple[str, int], tuple[float, float]] = {}
+    middles: dict[tuple[str, int], float] = {}
+    alone: dict[tuple[str, int], float] = {}
     for name, place in product(others, range(len(at))):
         pairs = [(own[o.seed].true[place], o.true[place]) for o in methods[name] if o.seed in own]
         differences = [ours - theirs for ours, theirs in pairs]
-        p = float(wilcoxon(differences).pvalue) if any(differences) else 1.0
-        cells[name, place] = float(np.median(differences)), p
-    corrected = holm({key: p for key, (_, p) in cells.items()})
+        middles[name, place] = float(np.median(differences))
+        alone[name, place] = signed_rank(differences)
+    corrected = dict(zip(alone, holm(list(alone.values())), strict=True))
     table = Table(title=f"{subject} minus each, paired by seed (p by Holm)", title_justify="left")
     for header in ("method", *(f"at {count}" for count in at)):
         table.add_column(header)
     for name in others:
         row = []
         for place in range(len(at)):
-            difference, p = cells[name, place][0], corrected[name, place]
+            difference, p = middles[name, place], corrected[name, place]
             verdict = "better" if difference < 0 else "worse"
             row.append(f"{difference:+.4f} p {p:.4f} {verdict if p < ALPHA else 'undecided'}")
         table.add_row(name, *row)
     return table
-
-
-def holm(values: dict[tuple[str, int], float]) -> dict[tuple[str, int], float]:
-    """Return p values corrected for their number."""
-    corrected, highest = {}, 0.0
-    for rank, (key, p) in enumerate(sorted(values.items(), key=lambda item: item[1])):
-        highest = max(highest, min(1.0, p * (len(values) - rank)))
-        corrected[key] = highest
-    return corrected
 
 
 def main() -> None:

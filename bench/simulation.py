@@ -15,6 +15,7 @@ from bench.landscape import Landscape, Truth
 from evolve.breeding import breeders
 from evolve.config import Breeding
 from evolve.controls import CONTROLS
+from evolve.live import leader
 from mutate import genome
 from mutate.checks import Checks
 from mutate.spending import Spent
@@ -30,7 +31,6 @@ from population.individual import (
     Scored,
     Stage,
 )
-from population.parents import fitness_order
 from population.ports import Ended, Record
 from population.proposals import Portfolio
 from population.search import Search, SearchConfig
@@ -231,17 +231,18 @@ def founders(sources: Sequence[str]) -> list[Individual]:
 
 
 def _row(state: State, device: Device) -> Row:
-    scored = [s for s in state.history().standings.values() if s.fitness is not None and not s.held]
-    leader = max(scored, key=fitness_order)
-    assert leader.fitness is not None
-    truth = device.truth(leader.individual.genome.source)
+    best = leader(state)
+    assert best is not None
+    standing = state.history().standings[best.id]
+    truth = device.truth(best.genome.source)
+    assert standing.fitness is not None
     assert truth.value is not None
     return Row(
         evaluations=state.counted,
         failures=len(state.failures),
         clock_s=device.clock_s,
         device_s=device.device_s,
-        leader=leader.individual.id,
-        claimed=state.direction.fitness(leader.fitness),
+        leader=best.id,
+        claimed=state.direction.fitness(standing.fitness),
         true=truth.value,
     )

@@ -57,7 +57,7 @@ def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) 
 def _machine() -> Iterator[Finding]:
     version = ".".join(map(str, sys.version_info[:3]))
     yield Finding("Python", OK, f"{version}, {sys.platform}")
-    packages = ("torch", "ray", "duckdb", "optuna")
+    packages = ("torch", "ray", "duckdb", "optuna", "scipy", "cmaes")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     yield Finding("packages", OK, versions)
     yield Finding("device", OK, f"{DEVICE}: {device_name(DEVICE)}, {len(available())} cores")

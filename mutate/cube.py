@@ -28,9 +28,6 @@ class Cube:
         self._declared = tuple(declared)
         self._levels = [_levels(constant) for constant in declared]
 
-    def __len__(self) -> int:
-        return len(self._declared)
-
     def shares(self, point: Point) -> Array:
         """Return the place of each value in its range, (d,)."""
         return np.array([c.range.share(point[c.name]) for c in self._declared])

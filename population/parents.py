@@ -47,11 +47,11 @@ def seen_by(
     scored = [s for s in known.values() if s.fitness is not None and not s.held]
     best = max(scored, key=fitness_order, default=None)
     survivors = (best.individual.id,) if best else ()
-    if mode is Mode.EVOLVE and history.survivors and not strict:
+    if mode is Mode.EVOLVE:
+        if strict or not history.survivors:
+            return history
         others = tuple(one for one in history.survivors if one not in survivors)
         return replace(history, survivors=survivors + others)
-    if mode is Mode.EVOLVE:
-        return history
     if mode is Mode.BEST_OF:
         return replace(
             history, survivors=survivors, standings=known, notes="", tallies={}, earlier=()

@@ -3,7 +3,7 @@ import math
 import numpy as np
 import pytest
 
-from bench.intervals import paired_difference, t_quantile
+from bench.intervals import holm, paired_difference, signed_rank, t_quantile
 
 
 @pytest.mark.parametrize(
@@ -45,3 +45,15 @@ def test_the_interval_covers_the_truth_as_often_as_it_says():
         difference, half_width = paired_difference(list(rng.normal(1, 1, 3)), [0.0] * 3)
         covered += abs(difference - 1) <= half_width
     assert 930 <= covered <= 970
+
+
+def test_p_values_are_corrected_for_their_number_and_keep_their_order() -> None:
+    assert holm([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert holm([0.9, 0.9]) == [1.0, 1.0]
+    assert holm([]) == []
+
+
+def test_pairs_that_do_not_differ_decide_nothing() -> None:
+    assert signed_rank([0.0, 0.0]) == 1.0
+    assert signed_rank([]) == 1.0
+    assert signed_rank([float(n) for n in range(1, 21)]) < 1e-4

@@ -3,9 +3,7 @@
 from dataclasses import replace
 from pathlib import Path
 
-import pytest
-
-from bench.recombination import EVOLVE, SETTINGS, Kept, holm, search, table
+from bench.recombination import EVOLVE, SETTINGS, Kept, search, table
 
 
 def test_every_setting_has_a_name_of_its_own() -> None:
@@ -30,7 +28,3 @@ def test_a_table_tells_gains_on_the_first_setting() -> None:
     better = replace(one, setting="better", regret=one.regret - 2)
     lines = table([one, better], ["evolve", "better"], 1, 8)
     assert [line.split()[-2] for line in lines[2:]] == ["+0.00", "+2.00"]
-
-
-def test_p_values_hold_together() -> None:
-    assert holm([0.01, 0.04, 0.03, 0.9]) == pytest.approx([0.04, 0.09, 0.09, 0.9])

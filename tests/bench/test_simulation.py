@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.landscape import Truth
-from bench.search import Job, Searched, holm, report, searched
+from bench.search import Job, Searched, report, searched
 from bench.simulation import Device, founders, outcome, shipped, simulate
 from mutate.genome import values
 from population.individual import EvaluationId, Failed, Purpose, Request, Scored
@@ -74,8 +74,3 @@ def test_searches_that_were_kept_are_not_made_again(tmp_path: Path) -> None:
     file = tmp_path / "kept.jsonl"
     file.write_text(kept.line() + "\n", encoding="utf-8")
     assert list(searched([job], file, processes=1)) == [kept]
-
-
-def test_p_values_are_corrected_for_their_number_and_keep_their_order() -> None:
-    corrected = holm({("a", 0): 0.01, ("b", 0): 0.04, ("c", 0): 0.03})
-    assert corrected == pytest.approx({("a", 0): 0.03, ("b", 0): 0.06, ("c", 0): 0.06})
