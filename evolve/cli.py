@@ -106,7 +106,7 @@ def cli() -> None:
     "--pairs",
     type=click.IntRange(1),
     default=12,
-    help="Most pairs of the exam; it ends when it is decided (default: 12).",
+    help="Most pairs of the exam, which ends when decided; 4 can claim nothing (default: 12).",
 )
 def run(dry_run: bool, **given: Any) -> int:
     """Start a search, or continue one; Ctrl-C ends it cleanly.

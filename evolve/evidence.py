@@ -12,7 +12,7 @@ from evolve.live import leader
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
 from evolve.writing import write_text
-from population.claims import ERROR_BUDGET
+from population.claims import ERROR_BUDGET, fewest_pairs
 from population.errors import RunError
 from population.exam import Examination, examine
 from population.individual import Individual, IndividualId
@@ -246,7 +246,15 @@ def _findings(evidence: dict[str, Any]) -> list[str]:
         f"      claimed falsely in at most {100 * claim['error']:.2g}% of cases: comparison "
         f"{claim['comparison']} of this run, of whose {100 * claim['error_budget_of_the_run']:g}% "
         f"it gets 1/{claim['error_budget_of_the_run'] / claim['error']:.0f}",
+        *_too_few(claim),
     ]
+
+
+def _too_few(claim: dict[str, Any]) -> list[str]:
+    fewest = fewest_pairs(claim["error"])
+    if claim["pairs"] >= fewest:
+        return []
+    return [f"      so few pairs claim nothing, whatever they show: ask for {fewest} or more"]
 
 
 def _price(evidence: dict[str, Any]) -> list[str]:

@@ -111,5 +111,10 @@ def bound(pairs: int, error: float) -> float:
     return math.sqrt((pairs - 1) * (needed - 1) / (1 - needed / ratio))
 
 
+def fewest_pairs(error: float) -> int:
+    """Return how many pairs a claim takes at least, at this probability of a false one."""
+    return next(pairs for pairs in range(2, 1 << 20) if math.isfinite(bound(pairs, 2 * error)))
+
+
 def _times(limit: float, spread: float) -> float:
     return limit * spread if math.isfinite(limit) else math.inf

@@ -59,3 +59,9 @@ def test_without_a_complete_pair_nothing_is_claimed() -> None:
         "exam: a pair, seed 3: broken",
         "exam: no complete pair: nothing is claimed",
     ]
+
+
+def test_an_exam_that_was_too_short_to_claim_anything_says_how_long_it_must_be() -> None:
+    said = verdict(evidence(better=False, half_width=None, pairs=3))
+    assert "so few pairs claim nothing, whatever they show: ask for 5" in said
+    assert "so few" not in verdict(evidence())

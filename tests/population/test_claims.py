@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from population.claims import ERROR_BUDGET, bound, compare, error_share
+from population.claims import ERROR_BUDGET, bound, compare, error_share, fewest_pairs
 from population.task import Direction
 
 MOST = 30
@@ -106,3 +106,12 @@ def test_one_pair_claims_nothing_however_far_apart_the_two_are():
 def test_values_that_are_no_pairs_are_refused():
     with pytest.raises(ValueError, match="1 of the champion and 2 of the founder"):
         compare([1.0], [1.0, 2.0], Direction.MINIMIZE, 0.005)
+
+
+@pytest.mark.parametrize("error", [0.005, 0.01 / 6, 0.0001])
+def test_fewer_pairs_than_a_claim_takes_claim_nothing_however_clear_they_are(error):
+    fewest = fewest_pairs(error)
+    clear = [float(n) / 1e6 for n in range(fewest)]
+    founder = [9.0] * fewest
+    assert compare(clear, founder, Direction.MINIMIZE, error).better
+    assert not compare(clear[1:], founder[1:], Direction.MINIMIZE, error).better
