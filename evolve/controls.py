@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from mutate.constants import Sampler, cma, local_and_model, step, tpe, uniform
+from mutate.constants import Sampler, chosen_step, cma, step, tpe, uniform
 from population.limits import RACING_SHARE
 from population.parents import Mode
 
@@ -24,7 +24,7 @@ class Control:
 
 
 CONTROLS = {
-    "evolve": Control(Mode.EVOLVE, local_and_model, RACING_SHARE),
+    "evolve": Control(Mode.EVOLVE, chosen_step, RACING_SHARE),
     "greedy": Control(Mode.GREEDY, step),
     "best-of": Control(Mode.BEST_OF, step),
     "random": Control(Mode.FOUNDER, uniform, constants_only=True),

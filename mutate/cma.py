@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from cmaes import CMA
 
+from mutate.cube import shares
 from mutate.genome import Constant
 from mutate.told import Point, Told
 
@@ -30,7 +31,7 @@ def cma_es(
         own: the operator's name.
         rng: of this proposal.
     """
-    start = _shares(declared, told[0].point)
+    start = shares(declared, told[0].point)
     width = max(len(declared), 2)  # one dimension has no covariance
     strategy = CMA(
         mean=np.resize(start, width),
@@ -46,7 +47,7 @@ def cma_es(
             break
         strategy.tell(
             [
-                (np.resize(_shares(declared, one.point), width), -one.value)
+                (np.resize(shares(declared, one.point), width), -one.value)
                 for one in population
                 if one.value is not None
             ]
@@ -54,9 +55,3 @@ def cma_es(
     for _ in range(PATIENCE):
         drawn = strategy.ask()
         yield {c.name: c.range.at(float(u)) for c, u in zip(declared, drawn, strict=False)}
-
-
-def _shares(
-    declared: Sequence[Constant], point: Point
-) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.array([c.range.share(point[c.name]) for c in declared])

@@ -1,7 +1,8 @@
 """The numeric operator: constants of a program, by one of several samplers.
 
-Local search is quick and stalls, model-based search is slow and goes on. So with few results,
-and now and then later, one to three constants of the parent move a little; else a model proposes.
+One to three constants of the parent move a little. As soon as there are some results, a model of
+them chooses among many such steps: local search is quick and stalls, and a model that may go
+anywhere is slow; a model that chooses the steps of a local search is neither.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -20,19 +21,20 @@ from optuna.trial import TrialState, create_trial
 
 from mutate.checks import Checks
 from mutate.cma import cma_es
-from mutate.expected import expected_improvement
 from mutate.genome import Constant, constants, render, rewrite
 from mutate.novelty import Offer, checked, normalised_diff, refused
 from mutate.ranges import Choices, Range, Value
+from mutate.thompson import ranked
 from mutate.told import Point, Told, results
 from population.individual import Change, Individual
 from population.ports import Attempt, History, Proposal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
-ENOUGH_RESULTS = 20
-"""Results that share the constants, below which steps find more than a model of them."""
-LOCAL_SHARE = 0.1
+ENOUGH_RESULTS = 4
+"""Scored results that share the constants, from which on a model chooses among steps."""
+CANDIDATES = 100
+"""Steps that it chooses among: with more it finds what it is wrong about, with fewer nothing."""
 MOST_STEPS = 3
 STARTUP = 10
 """Random draws before TPE has a model, as in Optuna."""
@@ -71,7 +73,7 @@ class ConstantsMutation:
 
     def __init__(self, checks: Checks, sampler: Sampler | None = None, name: str = "constants"):
         self._checks = checks
-        self._sampler = sampler or local_and_model
+        self._sampler = sampler or chosen_step
         self.name = name
 
     def propose(
@@ -109,12 +111,13 @@ class ConstantsMutation:
         return Offer(self.name, (parent,), rewrite(source, changed), changes)
 
 
-def local_and_model(question: Question, rng: np.random.Generator) -> Draws:
-    """Step nearby with few results and now and then later; else ask for expected improvement."""
-    known = sum(one.value is not None and not one.failed for one in question.told)
-    if known < ENOUGH_RESULTS or rng.random() < LOCAL_SHARE:
+def chosen_step(question: Question, rng: np.random.Generator) -> Draws:
+    """Move one to three constants of the parent a little; which, a model of the results chooses."""
+    scored = sum(one.value is not None and not one.failed for one in question.told)
+    if scored < ENOUGH_RESULTS:
         return step(question, rng)
-    return "model", expected_improvement(question.declared, question.told, rng)
+    candidates = list(islice(_steps(question.declared, question.parent, rng), CANDIDATES))
+    return "model", ranked(candidates, question.declared, question.told, rng)
 
 
 def step(question: Question, rng: np.random.Generator) -> Draws:

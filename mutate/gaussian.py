@@ -30,6 +30,8 @@ STEPS = 30
 """Of the optimiser, at most."""
 MOST_FITTED = 120
 """Points that the scales are found from; all of them then inform the mean."""
+JITTER = 1e-6
+"""Added to the variances of a draw, as a share of the amplitude: twins have no root otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,28 +62,16 @@ class Process:
         deviation = np.sqrt(np.maximum(variance, 1e-12))
         return self.centre + self.scale * (cross @ self.weights), self.scale * deviation
 
-    def believing(self, points: Array) -> "Process":
-        """Return the process as if its own mean had been observed at these points.
-
-        What is in flight is thus neither proposed again nor believed to be better than it looks.
-        Source: kriging believer, Ginsbourger, Le Riche and Carraro, in Computational Intelligence
-        in Expensive Optimization Problems (2010), section 4.1.
-        """
-        if not len(points):
-            return self
-        mean, _ = self.predict(points)
-        return _conditioned(
-            np.vstack([self.points, points]),
-            np.concatenate([self._values(), (mean - self.centre) / self.scale]),
-            (self.lengths, self.amplitude, self.noise),
-            (self.centre, self.scale),
-        )
-
-    def _values(self) -> Array:
-        kernel = self.amplitude * _matern(self.points, self.points, self.lengths)
-        kernel[np.diag_indices(len(kernel))] += self.noise
-        values: Array = kernel @ self.weights
-        return values
+    def draw(self, points: Array, rng: np.random.Generator) -> Array:
+        """Return one function of the process at points (m, D), (m,), in units of the values."""
+        cross = self.amplitude * _matern(points, self.points, self.lengths)  # (m, n)
+        known = cross @ cho_solve(self.factor, cross.T, check_finite=False)
+        covariance = self.amplitude * _matern(points, points, self.lengths) - known
+        covariance[np.diag_indices(len(points))] += JITTER * self.amplitude
+        root = np.linalg.cholesky(covariance)
+        drawn = cross @ self.weights + root @ rng.normal(size=len(points))
+        result: Array = self.centre + self.scale * drawn
+        return result
 
 
 def fit(points: Array, values: Array) -> Process:
@@ -95,22 +85,12 @@ def fit(points: Array, values: Array) -> Process:
     centre, scale = float(values.mean()), float(values.std()) or 1.0
     standard = (values - centre) / scale
     best = np.argsort(-values, kind="stable")[:MOST_FITTED]
-    scales = _scales(points[best], standard[best])
-    return _conditioned(points, standard, scales, (centre, scale))
-
-
-def _conditioned(
-    points: Array,
-    values: Array,
-    scales: tuple[Array, float, float],
-    units: tuple[float, float],
-) -> Process:
-    lengths, amplitude, noise = scales
+    lengths, amplitude, noise = _scales(points[best], standard[best])
     kernel = amplitude * _matern(points, points, lengths)
     kernel[np.diag_indices(len(kernel))] += noise
     factor = cho_factor(kernel, lower=True, check_finite=False)
-    weights = cho_solve(factor, values, check_finite=False)
-    return Process(points, weights, factor, lengths, amplitude, noise, *units)
+    weights = cho_solve(factor, standard, check_finite=False)
+    return Process(points, weights, factor, lengths, amplitude, noise, centre, scale)
 
 
 def _matern(first: Array, second: Array, lengths: Array) -> Array:

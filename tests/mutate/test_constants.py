@@ -66,10 +66,10 @@ def test_a_proposal_is_new_and_a_function_of_its_arguments(count: int, seed: int
     assert propose(known, seed) == proposal
 
 
-def test_with_few_results_it_steps_and_with_enough_it_asks_the_model_too() -> None:
+def test_with_few_results_it_steps_and_with_enough_a_model_chooses_the_step() -> None:
     few, many = history(grown(ENOUGH_RESULTS - 1)), history(grown(ENOUGH_RESULTS))
     assert {propose(few, seed).attempts[-1].what for seed in range(20)} == {"step"}
-    assert {propose(many, seed).attempts[-1].what for seed in range(20)} == {"step", "model"}
+    assert {propose(many, seed).attempts[-1].what for seed in range(20)} == {"model"}
 
 
 def test_a_space_that_is_used_up_is_refused() -> None:

@@ -1,5 +1,4 @@
 import numpy as np
-import pytest
 
 from mutate.gaussian import fit
 
@@ -46,14 +45,21 @@ def test_noise_is_not_followed() -> None:
     assert np.std(means - truth(told)) < 0.7 * np.std(values - truth(told))
 
 
-def test_what_is_believed_keeps_the_mean_and_ends_the_doubt() -> None:
-    process = fit(*sampled(30))
-    there = np.array([[0.9, 0.1, 0.9, 0.1]])
-    believing = process.believing(there)
-    (before, doubt), (after, left) = process.predict(there), believing.predict(there)
-    assert after[0] == pytest.approx(before[0], abs=doubt[0] / 5)
-    assert left[0] < 0.7 * doubt[0]
-    assert process.believing(np.empty((0, 4))) is process
+def test_draws_have_its_mean_and_its_doubt() -> None:
+    process = fit(*sampled(20))
+    points = RNG.random((30, 4))
+    draws = np.array([process.draw(points, RNG) for _ in range(4000)])
+    means, deviations = process.predict(points)
+    np.testing.assert_allclose(draws.mean(0), means, atol=0.1 * deviations.max())
+    np.testing.assert_allclose(draws.std(0), deviations, rtol=0.1, atol=0.01)
+
+
+def test_a_draw_is_one_function_twins_agree() -> None:
+    process = fit(*sampled(10))
+    points = np.tile(RNG.random(4), (2, 1))
+    first, second = process.draw(points, RNG)
+    _, (doubt, _) = process.predict(points)
+    assert abs(first - second) < 0.05 * doubt
 
 
 def test_equal_values_and_twins_do_not_break_it() -> None:
