@@ -1,7 +1,7 @@
 """Regression by a Gaussian process over points of the unit cube: a mean and a doubt for any point.
 
 The kernel is Matern 5/2 with one length scale per dimension, all of them and the noise found by
-maximum a posteriori. Fitting a hundred points in fifteen dimensions takes a tenth of a second.
+maximum a posteriori. Fitting a hundred points in fifteen dimensions takes 50 ms.
 
 Sources: Rasmussen and Williams, Gaussian Processes for Machine Learning (2006), algorithm 2.1,
 equations 4.17 and 5.9; prior of the length scales that grows with the square root of the
@@ -26,9 +26,9 @@ NOISE = 0.01
 LENGTH_SPREAD, AMPLITUDE_SPREAD, NOISE_SPREAD = 1.0, 1.0, 1.5
 """Standard deviations of the priors, on the logarithmic scale."""
 LEAST_NOISE = 1e-5
-STEPS = 30
+STEPS = 20
 """Of the optimiser, at most."""
-MOST_FITTED = 120
+MOST_FITTED = 60
 """Points that the scales are found from; all of them then inform the mean."""
 JITTER = 1e-6
 """Added to the variances of a draw, as a share of the amplitude: twins have no root otherwise."""
@@ -78,7 +78,7 @@ def fit(points: Array, values: Array) -> Process:
     """Fit a process.
 
     Args:
-        points: (n, D), n at least 2. Of more than 120 the scales are found from the 120 with the
+        points: (n, D), n at least 2. Of more than 60 the scales are found from the 60 with the
             largest values: what is to be told apart are the good ones.
         values: (n,), finite.
     """

@@ -24,12 +24,14 @@ from mutate.told import Point, Told
 
 CLIPPED = 3.0
 """Results worse than the best by more than this many times the median's distance count as that."""
-MOST_POINTS = 240
-"""Results that a process is told, at most: the best ones."""
+MOST_SCORES = 240
+"""Scores that a process is told, at most: the best ones."""
+MOST_SETTLED = 120
+"""Failures and successes that the other one is told, at most: the latest."""
 EVEN = 0.5
-"""Between the failed, told as 0, and the scored, told as 1."""
+"""Between the scored, told as 0, and the failed, told as 1."""
 DOUBT = 0.1
-"""Least deviation of a foretold success: failures are no law of nature."""
+"""Least deviation of a foretold failure: failures are no law of nature."""
 
 
 def ranked(
@@ -50,9 +52,9 @@ def ranked(
     """
     places = features(declared, candidates)
     worth = _worth(declared, told).draw(places, rng)
-    fails = rng.random(len(candidates)) > _success(declared, told, places)
+    fails = rng.random(len(candidates)) < _failure(declared, told, places)
     known = {tuple(one.point.values()) for one in told}
-    seen = [tuple(one.values()) in known for one in candidates]
+    seen = np.array([tuple(one.values()) in known for one in candidates])
     for index in np.lexsort((-worth, fails, seen)):
         yield candidates[index]
 
@@ -64,21 +66,21 @@ def _worth(declared: Sequence[Constant], told: Sequence[Told]) -> Process:
     scale of all, so they count as equally bad.
     """
     scored = [one for one in told if one.value is not None and not one.failed]
-    best = sorted(scored, key=lambda one: -_value(one))[:MOST_POINTS]
+    best = sorted(scored, key=lambda one: -_value(one))[:MOST_SCORES]
     values = np.array([_value(one) for one in best])
     worst = values.max() - CLIPPED * (values.max() - np.median(values))
     return fit(features(declared, [one.point for one in best]), np.maximum(values, worst))
 
 
-def _success(
+def _failure(
     declared: Sequence[Constant], told: Sequence[Told], places: Array
 ) -> npt.NDArray[np.float64]:
-    """Return the probability that each of these places (n, D) earns a score, (n,)."""
-    settled = [one for one in told if one.value is not None][-MOST_POINTS:]
-    scored = np.array([0.0 if one.failed else 1.0 for one in settled])
-    if scored.all():
-        return np.ones(len(places))
-    process = fit(features(declared, [one.point for one in settled]), scored)
+    """Return the probability that each of these places (n, D) earns no score, (n,)."""
+    settled = [one for one in reversed(told) if one.value is not None][:MOST_SETTLED]
+    failed = np.array([1.0 if one.failed else 0.0 for one in settled])
+    if not failed.any():
+        return np.zeros(len(places))
+    process = fit(features(declared, [one.point for one in settled]), failed)
     mean, deviation = process.predict(places)
     result: Array = ndtr((mean - EVEN) / np.hypot(deviation, DOUBT))
     return result
