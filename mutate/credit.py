@@ -11,6 +11,7 @@ section 4; restricted likelihood, Patterson and Thompson, Biometrika 58 (1971).
 
 import math
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,10 +19,17 @@ import numpy as np
 from population.individual import IndividualId
 from population.ports import History, Standing
 
+CONSTANT = "constant"
+"""The category of changes of values."""
 SPREADS = 12
-"""Standard deviations that effects may have; each is believed as far as it explains the scores."""
+RATIOS = (0.125, 0.25, 0.5, 1.0)
+"""How many standard deviations of effects are thought of, and those of constants as a share of the
+others': one step of a constant does little, an edit often much. Each is believed as far as it
+explains the scores."""
+MEAN = 3.0
+"""In such standard deviations, how far from zero the mean of a kind's effects may lie."""
 MOST_SCORES = 600
-"""The latest take part: the work grows with their cube, and these take a tenth of a second."""
+"""The latest take part: the work grows with their cube, and these take half a second."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,25 +59,19 @@ def worths(history: History) -> dict[str, Worth]:
     """
     scored = [s for s in history.standings.values() if _counts(s)][-MOST_SCORES:]
     carried = _carried(history)
-    diffs = list(dict.fromkeys(d for s in scored for d in carried[s.individual.id].changes))
+    programs = [carried[standing.individual.id] for standing in scored]
+    diffs = list(dict.fromkeys(diff for program in programs for diff in program.changes))
     if not diffs:
         return {}
     fitness = np.array([s.fitness for s in scored], float)
     errors = np.array([s.standard_error for s in scored], float)
     errors = np.maximum(errors, 1e-9 * max(float(np.abs(fitness).max()), 1.0))
-    column = {diff: number for number, diff in enumerate(diffs)}
-    carriers = np.zeros((len(scored), len(diffs)))  # (programs, changes)
-    for row, standing in zip(carriers, scored, strict=True):
-        for diff, times in carried[standing.individual.id].changes.items():
-            row[column[diff]] = times
-    roots = np.array([carried[s.individual.id].root for s in scored])
-    founders = (roots[:, None] == np.unique(roots)).astype(float)  # (programs, founders)
-    means, deviations = _effects(fitness, errors, founders, carriers)
+    carriers = _carriers(programs, diffs)
+    small = np.isin(diffs, list(_constants(history)))
+    means, deviations = _averaged(_posteriors(_seen(fitness, errors, programs, carriers), small))
     counts = (carriers > 0).sum(0)
-    return {
-        diff: Worth(float(means[i]), float(deviations[i]), int(counts[i]))
-        for diff, i in column.items()
-    }
+    numbers = zip(means.tolist(), deviations.tolist(), counts.tolist(), strict=True)
+    return {diff: Worth(*own) for diff, own in zip(diffs, numbers, strict=True)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,6 +95,16 @@ def _carried(history: History) -> dict[IndividualId, _Carried]:
     return found
 
 
+def _constants(history: History) -> set[str]:
+    """Return the diffs that change values of constants."""
+    return {
+        change.diff
+        for standing in history.standings.values()
+        for change in standing.individual.changes
+        if change.category == CONSTANT
+    }
+
+
 def _counts(standing: Standing) -> bool:
     return (
         standing.fitness is not None
@@ -101,36 +113,81 @@ def _counts(standing: Standing) -> bool:
     )
 
 
-def _effects(
-    fitness: np.ndarray, errors: np.ndarray, founders: np.ndarray, carriers: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
-    """Return mean and standard deviation of each effect, averaged over what their spread may be.
+def _carriers(programs: Sequence[_Carried], diffs: Sequence[str]) -> np.ndarray:
+    """Return how often each program carries each change, (programs, changes)."""
+    column = {diff: number for number, diff in enumerate(diffs)}
+    found = np.zeros((len(programs), len(diffs)))
+    for row, program in zip(found, programs, strict=True):
+        for diff, times in program.changes.items():
+            row[column[diff]] = times
+    return found
 
-    That lies between an eighth of a typical error and all that scores differ by. What founders
-    explain is projected out, so nothing is assumed about them; along the eigenvectors of the rest
-    each spread costs a sum.
 
-    Args:
-        fitness: (programs,).
-        errors: its standard errors, (programs,), above 0.
-        founders: (programs, founders), whose descendant each is, 1 or 0.
-        carriers: (programs, changes), how often each carries each.
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """Differences between scores in units of their noise: what founders explain is projected out.
+
+    Attributes:
+        scores: (contrasts,). shown: (contrasts, changes), what a unit of each effect adds.
+        low, high: between what effects may spread.
     """
-    basis = np.linalg.qr(founders / errors[:, None], "complete")[0][:, founders.shape[1] :]
-    shown = basis.T @ (carriers / errors[:, None])  # (contrasts, changes)
-    strengths, axes = np.linalg.eigh(shown @ shown.T)
-    strengths = np.maximum(strengths, 0.0)  # (contrasts,), in squares of effects per score
-    seen = axes.T @ (basis.T @ (fitness / errors))
-    along = axes.T @ shown  # (contrasts, changes)
-    typical = float(np.median(errors))
-    most = max(float(np.ptp(fitness)), 8 * typical)
-    variances = np.geomspace(typical / 8, most, SPREADS)[:, None] ** 2  # (spreads, 1)
-    total = 1.0 + variances * strengths
-    likelihood = -0.5 * (np.log(total) + seen**2 / total).sum(1)
+
+    scores: np.ndarray
+    shown: np.ndarray
+    low: float
+    high: float
+
+
+def _seen(
+    fitness: np.ndarray, errors: np.ndarray, programs: Sequence[_Carried], carriers: np.ndarray
+) -> _Seen:
+    roots = np.array([program.root for program in programs])
+    founders = (roots[:, None] == np.unique(roots)) / errors[:, None]  # (programs, founders)
+    basis = np.linalg.qr(founders, "complete")[0][:, founders.shape[1] :]
+    low = float(np.median(errors)) / 8
+    high = max(float(np.ptp(fitness)), 64 * low)
+    return _Seen(basis.T @ (fitness / errors), basis.T @ (carriers / errors[:, None]), low, high)
+
+
+@dataclass(frozen=True, slots=True)
+class _Posterior:
+    """For each spread: log of its likelihood (spreads,), means and variances (spreads, changes)."""
+
+    likelihood: np.ndarray
+    means: np.ndarray
+    variances: np.ndarray
+
+
+def _posteriors(seen: _Seen, small: np.ndarray) -> list[_Posterior]:
+    """Return one for each ratio; `small` tells the changes of constants, (changes,)."""
+    return [_effects(seen, small, ratio) for ratio in (RATIOS if small.any() else RATIOS[-1:])]
+
+
+def _effects(seen: _Seen, small: np.ndarray, ratio: float) -> _Posterior:
+    """Return what the effects are where those of constants spread by `ratio` of the others'.
+
+    Effects of one kind lie around a mean of theirs, which is unknown: most edits harm. Along the
+    eigenvectors of what is seen of all changes together each spread costs a sum.
+    """
+    scale = np.where(small, ratio, 1.0)
+    means_of = MEAN * np.stack([small, ~small]) * scale  # (kinds, changes)
+    cross = seen.shown * scale**2 + (seen.shown @ means_of.T) @ means_of  # (contrasts, changes)
+    strengths, axes = np.linalg.eigh(cross @ seen.shown.T)
+    scores, along = axes.T @ seen.scores, axes.T @ cross
+    prior = np.geomspace(seen.low, seen.high, SPREADS)[:, None] ** 2  # (spreads, 1)
+    total = 1.0 + prior * np.maximum(strengths, 0.0)  # (spreads, contrasts)
+    likelihood = -0.5 * (np.log(total) + scores**2 / total).sum(1)
+    means = prior * ((scores / total) @ along)
+    variances = (1 + MEAN**2) * prior * scale**2 - prior**2 * ((1.0 / total) @ along**2)
+    return _Posterior(likelihood, means, np.maximum(variances, 0.0))
+
+
+def _averaged(found: Sequence[_Posterior]) -> tuple[np.ndarray, np.ndarray]:
+    """Return mean and standard deviation of each effect over all that spreads may be."""
+    likelihood = np.concatenate([one.likelihood for one in found])
     belief = np.exp(likelihood - likelihood.max())
     belief /= belief.sum()
-    means = variances * ((seen / total) @ along)  # (spreads, changes)
-    own = variances - variances**2 * ((1.0 / total) @ along**2)
+    means = np.concatenate([one.means for one in found])
+    variances = np.concatenate([one.variances for one in found])
     mean = belief @ means
-    second = belief @ (np.maximum(own, 0.0) + means**2)
-    return mean, np.sqrt(np.maximum(second - mean**2, 0.0))
+    return mean, np.sqrt(np.maximum(belief @ (variances + means**2) - mean**2, 0.0))

@@ -107,6 +107,27 @@ def test_scores_that_repeat_exactly_are_believed() -> None:
     assert known["A"].effect + known["B"].effect == pytest.approx(0.1, abs=1e-6)
 
 
+def tuned(number: int, parent: int) -> Standing:
+    """Return a child with nine steps of constants that make no difference."""
+    steps = tuple(Change(f"{number}.{step}", "", "constant") for step in range(9))
+    child = born(number, parent, [], 1.0 + (-1) ** number * ERROR)
+    return replace(child, individual=replace(child.individual, changes=steps))
+
+
+def test_many_small_steps_of_constants_do_not_bring_a_large_edit_into_doubt() -> None:
+    steps = [tuned(number, 1) for number in range(2, 60)]
+    edits = [born(60 + sign, 1, [f"{sign:+}"], 1.0 + 4 * sign * ERROR) for sign in (-1, 1)]
+    known = worths(run(TOGETHER[0], *steps, *edits))
+    assert known["+1"].effect > 2.5 * ERROR > -2.5 * ERROR > known["-1"].effect
+    assert all(abs(known[f"9.{step}"].effect) < 0.3 * ERROR for step in range(9))
+
+
+def test_what_is_not_yet_known_of_an_edit_is_told_by_the_others_of_its_kind() -> None:
+    bad = [born(number, 1, [f"{number}"], 1.0 - 10 * ERROR) for number in range(2, 40)]
+    unclear = born(40, 1, ["A"], 1.0 - 5 * ERROR, 10 * ERROR)
+    assert worths(run(TOGETHER[0], *bad, unclear))["A"].effect < -8 * ERROR
+
+
 # Simulated runs
 
 
