@@ -53,9 +53,9 @@ def worths(history: History) -> dict[str, Worth]:
     """Return what every change is worth that a scored program carries, by its diff.
 
     A score is its founder's, or that of whatever else had no parent, plus the effects of all
-    changes on its line of first parents, plus its own noise. Effects are drawn towards zero, by as
-    much as all of them together suggest. Changes that were never seen apart share what they are
-    worth. Nothing is known while the noise of scores is not.
+    changes on its line of first parents, plus its own noise. Effects are drawn towards the mean
+    of their kind, steps of constants or edits, by as much as all of them together suggest. Changes
+    that were never seen apart share what they are worth. Nothing is known while the noise is not.
     """
     scored = [s for s in history.standings.values() if _counts(s)][-MOST_SCORES:]
     carried = _carried(history)
@@ -67,7 +67,8 @@ def worths(history: History) -> dict[str, Worth]:
     errors = np.array([s.standard_error for s in scored], float)
     errors = np.maximum(errors, 1e-9 * max(float(np.abs(fitness).max()), 1.0))
     carriers = _carriers(programs, diffs)
-    small = np.isin(diffs, list(_constants(history)))
+    constants = _constants(history)
+    small = np.array([diff in constants for diff in diffs])
     means, deviations = _averaged(_posteriors(_seen(fitness, errors, programs, carriers), small))
     counts = (carriers > 0).sum(0)
     numbers = zip(means.tolist(), deviations.tolist(), counts.tolist(), strict=True)
