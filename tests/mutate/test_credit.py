@@ -102,6 +102,12 @@ def test_a_program_that_came_without_a_parent_has_no_change_to_be_credited() -> 
     assert worths(run(born(1, None, [], 1.0), born(2, None, [""], 2.0))) == {}
 
 
+def test_a_change_without_anything_to_compare_it_with_may_be_worth_anything() -> None:
+    known = worths(run(born(1, None, [], None), born(2, 1, ["A"], 1.0)))
+    assert known["A"].effect == 0
+    assert known["A"].error > 3 * ERROR
+
+
 def test_scores_that_repeat_exactly_are_believed() -> None:
     known = worths(run(*(replace(one, standard_error=0.0) for one in TOGETHER)))
     assert known["A"].effect + known["B"].effect == pytest.approx(0.1, abs=1e-6)
