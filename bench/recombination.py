@@ -27,7 +27,6 @@ from bench.intervals import holm, signed_rank
 from bench.simulation import Method, simulate
 from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
-from mutate.factorial import Factorial
 from mutate.portfolio import Arm, Portfolio, crossover_share
 from mutate.recombination import Recombination
 from population.parents import Mode
@@ -51,7 +50,6 @@ class Setting:
         credit: how far an operator's share may move by what its children were worth; 1: not.
         founders: 3, or the first one alone.
         fresh: births for which a new best program breeds alone.
-        factorial: share of combinations of edits that wait, by a design; while there are any.
     """
 
     mode: Mode = Mode.EVOLVE
@@ -65,7 +63,6 @@ class Setting:
     credit: float = 3.0
     founders: int = 3
     fresh: int = 16
-    factorial: float = 0.0
 
     @property
     def name(self) -> str:
@@ -91,7 +88,7 @@ class Setting:
             return self.crossover if crossover_share(history) else 0.0
 
         def rest(share: float) -> Callable[[History], float]:
-            return lambda history: share * (1.0 - self.factorial) * (1.0 - crossed(history))
+            return lambda history: share * (1.0 - crossed(history))
 
         explore = CatalogueMutation(world, checks, self.remembers)
         return Portfolio(
@@ -99,7 +96,6 @@ class Setting:
                 Arm(explore, rest(self.explore)),
                 Arm(ConstantsMutation(checks), rest(1.0 - self.explore)),
                 Arm(Recombination(checks), crossed),
-                Arm(Factorial(checks), lambda _: self.factorial),
             ]
         )
 
@@ -137,7 +133,6 @@ SETTINGS = {
         for mu, births, size in ((4, 1, 3), (4, 4, 3), (4, 4, 4), (8, 4, 5), (8, 1, 5))
     ],
     "fresh": varied(fresh=(0, 8, 32)),
-    "factorial": varied(factorial=(0.1, 0.2)),
     "memory": [replace(EVOLVE, remembers=False), replace(GREEDY, remembers=False)],
     "alone": [replace(one, founders=1) for one in (EVOLVE, replace(EVOLVE, crossover=0.0), GREEDY)],
 }

@@ -24,7 +24,7 @@ HOMES = {
     "httpx2": {"mutate/claude.py", "mutate/attempts.py"},  # what the SDK speaks through
     "optuna": {"mutate/constants.py", "evaluate/pruning.py"},
     "cmaes": {"mutate/cma.py"},
-    "scipy": {"mutate/gaussian.py", "mutate/expected.py", "mutate/factorial.py"},
+    "scipy": {"mutate/gaussian.py", "mutate/expected.py"},
     "ray": {"evaluate/pool.py"},
     "duckdb": {"population/database.py", "prepare.py"},  # prepare.py reads documents in Parquet
     "torch": {"prepare.py", "seeds/", "evaluate/", "evolve/doctor.py"},
