@@ -119,6 +119,7 @@ def main() -> None:
         print(line("all", found))
         print(line("several carriers", several))
         print(line("made several times", [one for one in found if one.births > 1]))
+        print(line("no worse than -4", [one for one in found if one.true > -4]))
 
 
 if __name__ == "__main__":
