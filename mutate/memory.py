@@ -1,9 +1,10 @@
 """What the lineage teaches, as lines for a prompt. Pure: from a history to a text."""
 
 import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from mutate.credit import Worth, worths
 from mutate.text import one_line, tokens_of
 from population.individual import Individual, IndividualId
 from population.ports import History, Standing
@@ -12,6 +13,8 @@ CONSTANTS = "constants"
 """The operator whose many small steps are summed up instead of told."""
 NEAR_SIGMAS = 1.5
 LINE = 220
+MOST_CREDITED = 4
+"""Changes of one program that are told one by one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,12 +98,13 @@ def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tup
     bred = [s for s in history.standings.values() if s.individual.changes]
     bred.reverse()
     effects = {s.individual.id: effect(s, history) for s in bred}
+    known = worths(history)
 
     def gain(standing: Standing) -> float:
         return effects[standing.individual.id].gain or 0.0
 
     def told(standings: Iterable[Standing]) -> Lines:
-        return [(s.individual.id, _line(s, effects[s.individual.id])) for s in standings]
+        return [(s.individual.id, _line(s, effects[s.individual.id], known)) for s in standings]
 
     structural = [s for s in bred if s.individual.operator != CONSTANTS]
     scored = [s for s in structural if effects[s.individual.id].gain is not None]
@@ -142,7 +146,7 @@ def _is_near(effect_: Effect, sigma: float) -> bool:
     return hidden and (not sigma or (effect_.gain or 0.0) >= -NEAR_SIGMAS * sigma)
 
 
-def _line(standing: Standing, effect_: Effect) -> str:
+def _line(standing: Standing, effect_: Effect, known: Mapping[str, Worth]) -> str:
     individual = standing.individual
     hypothesis = "; ".join(change.hypothesis for change in individual.changes)
     report = standing.report
@@ -152,12 +156,26 @@ def _line(standing: Standing, effect_: Effect) -> str:
         failure = report.failure
         verdict = f"failed in {failure.stage}, {failure.reason}: {one_line(failure.detail, 90)}"
     else:
-        verdict = "in flight" if report is None else str(effect_)
+        verdict = "in flight" if report is None else f"{effect_}{_credit(individual, known)}"
     origin = f"#{individual.id}"
     if individual.parents:
         origin += f" from #{individual.parents[0]}"
     category = individual.changes[0].category
     return f"- {origin} [{one_line(category, 40)}] {one_line(hypothesis, LINE)}: {verdict}"
+
+
+def _credit(individual: Individual, known: Mapping[str, Worth]) -> str:
+    """Return what each change is worth by all programs that carry it, in their order.
+
+    Empty for one change that nobody else carries: its worth is the gain.
+    """
+    own = [known.get(change.diff) for change in individual.changes[:MOST_CREDITED]]
+    found = [one for one in own if one is not None]
+    if len(found) < len(own) or (len(own) == 1 and found[0].carriers < 2):
+        return ""
+    if len(own) == 1:
+        return f"; by the {found[0].carriers} programs with it {found[0]}"
+    return f"; each by all programs with it: {', '.join(f'{w} ({w.carriers})' for w in found)}"
 
 
 def _categories(
@@ -188,4 +206,4 @@ def _constants(
     yield None, f"- {len(steps)} steps, {len(better)} clearly better"
     best = max(better, key=lambda s: effects[s.individual.id].gain or 0.0, default=None)
     if best is not None:
-        yield None, _line(best, effects[best.individual.id])
+        yield None, _line(best, effects[best.individual.id], {})

@@ -1,3 +1,4 @@
+import re
 from dataclasses import replace
 
 import pytest
@@ -5,7 +6,7 @@ import pytest
 from mutate.memory import effect, memory
 from mutate.text import one_line, quoted, tokens_of
 from population.individual import IndividualId
-from population.ports import Earlier, History
+from population.ports import Earlier, History, Standing
 from tests.mutate import told
 from tests.mutate.programs import BASE
 
@@ -31,6 +32,34 @@ def test_an_effect_is_told_with_its_uncertainty(gain: float, error: float, says:
     first = history.standings[IndividualId(1)]
     known = {**history.standings, first.individual.id: replace(first, standard_error=error)}
     assert str(effect(child, replace(history, standings=known))) == says
+
+
+def test_a_change_that_one_program_alone_carries_is_told_by_its_gain_and_no_other_number() -> None:
+    (line,) = lines_with("linear attention")
+    assert line.endswith("worse by 0.3000 +- 0.0256")
+
+
+def test_a_change_that_several_programs_carry_is_told_by_all_of_them_too() -> None:
+    (line,) = lines_with("gate the attention's output")
+    assert re.search(r"better by 0.1000 .*; by the 3 programs with it \+0.09\d+ \+- 0.02\d+$", line)
+
+
+def test_changes_that_came_together_are_told_apart_by_others_that_carry_one_of_them() -> None:
+    first, second = (told.child(number, 1, name) for number, name in ((10, "gate"), (11, "norm")))
+    both = replace(told.child(12, 1, ""), changes=first.changes + second.changes)
+    line = lines_with(
+        "gate; norm", *(told.scored(one, -2.40 + gain) for one, gain in ((first, 0), (both, 0.2)))
+    )[0]
+    gate, norm = (float(one) for one in re.findall(r"([+-]0\.\d+) \+- 0\.\d+ \(", line))
+    assert abs(gate) < 0.02
+    assert norm > 0.15
+
+
+def lines_with(what: str, *more: Standing) -> list[str]:
+    history = told.history()
+    known = history.standings | {one.individual.id: one for one in more}
+    text = memory(replace(history, standings=known), parent(history, 2), ROOM)
+    return [line for line in text.splitlines() if what in line]
 
 
 def test_what_is_unresolved_is_told_as_near_and_not_as_lost() -> None:
