@@ -23,7 +23,7 @@ from mutate.checks import Checks
 from mutate.cma import cma_es
 from mutate.genome import Constant, constants, render, rewrite
 from mutate.novelty import Offer, checked, normalised_diff, refused
-from mutate.ranges import Choices, Range, Value
+from mutate.ranges import STEP, Choices, Range, Value
 from mutate.thompson import ranked
 from mutate.told import Point, Told, results
 from population.individual import Change, Individual
@@ -35,6 +35,8 @@ ENOUGH_RESULTS = 4
 """Scored results that share the constants, from which on a model chooses among steps."""
 CANDIDATES = 100
 """Steps that it chooses among: with more it finds what it is wrong about, with fewer nothing."""
+CHOSEN_STEP = 0.1
+"""Deviation of those steps, shorter than blind ones: what is to be foretold has to be near."""
 MOST_STEPS = 3
 STARTUP = 10
 """Random draws before TPE has a model, as in Optuna."""
@@ -116,7 +118,8 @@ def chosen_step(question: Question, rng: np.random.Generator) -> Draws:
     scored = sum(one.value is not None and not one.failed for one in question.told)
     if scored < ENOUGH_RESULTS:
         return step(question, rng)
-    candidates = list(islice(_steps(question.declared, question.parent, rng), CANDIDATES))
+    steps = _steps(question.declared, question.parent, rng, CHOSEN_STEP)
+    candidates = list(islice(steps, CANDIDATES))
     return "model", ranked(candidates, question.declared, question.told, rng)
 
 
@@ -195,7 +198,10 @@ def outward(range_: Range, drawn: Value) -> Value:
 
 
 def _steps(
-    declared: Sequence[Constant], parent: Point, rng: np.random.Generator
+    declared: Sequence[Constant],
+    parent: Point,
+    rng: np.random.Generator,
+    deviation: float = STEP,
 ) -> Iterator[Point]:
     """Yield steps that move one to three constants nearby and keep the others."""
     while True:
@@ -203,5 +209,5 @@ def _steps(
         count = int(rng.integers(1, min(MOST_STEPS, len(declared)) + 1))
         for index in rng.choice(len(declared), size=count, replace=False):
             constant = declared[int(index)]
-            point[constant.name] = constant.range.near(constant.value, rng)
+            point[constant.name] = constant.range.near(constant.value, rng, deviation)
         yield point

@@ -19,8 +19,9 @@ from scipy.optimize import minimize
 
 Array = npt.NDArray[np.float64]
 
-LENGTH = 0.5
-"""Typical length scale in one dimension, as a share of the range."""
+LENGTH = 0.25
+"""Typical length scale in one dimension, as a share of the range: one level of a batch size may
+change everything, and who takes that for a small step never tries the level again."""
 NOISE = 0.01
 """Typical variance of the noise, as a share of that of the values."""
 LENGTH_SPREAD, AMPLITUDE_SPREAD, NOISE_SPREAD = 1.0, 1.0, 1.5

@@ -22,7 +22,7 @@ Value = bool | int | float | str
 
 DEFAULT_SPAN = 4
 STEP = 0.15
-"""Standard deviation of a step nearby, as a share of the range on its own scale."""
+"""Usual standard deviation of a step nearby, as a share of the range on its own scale."""
 LARGEST = 2**53
 
 _NUMBER = r"[-+]?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?"
@@ -66,10 +66,16 @@ class Interval:
         """
         return self._fit(value) if _is_number(value) else None
 
-    def near(self, value: Value, rng: np.random.Generator) -> Value:
-        """Return another value, a step away on the range's scale; steps bounce off the bounds."""
+    def near(self, value: Value, rng: np.random.Generator, deviation: float = STEP) -> Value:
+        """Return another value, a step away on the range's scale; steps bounce off the bounds.
+
+        Args:
+            value: to start from.
+            rng: the source of all chance.
+            deviation: of a step, as a share of the range.
+        """
         start = self.share(value)
-        moved = bounced(start + rng.normal(0.0, STEP))
+        moved = bounced(start + rng.normal(0.0, deviation))
         found = self.at(moved)
         if self.integer and found == value:
             step = 1 if start <= moved else -1
@@ -117,13 +123,13 @@ class Choices:
         """Return the choice that equals the value, else None."""
         return next((one for one in self.values if _same(one, value)), None)
 
-    def near(self, value: Value, rng: np.random.Generator) -> Value:
+    def near(self, value: Value, rng: np.random.Generator, deviation: float = STEP) -> Value:
         """Return another choice: near by among numbers, any among others."""
         others = [one for one in self.values if not _same(one, value)]
         if not self.ordered or value not in self:
             return others[int(rng.integers(len(others)))]
         last, index = len(self.values) - 1, self.values.index(value)
-        moved: int = round(last * bounced(index / last + rng.normal(0.0, STEP)))
+        moved: int = round(last * bounced(index / last + rng.normal(0.0, deviation)))
         if moved == index:
             moved = index + (1 if index == 0 or (index < last and rng.random() < 0.5) else -1)
         return self.values[moved]

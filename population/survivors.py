@@ -5,10 +5,12 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 
 from population.individual import IndividualId
-from population.parents import fitness_order
+from population.parents import fitness_order, settled_since
 from population.ports import Standing
 
 LEADER_EVALUATIONS = 3
+LEADS_FOR = 6
+"""So many later ones are settled before whoever leads is evaluated again."""
 EXACT = 1e-8
 """Standard errors below this share of a mean are none: such scores repeat."""
 
@@ -49,13 +51,14 @@ def choose_contender(
 ) -> IndividualId | None:
     """Choose who earns the next evaluation on a fresh seed.
 
-    The best survivor comes first until it was evaluated three times: the luckiest of many leads,
-    and where it was very lucky, it has no rival within noise. Then contenders are the best and
+    Nobody, while the best survivor is that young that a better one may come before it is known. The
+    best then comes first until it was evaluated three times: the luckiest of many leads, and where
+    it was very lucky, it has no rival within noise. Then contenders are the best and
     those within one standard error of the difference from it; of these the least evaluated is
     chosen, the fitter one where they are even. It allocates effort and claims nothing.
 
     Returns:
-        An id, or None where the best is known and has no rival within noise.
+        An id, or None where the best is new, or is known and has no rival within noise.
 
     Source: racing, Maron and Moore, Hoeffding Races, NIPS 6 (1994), without its error bound.
     """
@@ -63,6 +66,8 @@ def choose_contender(
     if not scored:
         return None
     best = max(scored, key=fitness_order)
+    if settled_since(best.individual.id, standings) < LEADS_FOR:
+        return None
     if _effort(best) < LEADER_EVALUATIONS and not _is_exact(best):
         return best.individual.id
     contenders = [standing for standing in scored if _within_noise(standing, best)]

@@ -4,7 +4,7 @@ from fakes import standing
 from hypothesis import given
 from hypothesis import strategies as st
 
-from population.survivors import choose_contender, choose_survivors
+from population.survivors import LEADS_FOR, choose_contender, choose_survivors
 
 ROWS = st.lists(
     st.tuples(st.one_of(st.none(), st.floats(-10, 10)), st.sampled_from("abc")),
@@ -46,23 +46,32 @@ def test_the_unscored_never_survive():
     assert choose_survivors(population((None, "a"), (1.0, "b")), 8) == (2,)
 
 
+LATER = [(0.2, "a", 0.1)] * LEADS_FOR
+
+
 def test_the_least_evaluated_within_noise_of_the_best_is_raced():
-    standings = population((1.0, "a", 0.1), (0.95, "a", 0.1), (0.2, "a", 0.1))
+    standings = population((1.0, "a", 0.1), (0.95, "a", 0.1), *LATER)
     known = {**standings, 1: _seen(standings[1], 4), 2: _seen(standings[2], 3)}
     assert choose_contender(known, (1, 2, 3)) == 2
     assert choose_contender({**known, 2: _seen(standings[2], 5)}, (1, 2, 3)) == 1
 
 
 def test_whoever_leads_is_evaluated_three_times_whether_or_not_it_has_rivals():
-    alone = population((1.0, "a", 0.1), (0.2, "a", 0.1))
+    alone = population((1.0, "a", 0.1), *LATER)
     assert choose_contender(alone, (1, 2)) == 1
     assert choose_contender({**alone, 1: _seen(alone[1], 2)}, (1, 2)) == 1
     assert choose_contender({**alone, 1: _seen(alone[1], 3)}, (1, 2)) is None
     assert choose_contender({}, ()) is None
 
 
+def test_a_leader_is_evaluated_again_when_so_many_later_ones_came_to_nothing():
+    assert choose_contender(population((1.0, "a", 0.1), *LATER[1:]), (1,)) is None
+    assert choose_contender(population((1.0, "a", 0.1), *LATER), (1,)) == 1
+
+
 def test_a_leader_whose_score_repeats_exactly_is_not_evaluated_again():
-    assert choose_contender(population((1.0, "a", 1e-9), (0.2, "a", 1e-9)), (1, 2)) is None
+    exact = [(value, structure, 1e-9) for value, structure, _ in LATER]
+    assert choose_contender(population((1.0, "a", 1e-9), *exact), (1, 2)) is None
 
 
 def _seen(one, evaluations):
