@@ -44,13 +44,15 @@ class Question:
     """What a sampler is asked.
 
     Attributes:
-        parent: the values to start from. told: what is known of such points. own: the operator.
+        parent: the values to start from. structure: that they are for.
+        told: what is known of such points. own: the operator.
     """
 
     declared: tuple[Constant, ...]
     parent: Point
     told: list[Told]
     own: str
+    structure: str = ""
 
 
 Draws = tuple[str, Iterator[Point]]
@@ -83,7 +85,8 @@ class ConstantsMutation:
         if not declared:
             return refused(self.name, parents, "the program declares no tunable constants")
         values = {c.name: c.value for c in declared}
-        question = Question(declared, values, results(parent, history), self.name)
+        told = results(parent, history)
+        question = Question(declared, values, told, self.name, parent.structure)
         what, points = self._sampler(question, rng)
         attempts: list[Attempt] = []
         proposal = refused(self.name, parents, "nothing was tried")
@@ -114,7 +117,8 @@ def local_and_model(question: Question, rng: np.random.Generator) -> Draws:
     known = sum(one.value is not None and not one.failed for one in question.told)
     if known < ENOUGH_RESULTS or rng.random() < LOCAL_SHARE:
         return step(question, rng)
-    return "model", expected_improvement(question.declared, question.told, rng)
+    points = expected_improvement(question.declared, question.told, rng, question.structure)
+    return "model", points
 
 
 def step(question: Question, rng: np.random.Generator) -> Draws:

@@ -19,7 +19,7 @@ import numpy.typing as npt
 from scipy.special import log_ndtr, ndtr
 
 from mutate.cube import Array, Cube
-from mutate.gaussian import Process, fit
+from mutate.gaussian import OWN, Process, fit
 from mutate.genome import Constant
 from mutate.told import Point, Told
 
@@ -70,7 +70,7 @@ class Belief:
 
 
 def expected_improvement(
-    declared: Sequence[Constant], told: Sequence[Told], rng: np.random.Generator
+    declared: Sequence[Constant], told: Sequence[Told], rng: np.random.Generator, own: str = ""
 ) -> Iterator[Point]:
     """Yield points that nobody has tried, the most promising first.
 
@@ -78,13 +78,15 @@ def expected_improvement(
         declared: the constants, at least one.
         told: at least two of them scored.
         rng: the source of all chance.
+        own: the structure whose points are asked for.
     """
     cube = Cube(declared)
     places = np.array([cube.shares(one.point) for one in told])  # (n, d)
     scored = [i for i, one in enumerate(told) if one.value is not None and not one.failed]
     best = sorted(scored, key=lambda i: -_value(told[i]))[:MOST_POINTS]
     known, shares = [told[i] for i in best], places[best]
-    belief, bases = _believed(cube, shares, known, _success(cube, places, told))
+    process = _fitted(cube.features(shares), known, own)
+    belief, bases = _believed(cube.features(shares), process, _success(cube, places, told))
     running = [i for i, one in enumerate(told) if one.value is None]
     belief = belief.given(cube.features(places[running]) if running else None)
     chosen = bases[rng.integers(len(bases), size=CANDIDATES)]
@@ -119,18 +121,25 @@ def log_expected_improvement(process: Process, features: Array, incumbent: float
     return result
 
 
-def _believed(
-    cube: Cube, shares: Array, known: Sequence[Told], success: Process | None
-) -> tuple[Belief, npt.NDArray[np.intp]]:
-    """Return what is believed, and which of the known points candidates are made from.
+def _fitted(features: Array, known: Sequence[Told], own: str) -> Process:
+    """Return a process over the scores, for the structure `own`.
 
     How bad the bad ones are tells nothing about the differences that matter and would set the
-    scale of all, so they count as equally bad.
+    scale of all, so they count as equally bad. What another structure has scored tells of its
+    constants, and hardly of how good they would be here.
     """
     values = np.array([_value(one) for one in known])
     worst = values.max() - CLIPPED * (values.max() - np.median(values))
-    process = fit(cube.features(shares), np.maximum(values, worst))
-    means, _ = process.predict(cube.features(shares))
+    numbers = {own: OWN}
+    groups = [numbers.setdefault(one.structure, len(numbers)) for one in known]
+    return fit(features, np.maximum(values, worst), np.array(groups))
+
+
+def _believed(
+    features: Array, process: Process, success: Process | None
+) -> tuple[Belief, npt.NDArray[np.intp]]:
+    """Return what is believed, and which of the known points candidates are made from."""
+    means, _ = process.predict(features)
     bases = np.argsort(-means, kind="stable")[:BASES]
     return Belief(process, success, float(means.max())), bases
 
