@@ -16,11 +16,13 @@ from mutate.desk import Desk, Gate
 from mutate.llm import LLM
 from mutate.llm_variation import LlmVariation
 from mutate.models import Model, choose_models, load_models
-from mutate.portfolio import Arm, Portfolio, crossover_share
+from mutate.portfolio import Arm, Portfolio, Tuner, crossover_share
 from mutate.prompt import Brief, Intent
 from mutate.recombination import Recombination
 from mutate.spending import Purse, Spent
 from population.errors import RunError, TaskError
+from population.newcomers import owed_trials
+from population.parents import Mode
 from population.ports import History, Variation
 from population.task import Task
 
@@ -133,9 +135,11 @@ def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
     keyless = KEYLESS_BESIDE_LLM if models else 1.0
     constants = Arm(numeric, lambda history: keyless * _rest(history))
     recombination = Arm(Recombination(checks), lambda history: keyless * crossover_share(history))
+    tuner = Tuner(numeric, owed_trials) if control.mode is Mode.EVOLVE else None
     own = [Arm(variation, lambda _: OWN_SHARE) for variation in _own(breeding.operators, checks)]
     if not models:
-        return Breeders(Portfolio([constants, recombination, *own]), None, None, notices)
+        portfolio = Portfolio([constants, recombination, *own], tuner=tuner)
+        return Breeders(portfolio, None, None, notices)
     adapters, gates = _adapters(models)
     purse = Purse(breeding.cost_usd, breeding.tokens, spent)
     desk = Desk(models, adapters, purse, notices.put, gates)
@@ -144,6 +148,7 @@ def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
         [*asking.arms(), constants, recombination, *own],
         repair=asking.arm(Intent.REPAIR, 1.0),
         mends=frozenset(Intent) - {Intent.REPAIR},
+        tuner=tuner,
     )
     held = tuple({id(adapter): adapter for adapter in adapters.values()}.values())
     return Breeders(portfolio, desk, purse, notices, held)

@@ -91,7 +91,7 @@ def choose_parents(
         raise ValueError(f"expected at least {arity} survivors to breed from, got {len(survivors)}")
     chosen: list[IndividualId] = []
     best = max(survivors, key=lambda one: fitness_order(standings[one]))
-    if _is_new(best, standings):
+    if later_scored(standings[best], standings) < FRESH:
         chosen.append(best)
     while len(chosen) < arity:
         structures = {standings[one].individual.structure for one in chosen}
@@ -101,9 +101,10 @@ def choose_parents(
     return tuple(chosen)
 
 
-def _is_new(one: IndividualId, standings: Mapping[IndividualId, Standing]) -> bool:
-    later = (s for s in standings.values() if s.individual.id > one)
-    return sum(s.fitness is not None or s.failures > 0 for s in later) < FRESH
+def later_scored(one: Standing, standings: Mapping[IndividualId, Standing]) -> int:
+    """Return how many that were born after it have earned a score or failed."""
+    later = (s for s in standings.values() if s.individual.id > one.individual.id)
+    return sum(s.fitness is not None or s.failures > 0 for s in later)
 
 
 def _tournament(
