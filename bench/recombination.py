@@ -29,7 +29,7 @@ from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
 from mutate.portfolio import Arm, Portfolio, Tuner, crossover_share
 from mutate.recombination import Recombination
-from population.newcomers import TRIALS, owed_trials
+from population.newcomers import TRIALS, has_stalled, owed_trials
 from population.parents import Mode
 from population.ports import History
 from population.search import SearchConfig
@@ -53,6 +53,7 @@ class Setting:
         founders: 3, or the first one alone.
         fresh: births for which a new best program breeds alone.
         trials: of a newcomer's constants once the search has stalled; 0: it is judged as born.
+        early: whether parents are crossed while the search climbs, too.
     """
 
     mode: Mode = Mode.EVOLVE
@@ -67,6 +68,7 @@ class Setting:
     founders: int = 3
     fresh: int = 16
     trials: int = TRIALS
+    early: bool = False
 
     @property
     def name(self) -> str:
@@ -89,7 +91,8 @@ class Setting:
         checks = Passed()
 
         def crossed(history: History) -> float:
-            return self.crossover if crossover_share(history) else 0.0
+            due = has_stalled(history) or self.early
+            return self.crossover if due and crossover_share(history) else 0.0
 
         def rest(share: float) -> Callable[[History], float]:
             return lambda history: share * (1.0 - crossed(history))
@@ -140,6 +143,7 @@ SETTINGS = {
         replace(EVOLVE, mu=mu, lambda_=births, tournament=size)
         for mu, births, size in ((4, 1, 3), (4, 4, 3), (4, 4, 4), (8, 4, 5), (8, 1, 5))
     ],
+    "early": varied(early=(True,)),
     "trials": varied(trials=(0, 4)),
     "fresh": varied(fresh=(0, 8, 32)),
     "memory": [replace(EVOLVE, remembers=False), replace(GREEDY, remembers=False)],

@@ -21,7 +21,7 @@ from mutate.prompt import Brief, Intent
 from mutate.recombination import Recombination
 from mutate.spending import Purse, Spent
 from population.errors import RunError, TaskError
-from population.newcomers import owed_trials
+from population.newcomers import has_stalled, owed_trials
 from population.parents import Mode
 from population.ports import History, Variation
 from population.task import Task
@@ -133,8 +133,9 @@ def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
             )
         return Breeders(Portfolio([Arm(numeric, lambda _: 1.0)]), None, None, notices)
     keyless = KEYLESS_BESIDE_LLM if models else 1.0
-    constants = Arm(numeric, lambda history: keyless * _rest(history))
-    recombination = Arm(Recombination(checks), lambda history: keyless * crossover_share(history))
+    crossed = _once_stalled if models else crossover_share
+    constants = Arm(numeric, lambda history: keyless * (1.0 - crossed(history)))
+    recombination = Arm(Recombination(checks), lambda history: keyless * crossed(history))
     tuner = Tuner(numeric, owed_trials) if control.mode is Mode.EVOLVE else None
     own = [Arm(variation, lambda _: OWN_SHARE) for variation in _own(breeding.operators, checks)]
     if not models:
@@ -154,8 +155,9 @@ def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
     return Breeders(portfolio, desk, purse, notices, held)
 
 
-def _rest(history: History) -> float:
-    return 1.0 - crossover_share(history)
+def _once_stalled(history: History) -> float:
+    """Return the share of crossover beside a model: none while the search climbs without it."""
+    return crossover_share(history) if has_stalled(history) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,7 @@ class _Asking:
     def _crossover(self, arity: int, part: float) -> Arm:
         def share(history: History) -> float:
             few = len(history.survivors) < arity
-            return 0.0 if few else part * CROSSOVER_DOSE * crossover_share(history)
+            return 0.0 if few else part * CROSSOVER_DOSE * _once_stalled(history)
 
         return Arm(self._variation(Intent.CROSSOVER, arity), share, lambda: self.desk.ready)
 

@@ -84,7 +84,7 @@ class Portfolio:
         return tuple(arm.variation for arm in (*self._arms, *repair))
 
     def choose(self, history: History, rng: np.random.Generator, quick: bool = False) -> Choice:
-        """Return the operator of the next proposal.
+        """Return the operator of the next proposal: newcomers' trials first, then what is broken.
 
         Dice alone would leave a short run with two crossovers or ten: an operator that is behind
         its share is drawn with twice the probability, one that is ahead with half of it.

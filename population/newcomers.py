@@ -1,6 +1,6 @@
 """Newcomers: structures whose constants are tried before they are judged."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -11,7 +11,7 @@ from population.ports import History, Standing
 
 TRIALS = 8
 """Programs that a newcomer's constants are tried with, at most."""
-STALLED = 8
+STALLED = 12
 """So many programs after the best one have been scored in vain before newcomers get trials."""
 REACH = 0.2
 """Share of the steps between structures that have lost no more than what is within reach."""
@@ -31,6 +31,12 @@ class Structure:
     size: int
 
 
+def has_stalled(history: History) -> bool:
+    """Tell whether nothing better than the best program has come for a while."""
+    best = _best(history)
+    return best is not None and later_scored(best, history.standings) >= STALLED
+
+
 def owed_trials(history: History) -> IndividualId | None:
     """Return the program whose constants are to be tried next; None where nobody is owed a trial.
 
@@ -47,36 +53,27 @@ def owed_trials(history: History) -> IndividualId | None:
     Returns:
         An id, never of the best program's structure, a founder's or one without constants.
     """
-    standings = history.standings
-    known = [one for one in standings.values() if _counts(one)]
-    best = max(known, key=fitness_order, default=None)
-    if best is None or best.fitness is None or later_scored(best, standings) < STALLED:
-        return None
-    losses = list(_losses(known, standings))
-    if len(losses) < LEAST_STEPS:
+    standings, best = history.standings, _best(history)
+    losses = list(_losses(standings))
+    if not has_stalled(history) or best is None or len(losses) < LEAST_STEPS:
         return None
     reach = max(0.0, float(np.quantile(losses, REACH)))
     for name, own in reversed(_newcomers(standings).items()):
-        within = best.fitness - (own.best.fitness or 0.0) <= reach
+        within = _fitness(best) - _fitness(own.best) <= reach
         if within and own.size <= TRIALS and name != best.individual.structure:
             return own.best.individual.id
     return None
 
 
-def _losses(
-    known: Sequence[Standing], standings: Mapping[IndividualId, Standing]
-) -> Iterator[float]:
+def _losses(standings: Mapping[IndividualId, Standing]) -> Iterator[float]:
     """Yield what each step to another structure has lost against the first parent."""
-    for standing in known:
+    for standing in filter(_counts, standings.values()):
         parents = standing.individual.parents
         parent = standings.get(parents[0]) if parents else None
-        if (
-            parent is not None
-            and parent.fitness is not None
-            and standing.fitness is not None
-            and parent.individual.structure != standing.individual.structure
-        ):
-            yield parent.fitness - standing.fitness
+        if parent is None or parent.fitness is None:
+            continue
+        if parent.individual.structure != standing.individual.structure:
+            yield parent.fitness - _fitness(standing)
 
 
 def _newcomers(standings: Mapping[IndividualId, Standing]) -> dict[str, Structure]:
@@ -92,5 +89,13 @@ def _newcomers(standings: Mapping[IndividualId, Standing]) -> dict[str, Structur
     return found
 
 
+def _best(history: History) -> Standing | None:
+    return max(filter(_counts, history.standings.values()), key=fitness_order, default=None)
+
+
 def _counts(standing: Standing) -> bool:
     return standing.fitness is not None and not standing.held
+
+
+def _fitness(standing: Standing) -> float:
+    return fitness_order(standing)[0]

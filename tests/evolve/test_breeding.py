@@ -70,6 +70,20 @@ def test_a_population_tunes_newcomers_before_it_judges_them_and_a_chain_does_not
     assert {one for choice in chosen for one in choice.parents} == tuned
 
 
+@pytest.mark.parametrize(("later", "crosses"), [(STALLED - 1, False), (STALLED, True)])
+def test_beside_a_model_parents_are_crossed_once_the_search_has_stalled(
+    later: int, crosses: bool
+) -> None:
+    known, (founder, *_) = scored(), founders(TASK)  # the first one is the best
+    for number in range(20, 20 + later - len(known.survivors) + 1):
+        child = replace(founder, id=IndividualId(number), parents=(founder.id,))
+        known.standings[child.id] = Standing(child, -2.0, 0.1, 1, 0, 0)
+    portfolio = breeders(Breeding(models=("claude-opus-5-5",)), TASK, Spent()).portfolio
+    chosen = {portfolio.choose(known, np.random.default_rng(n)).variation.name for n in range(200)}
+    assert {"explore", "constants"} <= chosen
+    assert bool(chosen & {"crossover", "recombination"}) is crosses
+
+
 @pytest.mark.parametrize(
     ("search", "what"),
     [

@@ -3,7 +3,7 @@ from dataclasses import replace
 import pytest
 from fakes import standing
 
-from population.newcomers import STALLED, TRIALS, owed_trials
+from population.newcomers import STALLED, TRIALS, has_stalled, owed_trials
 from population.ports import History
 
 
@@ -46,6 +46,14 @@ def test_while_the_search_climbs_nobody_is_owed_anything():
 def test_after_its_trials_a_newcomer_is_judged_by_what_it_has(count, who):
     running = [born(n, None, "new", parent=98) for n in range(120, 120 + count)]
     assert owed(NEAR, *running) == who
+
+
+@pytest.mark.parametrize(("later", "stalled"), [(STALLED - 1, False), (STALLED, True)])
+def test_a_search_has_stalled_when_so_many_after_the_best_have_come_to_nothing(later, stalled):
+    vain = [born(n, 9.0) for n in range(100, 100 + later)]
+    running = born(900, None)
+    standings = {one.individual.id: one for one in (FOUNDER, BEST, *vain, running)}
+    assert has_stalled(History(standings, (), {}, 0.01)) is stalled
 
 
 def test_the_latest_newcomer_comes_first():
