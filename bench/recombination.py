@@ -27,8 +27,9 @@ from bench.intervals import holm, signed_rank
 from bench.simulation import Method, simulate
 from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
-from mutate.portfolio import Arm, Portfolio, crossover_share
+from mutate.portfolio import Arm, Portfolio, Tuner, crossover_share
 from mutate.recombination import Recombination
+from population.newcomers import TRIALS, has_stalled, owed_trials
 from population.parents import Mode
 from population.ports import History
 from population.search import SearchConfig
@@ -36,6 +37,7 @@ from population.search import SearchConfig
 CREDIT = "mutate.portfolio.MOST_CREDIT"
 TOURNAMENT = "population.parents.TOURNAMENT"
 FRESH = "population.parents.FRESH"
+TRIED = "population.newcomers.TRIALS"
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +52,13 @@ class Setting:
         credit: how far an operator's share may move by what its children were worth; 1: not.
         founders: 3, or the first one alone.
         fresh: births for which a new best program breeds alone.
+        trials: of a newcomer's constants once the search has stalled; 0: it is judged as born.
+        early: whether parents are crossed while the search climbs, too.
     """
 
     mode: Mode = Mode.EVOLVE
-    crossover: float = 0.2
-    explore: float = 0.5
+    crossover: float = 0.15
+    explore: float = 0.7
     mu: int = 8
     lambda_: int = 8
     tournament: int = 3
@@ -63,6 +67,8 @@ class Setting:
     credit: float = 3.0
     founders: int = 3
     fresh: int = 16
+    trials: int = TRIALS
+    early: bool = False
 
     @property
     def name(self) -> str:
@@ -85,18 +91,23 @@ class Setting:
         checks = Passed()
 
         def crossed(history: History) -> float:
-            return self.crossover if crossover_share(history) else 0.0
+            due = has_stalled(history) or self.early
+            return self.crossover if due and crossover_share(history) else 0.0
 
         def rest(share: float) -> Callable[[History], float]:
             return lambda history: share * (1.0 - crossed(history))
 
-        explore = CatalogueMutation(world, checks, self.remembers)
+        explore, numeric = (
+            CatalogueMutation(world, checks, self.remembers),
+            ConstantsMutation(checks),
+        )
         return Portfolio(
             [
                 Arm(explore, rest(self.explore)),
-                Arm(ConstantsMutation(checks), rest(1.0 - self.explore)),
+                Arm(numeric, rest(1.0 - self.explore)),
                 Arm(Recombination(checks), crossed),
-            ]
+            ],
+            tuner=Tuner(numeric, owed_trials) if self.trials else None,
         )
 
 
@@ -109,8 +120,8 @@ class Passed(Checks):
 
 
 EVOLVE = Setting()
-GREEDY = Setting(mode=Mode.GREEDY, crossover=0.0)
-BEST_OF = Setting(mode=Mode.BEST_OF, crossover=0.0)
+GREEDY = Setting(mode=Mode.GREEDY, crossover=0.0, trials=0)
+BEST_OF = Setting(mode=Mode.BEST_OF, crossover=0.0, trials=0)
 
 
 def varied(**values: Iterable) -> list[Setting]:
@@ -121,17 +132,19 @@ def varied(**values: Iterable) -> list[Setting]:
 SETTINGS = {
     "greedy": [GREEDY],
     "best-of": [BEST_OF],
-    "crossover": varied(crossover=(0.0, 0.1, 0.3, 0.5)),
+    "crossover": varied(crossover=(0.0, 0.1, 0.2, 0.3, 0.5)),
     "mu": varied(mu=(2, 4, 16)),
     "lambda": varied(lambda_=(1, 4, 16)),
     "tournament": varied(tournament=(1, 2, 5, 8)),
     "racing": varied(racing=(0.0, 0.05)),
-    "explore": varied(explore=(0.3, 0.7)),
+    "explore": varied(explore=(0.3, 0.5)),
     "credit": [*varied(credit=(1.0,)), replace(GREEDY, credit=1.0)],
     "pressure": [
         replace(EVOLVE, mu=mu, lambda_=births, tournament=size)
         for mu, births, size in ((4, 1, 3), (4, 4, 3), (4, 4, 4), (8, 4, 5), (8, 1, 5))
     ],
+    "early": varied(early=(True,)),
+    "trials": varied(trials=(0, 4)),
     "fresh": varied(fresh=(0, 8, 32)),
     "memory": [replace(EVOLVE, remembers=False), replace(GREEDY, remembers=False)],
     "alone": [replace(one, founders=1) for one in (EVOLVE, replace(EVOLVE, crossover=0.0), GREEDY)],
@@ -176,6 +189,7 @@ def search(
         patch(CREDIT, setting.credit),
         patch(TOURNAMENT, setting.tournament),
         patch(FRESH, setting.fresh),
+        patch(TRIED, setting.trials),
     ):
         seed = 1000 * landscape + replicate
         trace = simulate(setting.method(place), place, seed, max(evaluations), slots)

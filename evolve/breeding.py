@@ -16,11 +16,13 @@ from mutate.desk import Desk, Gate
 from mutate.llm import LLM
 from mutate.llm_variation import LlmVariation
 from mutate.models import Model, choose_models, load_models
-from mutate.portfolio import Arm, Portfolio, crossover_share
+from mutate.portfolio import Arm, Portfolio, Tuner, crossover_share
 from mutate.prompt import Brief, Intent
 from mutate.recombination import Recombination
 from mutate.spending import Purse, Spent
 from population.errors import RunError, TaskError
+from population.newcomers import has_stalled, owed_trials
+from population.parents import Mode
 from population.ports import History, Variation
 from population.task import Task
 
@@ -131,11 +133,14 @@ def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
             )
         return Breeders(Portfolio([Arm(numeric, lambda _: 1.0)]), None, None, notices)
     keyless = KEYLESS_BESIDE_LLM if models else 1.0
-    constants = Arm(numeric, lambda history: keyless * _rest(history))
-    recombination = Arm(Recombination(checks), lambda history: keyless * crossover_share(history))
+    crossed = _once_stalled if models else crossover_share
+    constants = Arm(numeric, lambda history: keyless * (1.0 - crossed(history)))
+    recombination = Arm(Recombination(checks), lambda history: keyless * crossed(history))
+    tuner = Tuner(numeric, owed_trials) if control.mode is Mode.EVOLVE else None
     own = [Arm(variation, lambda _: OWN_SHARE) for variation in _own(breeding.operators, checks)]
     if not models:
-        return Breeders(Portfolio([constants, recombination, *own]), None, None, notices)
+        portfolio = Portfolio([constants, recombination, *own], tuner=tuner)
+        return Breeders(portfolio, None, None, notices)
     adapters, gates = _adapters(models)
     purse = Purse(breeding.cost_usd, breeding.tokens, spent)
     desk = Desk(models, adapters, purse, notices.put, gates)
@@ -144,13 +149,15 @@ def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
         [*asking.arms(), constants, recombination, *own],
         repair=asking.arm(Intent.REPAIR, 1.0),
         mends=frozenset(Intent) - {Intent.REPAIR},
+        tuner=tuner,
     )
     held = tuple({id(adapter): adapter for adapter in adapters.values()}.values())
     return Breeders(portfolio, desk, purse, notices, held)
 
 
-def _rest(history: History) -> float:
-    return 1.0 - crossover_share(history)
+def _once_stalled(history: History) -> float:
+    """Return the share of crossover beside a model: none while the search climbs without it."""
+    return crossover_share(history) if has_stalled(history) else 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +181,7 @@ class _Asking:
     def _crossover(self, arity: int, part: float) -> Arm:
         def share(history: History) -> float:
             few = len(history.survivors) < arity
-            return 0.0 if few else part * CROSSOVER_DOSE * crossover_share(history)
+            return 0.0 if few else part * CROSSOVER_DOSE * _once_stalled(history)
 
         return Arm(self._variation(Intent.CROSSOVER, arity), share, lambda: self.desk.ready)
 

@@ -48,13 +48,15 @@ class Question:
     """What a sampler is asked.
 
     Attributes:
-        parent: the values to start from. told: what is known of such points. own: the operator.
+        parent: the values to start from. structure: that they are for.
+        told: what is known of such points. own: the operator.
     """
 
     declared: tuple[Constant, ...]
     parent: Point
     told: list[Told]
     own: str
+    structure: str = ""
 
 
 Draws = tuple[str, Iterator[Point]]
@@ -87,7 +89,8 @@ class ConstantsMutation:
         if not declared:
             return refused(self.name, parents, "the program declares no tunable constants")
         values = {c.name: c.value for c in declared}
-        question = Question(declared, values, results(parent, history), self.name)
+        told = results(parent, history)
+        question = Question(declared, values, told, self.name, parent.structure)
         what, points = self._sampler(question, rng)
         attempts: list[Attempt] = []
         proposal = refused(self.name, parents, "nothing was tried")
@@ -120,7 +123,8 @@ def chosen_step(question: Question, rng: np.random.Generator) -> Draws:
         return step(question, rng)
     steps = _steps(question.declared, question.parent, rng, CHOSEN_STEP)
     candidates = list(islice(steps, CANDIDATES))
-    return "model", ranked(candidates, question.declared, question.told, rng)
+    told, own = question.told, question.structure
+    return "model", ranked(candidates, question.declared, told, rng, own)
 
 
 def step(question: Question, rng: np.random.Generator) -> Draws:

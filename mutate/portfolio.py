@@ -19,6 +19,8 @@ CROSSOVER_SHARE = 0.5
 """While several structures survive: combining them is the only structural step without an LLM."""
 REPAIR_SHARE = 0.5
 """Of the proposals while a program that a model wrote lies broken and nobody has mended it."""
+TRIALS_SHARE = 0.8
+"""Of the proposals while a newcomer is owed trials: one that has none left must stop nobody."""
 PRIOR_WINS, PRIOR_LOSSES = 2.0, 6.0
 """What every operator is believed to be worth before it has bred: a quarter of its proposals."""
 REFUSED_LOSS = 0.25
@@ -41,20 +43,39 @@ class Arm:
     ready: Callable[[], bool] = lambda: True
 
 
+@dataclass(frozen=True, slots=True)
+class Tuner:
+    """Tries the constants of newcomers.
+
+    Attributes:
+        variation: the numeric operator. owed: the program that it is to vary, None for none.
+    """
+
+    variation: Variation
+    owed: Callable[[History], IndividualId | None]
+
+
 class Portfolio:
     """Chooses among arms; see the Portfolio port.
 
     Args:
         arms: at least one that is always ready.
         repair: mends broken programs of the operators named in `mends`, each once.
+        tuner: varies the constants of newcomers that are owed trials; None: structures are judged
+            as they are born, as by a chain.
     """
 
     def __init__(
-        self, arms: Sequence[Arm], repair: Arm | None = None, mends: frozenset[str] = frozenset()
+        self,
+        arms: Sequence[Arm],
+        repair: Arm | None = None,
+        mends: frozenset[str] = frozenset(),
+        tuner: Tuner | None = None,
     ) -> None:
         self._arms = tuple(arms)
         self._repair = repair
         self._mends = mends
+        self._tuner = tuner
 
     @property
     def operators(self) -> Sequence[Variation]:
@@ -63,11 +84,14 @@ class Portfolio:
         return tuple(arm.variation for arm in (*self._arms, *repair))
 
     def choose(self, history: History, rng: np.random.Generator, quick: bool = False) -> Choice:
-        """Return the operator of the next proposal.
+        """Return the operator of the next proposal: newcomers' trials first, then what is broken.
 
         Dice alone would leave a short run with two crossovers or ten: an operator that is behind
         its share is drawn with twice the probability, one that is ahead with half of it.
         """
+        owed = None if self._tuner is None else self._tuner.owed(history)
+        if self._tuner is not None and owed is not None and rng.random() < TRIALS_SHARE:
+            return Choice(self._tuner.variation, (owed,))
         broken = None if quick else self._broken(history)
         if broken is not None and self._repair is not None and rng.random() < REPAIR_SHARE:
             return Choice(self._repair.variation, (broken,))

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from scipy.special import ndtr
 
 from mutate.cube import Array, features
-from mutate.gaussian import Process, fit
+from mutate.gaussian import OWN, Process, fit
 from mutate.genome import Constant
 from mutate.told import Point, Told
 
@@ -39,6 +39,7 @@ def ranked(
     declared: Sequence[Constant],
     told: Sequence[Told],
     rng: np.random.Generator,
+    own: str = "",
 ) -> Iterator[Point]:
     """Yield the candidates, the most promising by one draw first.
 
@@ -49,9 +50,10 @@ def ranked(
         declared: the constants, at least one.
         told: at least two of them scored.
         rng: the source of all chance.
+        own: the structure that the candidates are for.
     """
     places = features(declared, candidates)
-    worth = _worth(declared, told).draw(places, rng)
+    worth = _worth(declared, told, own).draw(places, rng)
     fails = rng.random(len(candidates)) < _failure(declared, told, places)
     known = {tuple(one.point.values()) for one in told}
     seen = np.array([tuple(one.values()) in known for one in candidates])
@@ -59,17 +61,21 @@ def ranked(
         yield candidates[index]
 
 
-def _worth(declared: Sequence[Constant], told: Sequence[Told]) -> Process:
-    """Return what the scores say of other points.
+def _worth(declared: Sequence[Constant], told: Sequence[Told], own: str) -> Process:
+    """Return what the scores say of other points of the structure `own`.
 
     How bad the bad ones are tells nothing about the differences that matter and would set the
-    scale of all, so they count as equally bad.
+    scale of all, so they count as equally bad. What another structure has scored tells of its
+    constants, and hardly of how good they would be here.
     """
     scored = [one for one in told if one.value is not None and not one.failed]
     best = sorted(scored, key=lambda one: -_value(one))[:MOST_SCORES]
     values = np.array([_value(one) for one in best])
     worst = values.max() - CLIPPED * (values.max() - np.median(values))
-    return fit(features(declared, [one.point for one in best]), np.maximum(values, worst))
+    numbers = {own: OWN}
+    groups = [numbers.setdefault(one.structure, len(numbers)) for one in best]
+    places = features(declared, [one.point for one in best])
+    return fit(places, np.maximum(values, worst), np.array(groups))
 
 
 def _failure(

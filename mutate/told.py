@@ -22,13 +22,14 @@ class Told:
 
     Attributes:
         value: its fitness, None while it trains; of a failure, worse than all that is scored.
-        failed: it earned no score. operator: that made it.
+        failed: it earned no score. operator: that made it. structure: its own.
     """
 
     point: Point
     value: float | None
     failed: bool = False
     operator: str = ""
+    structure: str = ""
 
 
 def results(parent: Individual, history: History) -> list[Told]:
@@ -36,7 +37,9 @@ def results(parent: Individual, history: History) -> list[Told]:
 
     It comes from every individual that declares all of them with the same ranges, whatever its
     structure and its other constants. So that points are compared and not structures, the results
-    of another structure are shifted until its median meets the parent's structure's.
+    of another structure are shifted by what the steps between the two have lost, each between
+    programs of much the same constants; where no steps lead there, as between founders, until its
+    median meets that of the parent's structure.
 
     A failure is told as worse than everything that is scored: who passes over failures goes back
     to where they came from. What still trains is told without a value.
@@ -46,6 +49,7 @@ def results(parent: Individual, history: History) -> list[Told]:
     declared = constants(parent.genome.source)
     sharing = list(_sharing(declared, history))
     shifts = _shifts(parent.structure, [standing for standing, _ in sharing])
+    shifts |= _lost(parent.structure, history)
     scores = [
         None if s.fitness is None else s.fitness + shifts.get(s.individual.structure, 0.0)
         for s, _ in sharing
@@ -55,7 +59,9 @@ def results(parent: Individual, history: History) -> list[Told]:
     told = []
     for (standing, point), score in zip(sharing, scores, strict=True):
         failed = score is None and standing.failures > 0
-        told.append(Told(point, worse if failed else score, failed, standing.individual.operator))
+        who = standing.individual
+        value = worse if failed else score
+        told.append(Told(point, value, failed, who.operator, who.structure))
     shared = sum(not one.failed and one.value is not None for one in told)
     if shared < ENOUGH_OWN:
         level = {
@@ -88,13 +94,13 @@ def _precedents(
             point = _shared_point(wanted, one.genome.source)
             if point is not None and one.fitness is not None:
                 groups.setdefault(one.structure, []).append((one.fingerprint, point, one.fitness))
-        for own in groups.values():
+        for structure, own in groups.items():
             gains = [level[name] - fitness for name, _, fitness in own if name in level]
             if not gains and level:
                 gains = [median(level.values()) - median(fitness for _, _, fitness in own)]
             for name, point, fitness in own if gains else ():
                 if name not in history.fingerprints:
-                    yield Told(point, fitness + median(gains))
+                    yield Told(point, fitness + median(gains), structure=structure)
 
 
 def _sharing(declared: Sequence[Constant], history: History) -> Iterator[tuple[Standing, Point]]:
@@ -138,3 +144,27 @@ def _shifts(structure: str, sharing: Sequence[Standing]) -> dict[str, float]:
         return {}
     centre = median(groups[structure])
     return {name: centre - median(scores) for name, scores in groups.items()}
+
+
+def _lost(structure: str, history: History) -> dict[str, float]:
+    """Return for each structure that steps lead to from `structure` what those have lost in all.
+
+    A step leads from a first parent to a child of another structure, and back.
+    """
+    steps: dict[str, dict[str, list[float]]] = {}
+    for standing in history.standings.values():
+        born = standing.individual
+        parent = history.standings.get(born.parents[0]) if born.parents else None
+        if parent is None or parent.fitness is None or standing.fitness is None:
+            continue
+        lost, origin = parent.fitness - standing.fitness, parent.individual.structure
+        steps.setdefault(origin, {}).setdefault(born.structure, []).append(lost)
+        steps.setdefault(born.structure, {}).setdefault(origin, []).append(-lost)
+    found = {structure: 0.0}
+    waiting = [structure]
+    for one in waiting:  # grows as it goes: the nearest first
+        for other, losses in steps.get(one, {}).items():
+            if other not in found:
+                found[other] = found[one] + median(losses)
+                waiting.append(other)
+    return found

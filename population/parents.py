@@ -91,7 +91,7 @@ def choose_parents(
         raise ValueError(f"expected at least {arity} survivors to breed from, got {len(survivors)}")
     chosen: list[IndividualId] = []
     best = max(survivors, key=lambda one: fitness_order(standings[one]))
-    if settled_since(best, standings) < FRESH:
+    if settled_since(standings[best], standings) < FRESH:
         chosen.append(best)
     while len(chosen) < arity:
         structures = {standings[one].individual.structure for one in chosen}
@@ -101,9 +101,9 @@ def choose_parents(
     return tuple(chosen)
 
 
-def settled_since(one: IndividualId, standings: Mapping[IndividualId, Standing]) -> int:
-    """Return how many that were born later have earned a score, or failed."""
-    later = (s for s in standings.values() if s.individual.id > one)
+def settled_since(one: Standing, standings: Mapping[IndividualId, Standing]) -> int:
+    """Return how many that were born after it have earned a score, or failed."""
+    later = (s for s in standings.values() if s.individual.id > one.individual.id)
     return sum(s.fitness is not None or s.failures > 0 for s in later)
 
 

@@ -30,7 +30,8 @@ class Portfolio(Protocol):
         Args:
             history: with the number of the proposal.
             rng: the proposal's own stream.
-            quick: a slot waits: choose one that is not slow, if there is any.
+            quick: a slot waits: choose one that is not slow, if there is any. Whatever was chosen
+                for a proposal that is quick is asked for again, so, when it is made.
         """
         ...
 
@@ -40,6 +41,7 @@ class Pending:
     """A proposal in preparation; `future` is None of a quick one, which is made when it is taken.
 
     Attributes:
+        choice: of a quick one, only a sign that it is quick: it is chosen anew when it is made.
         rng: the proposal's own stream. program: what a slow one is made under.
     """
 
@@ -86,8 +88,8 @@ class Proposals:
 
     The stream of proposal p is seeded by (seed, p) and its history is a snapshot, so that a
     keyless proposal is a function of both. A slow one is made in a thread, from the history of
-    when it was prepared; a quick one by whoever takes it, from the history of then: with few
-    slots, what was learnt last is what matters most. Used from one thread.
+    when it was prepared; a quick one is chosen and made by whoever takes it, from the history of
+    then: with few slots, what was learnt last is what matters most. Used from one thread.
     """
 
     def __init__(self, portfolio: Portfolio, seed: int, first: ProposalId) -> None:
@@ -178,7 +180,8 @@ class Proposals:
             return Ready(own, pending.future.result(), pending.program, slow=True)
         known = history()
         known = replace(known, proposal=own, tried=known.tried | self._parents())
-        return Ready(own, propose(pending.choice, known, pending.rng), known.program)
+        choice = self._portfolio.choose(known, pending.rng, quick=True)
+        return Ready(own, propose(choice, known, pending.rng), known.program)
 
     def forget_quick(self) -> None:
         """Drop the quick ones: they are not made yet and have cost nothing."""

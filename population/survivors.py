@@ -66,7 +66,7 @@ def choose_contender(
     if not scored:
         return None
     best = max(scored, key=fitness_order)
-    if settled_since(best.individual.id, standings) < LEADS_FOR:
+    if settled_since(best, standings) < LEADS_FOR:
         return None
     if _effort(best) < LEADER_EVALUATIONS and not _is_exact(best):
         return best.individual.id

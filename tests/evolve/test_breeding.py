@@ -2,6 +2,7 @@
 
 import os
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +16,8 @@ from evolve.estimate import Estimate
 from evolve.taskfile import REPOSITORY, load_task
 from mutate.spending import Spent
 from population.errors import RunError
+from population.individual import IndividualId
+from population.newcomers import STALLED
 from population.ports import Choice, History, Standing
 from population.proposals import propose
 from tests.evolve.conftest import POLYNOMIAL, Evolve
@@ -49,6 +52,36 @@ def test_an_operator_of_ones_own_is_a_file_of_thirty_lines(tmp_path: Path) -> No
     assert proposal.refusal == ""
     assert proposal.genome is not None
     assert proposal.operator == mine.name
+
+
+@pytest.mark.parametrize(("search", "tuned"), [("evolve", {9}), ("greedy", set())])
+def test_a_population_tunes_newcomers_before_it_judges_them_and_a_chain_does_not(
+    search: str, tuned: set[int]
+) -> None:
+    known, (founder, *_) = scored(), founders(TASK)
+    for number in (*range(5, 10), *range(20, 20 + STALLED)):
+        structure = str(number) if number < 10 else founder.structure
+        child = replace(
+            founder, id=IndividualId(number), parents=(founder.id,), structure=structure
+        )
+        known.standings[child.id] = Standing(child, -2.0, 0.1, 1, 0, 0)
+    portfolio = breeders(Breeding(search), TASK, Spent()).portfolio
+    chosen = [portfolio.choose(known, np.random.default_rng(seed)) for seed in range(50)]
+    assert {one for choice in chosen for one in choice.parents} == tuned
+
+
+@pytest.mark.parametrize(("later", "crosses"), [(STALLED - 1, False), (STALLED, True)])
+def test_beside_a_model_parents_are_crossed_once_the_search_has_stalled(
+    later: int, crosses: bool
+) -> None:
+    known, (founder, *_) = scored(), founders(TASK)  # the first one is the best
+    for number in range(20, 20 + later - len(known.survivors) + 1):
+        child = replace(founder, id=IndividualId(number), parents=(founder.id,))
+        known.standings[child.id] = Standing(child, -2.0, 0.1, 1, 0, 0)
+    portfolio = breeders(Breeding(models=("claude-opus-5-5",)), TASK, Spent()).portfolio
+    chosen = {portfolio.choose(known, np.random.default_rng(n)).variation.name for n in range(200)}
+    assert {"explore", "constants"} <= chosen
+    assert bool(chosen & {"crossover", "recombination"}) is crosses
 
 
 @pytest.mark.parametrize(

@@ -134,6 +134,16 @@ def test_structures_are_set_level_before_their_constants_are_compared() -> None:
     assert [one.value for one in told[3:]] == pytest.approx([one.value for one in told[:3]])
 
 
+def test_structures_that_a_step_leads_between_are_set_level_by_what_it_lost() -> None:
+    other = BASE.replace("return x\n", "return -x\n")
+    own = grown(9)
+    step = standing(20, rewrite(other, own[5].individual.constants), (own[5].fitness or 0) - 7)
+    step = replace(step, individual=replace(step.individual, parents=(own[5].individual.id,)))
+    (*_, told) = results(own[0].individual, history([*own, step]))
+    assert told.value == pytest.approx(own[5].fitness)
+    assert told.structure == step.individual.structure != own[0].individual.structure
+
+
 def earlier(standings: list[Standing], better_by: float = 0.0) -> Earlier:
     """Return what a run left that scored these programs, on a scale of its own."""
     left = tuple(

@@ -1,6 +1,6 @@
 import numpy as np
 
-from mutate.gaussian import fit
+from mutate.gaussian import OWN, fit
 
 RNG = np.random.default_rng(0)
 
@@ -36,7 +36,7 @@ def test_its_doubt_covers_its_errors_and_grows_away_from_what_it_was_told() -> N
 
 def test_what_does_nothing_gets_a_long_scale() -> None:
     process = fit(*sampled(80))
-    assert process.lengths[2:].min() > 2 * process.lengths[0]
+    assert process.scales.lengths[2:].min() > 2 * process.scales.lengths[0]
 
 
 def test_noise_is_not_followed() -> None:
@@ -67,3 +67,21 @@ def test_equal_values_and_twins_do_not_break_it() -> None:
     means, deviations = fit(points, np.full(3, 7.0)).predict(points)
     np.testing.assert_allclose(means, 7.0)
     assert np.isfinite(deviations).all()
+
+
+def test_groups_share_a_surface_and_keep_levels_of_their_own() -> None:
+    points, values = sampled(90)
+    groups = np.arange(90) % 3
+    process = fit(points, values + np.array([0.0, 8.0, -8.0])[groups], groups)
+    means, _ = process.predict(points)
+    assert np.abs(means - truth(points)).mean() < 0.2  # as of group 0
+
+
+def test_what_other_groups_scored_says_where_and_not_how_well() -> None:
+    points, values = sampled(60)
+    groups = np.where(np.arange(60) < 3, OWN, 1)
+    process = fit(points, np.where(groups == OWN, values, values + 50.0), groups)
+    there, expected = sampled(200)
+    means, _ = process.predict(there)
+    assert np.corrcoef(means, expected)[0, 1] > 0.95
+    assert abs(np.mean(means - expected)) < 2.0

@@ -14,8 +14,10 @@ from mutate.portfolio import (
     PRIOR_LOSSES,
     PRIOR_WINS,
     REPAIR_SHARE,
+    TRIALS_SHARE,
     Arm,
     Portfolio,
+    Tuner,
     _caught_up,
     _credited,
     credits,
@@ -23,6 +25,7 @@ from mutate.portfolio import (
 )
 from mutate.recombination import Recombination
 from population.individual import Failed, Individual, IndividualId, Stage
+from population.newcomers import STALLED, owed_trials
 from population.ports import Choice, History, Proposal, Report, Standing, Tally
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 
@@ -223,11 +226,37 @@ def test_nothing_is_mended_while_a_slot_waits_or_nobody_can() -> None:
     assert "repair" not in chosen(Portfolio([arm(QUICK)]), state)
 
 
+# Newcomers
+
+
+def stalled() -> History:
+    """A search in which nothing has helped for long, least of all other structures."""
+    others = [BASE.replace("return x\n", f"return x - {n}\n") for n in range(5)]
+    born = [child(40 + n, "slow", 0.5, source=source) for n, source in enumerate(others)]
+    vain = [standing(n, BASE, 0.9) for n in range(10, 10 + STALLED)]
+    return with_(*vain, *born)
+
+
+def test_newcomers_that_are_owed_trials_are_tuned_before_the_search_goes_on() -> None:
+    portfolio = Portfolio([arm(QUICK), arm(SLOW)], tuner=Tuner(Named("tuner"), owed_trials))
+    tuned = [c for c in drawn(portfolio, stalled()) if c.variation.name == "tuner"]
+    assert {choice.parents for choice in tuned} == {(44,)}
+    assert abs(len(tuned) / 200 - TRIALS_SHARE) < 0.1
+
+
+def test_nobody_is_tuned_by_a_chain_or_while_nobody_is_owed_trials() -> None:
+    tuner = Portfolio([arm(QUICK), arm(SLOW)], tuner=Tuner(Named("tuner"), owed_trials))
+    assert "tuner" not in chosen(tuner)
+    assert all(not c.parents for c in drawn(Portfolio([arm(QUICK), arm(SLOW)]), stalled()))
+
+
 # Credit
 
 
-def child(number: int, operator: str, fitness: float | None, failures: int = 0) -> Standing:
-    born = standing(number, BASE, fitness, failures)
+def child(
+    number: int, operator: str, fitness: float | None, failures: int = 0, source: str = BASE
+) -> Standing:
+    born = standing(number, source, fitness, failures)
     individual = replace(born.individual, operator=operator, parents=(IndividualId(1),))
     return replace(born, individual=individual)
 

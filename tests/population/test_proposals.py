@@ -150,7 +150,8 @@ def test_quick_proposals_that_nobody_took_cost_nothing_and_are_forgotten(made):
 
 
 class Recorded:
-    """A portfolio that gives what a test has laid out, and keeps what it was shown."""
+    """A portfolio that gives what a test has laid out, the last one again and again, and keeps
+    what it was shown."""
 
     def __init__(self, *choices):
         self.choices = list(choices)
@@ -158,7 +159,18 @@ class Recorded:
 
     def choose(self, history, rng, quick=False):
         self.shown.append((history, quick))
-        return self.choices.pop(0)
+        return self.choices.pop(0) if len(self.choices) > 1 else self.choices[0]
+
+
+def test_a_quick_proposal_is_chosen_anew_by_whoever_takes_it():
+    history = replace(HISTORY, standings=HISTORY.standings | {2: standing(2, None)})
+    portfolio = Recorded(Choice(Nudge()), Choice(Nudge(), (2,)))
+    proposals = Proposals(portfolio, 1, 1)
+    proposals.prepare(HISTORY)
+    assert taken(proposals, lambda: history).proposal.parents == (2,)
+    latest, waits = portfolio.shown[-1]
+    assert (set(latest.standings), latest.proposal, waits) == ({1, 2}, 1, True)
+    proposals.close()
 
 
 def test_the_portfolio_is_told_the_number_and_whether_a_slot_waits(made):
