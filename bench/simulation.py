@@ -6,6 +6,7 @@ selection, racing and statistics are those of `evolve run`.
 
 import heapq
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from evolve.live import leader
 from mutate import genome
 from mutate.checks import Checks
 from mutate.spending import Spent
+from population.errors import RunError
 from population.individual import (
     Comparability,
     Failed,
@@ -186,7 +188,7 @@ def simulate(
     evaluations: int,
     slots: int = 1,
 ) -> Trace:
-    """Run one search to its end and return how it went.
+    """Run one search to its end and return how it went; it ends early where all is tried.
 
     Args:
         method: to be measured.
@@ -202,7 +204,7 @@ def simulate(
         if isinstance(record, Ended) and state.anything_scored:
             rows.append(_row(state, device))
 
-    Search(
+    search = Search(
         config=replace(method.config, seed=seed, max_evaluations=evaluations),
         direction=TASK.direction,
         lineage=MemoryLineage(),
@@ -211,7 +213,9 @@ def simulate(
         founders=founders(landscape.founders),
         shards=SHARDS,
         observer=observe,
-    ).run(lambda: False)
+    )
+    with suppress(RunError):  # raised when everything it can propose exists
+        search.run(lambda: False)
     return Trace(method.name, landscape.name, seed, tuple(rows))
 
 

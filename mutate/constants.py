@@ -117,14 +117,25 @@ class ConstantsMutation:
 
 
 def chosen_step(question: Question, rng: np.random.Generator) -> Draws:
-    """Move one to three constants of the parent a little; which, a model of the results chooses."""
+    """Move one to three constants of the parent a little; which, a model of the results chooses.
+
+    Where all such steps are known, as in a small space, it chooses among points from anywhere.
+    """
     scored = sum(one.value is not None and not one.failed for one in question.told)
     if scored < ENOUGH_RESULTS:
         return step(question, rng)
     steps = _steps(question.declared, question.parent, rng, CHOSEN_STEP)
     candidates = list(islice(steps, CANDIDATES))
+    if _all_known(candidates, question):
+        candidates = list(islice(uniform(question, rng)[1], CANDIDATES))
     told, own = question.told, question.structure
     return "model", ranked(candidates, question.declared, told, rng, own)
+
+
+def _all_known(candidates: Sequence[Point], question: Question) -> bool:
+    own = [one for one in question.told if one.structure == question.structure]
+    known = {tuple(one.point.values()) for one in own}
+    return all(tuple(point.values()) in known for point in candidates)
 
 
 def step(question: Question, rng: np.random.Generator) -> Draws:

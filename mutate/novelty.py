@@ -27,7 +27,7 @@ class Offer:
 
 def checked(offer: Offer, checks: Checks, history: History) -> Proposal:
     """Return the offer as a proposal, refused where a check fails or a twin exists."""
-    reason = checks.refusal(offer.source) or twin(offer.source, checks, history)
+    reason = twin(offer.source, checks, history) or checks.refusal(offer.source)
     if reason:
         return refused(offer.operator, offer.parents, reason, offer.attempts)
     digest = fingerprint(offer.source, python=checks.python)

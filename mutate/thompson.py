@@ -55,7 +55,7 @@ def ranked(
     places = features(declared, candidates)
     worth = _worth(declared, told, own).draw(places, rng)
     fails = rng.random(len(candidates)) < _failure(declared, told, places)
-    known = {tuple(one.point.values()) for one in told}
+    known = {tuple(one.point.values()) for one in told if one.structure == own}
     seen = np.array([tuple(one.values()) in known for one in candidates])
     for index in np.lexsort((-worth, fails, seen)):
         yield candidates[index]

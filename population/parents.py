@@ -12,6 +12,9 @@ from population.ports import History, Standing
 TOURNAMENT = 3
 FRESH = 16
 """So many later ones may be scored before a best program no longer counts as new."""
+OTHERS = 0.1
+"""Share of proposals from others while the best is new: where all of its children exist, no other
+would ever be born."""
 
 
 class Mode(StrEnum):
@@ -68,7 +71,8 @@ def choose_parents(
     """Choose distinct parents: the best as long as it is new, else by tournaments of three.
 
     A chain climbs faster than a population and stalls sooner. So while the search climbs it is a
-    chain from the best; when nothing better has come for a while, all survivors breed.
+    chain from the best, but for a tenth; when nothing better has come for a while, all survivors
+    breed.
 
     From the second parent on, one of a structure that is not yet among the chosen is preferred:
     two programs that differ in constants alone have little to exchange.
@@ -91,7 +95,7 @@ def choose_parents(
         raise ValueError(f"expected at least {arity} survivors to breed from, got {len(survivors)}")
     chosen: list[IndividualId] = []
     best = max(survivors, key=lambda one: fitness_order(standings[one]))
-    if settled_since(standings[best], standings) < FRESH:
+    if settled_since(standings[best], standings) < FRESH and rng.random() >= OTHERS:
         chosen.append(best)
     while len(chosen) < arity:
         structures = {standings[one].individual.structure for one in chosen}

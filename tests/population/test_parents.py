@@ -25,12 +25,13 @@ def test_parents_are_distinct_survivors(size, arity, seed):
     assert set(parents) <= set(survivors[:-1])
 
 
-def test_while_the_best_is_new_it_alone_breeds_and_mates_with_the_others():
+def test_while_the_best_is_new_it_breeds_nine_times_of_ten_and_mates_with_the_others():
     standings, survivors = population(*((i, float(i)) for i in range(1, 9)))
     chosen = [
-        choose_parents(standings, survivors, 2, np.random.default_rng(seed)) for seed in range(50)
+        choose_parents(standings, survivors, 2, np.random.default_rng(seed)) for seed in range(200)
     ]
-    assert {first for first, _ in chosen} == {8}
+    first = [one for one, _ in chosen]
+    assert 170 < first.count(8) < 200
     assert len({second for _, second in chosen}) > 3
 
 
@@ -40,8 +41,8 @@ def test_the_best_is_new_until_so_many_later_ones_have_come_to_nothing(later, al
     standings |= population(*((i, 0.0) for i in range(5, 5 + later - 3)))[0]
     unscored = population((900, None))[0]  # in flight: nothing is known of it yet
     rng = np.random.default_rng(0)
-    first = {choose_parents(standings | unscored, survivors, 1, rng)[0] for _ in range(100)}
-    assert (first == {1}) is alone
+    first = [choose_parents(standings | unscored, survivors, 1, rng)[0] for _ in range(300)]
+    assert (first.count(1) > 270) is alone
 
 
 def test_the_fitter_breed_more_often_and_the_worst_of_many_never_wins_a_tournament():
