@@ -101,7 +101,8 @@ class Plan:
         """Return the program's scores on the fresh seeds."""
         made = evolve("try", str(file), "--repeat", str(self.repeat), "--seed", str(FRESH_SEED),
                       "--shard", self.shard, "--json")  # fmt: skip
-        return tuple(row["value"] for row in json.loads(made))
+        rows = json.loads(made)
+        return tuple(row["value"] for row in (rows if self.repeat > 1 else [rows]))
 
 
 def evolve(*arguments: str) -> str:
