@@ -41,7 +41,7 @@ STEPS = 20
 MOST_FITTED = 60
 """Points that the scales are found from; all of them then inform the mean."""
 JITTER = 1e-6
-"""Added to the variances of a draw, as a share of the amplitude: twins have no root otherwise."""
+"""Added to the variances of a draw, as a share of them: twins have no root otherwise."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,7 +99,8 @@ class Process:
         known = cross @ cho_solve(self.factor, cross.T, check_finite=False)
         alike = np.ones((len(points), len(points)))
         covariance = self.scales.kernel(points, points, alike) - known
-        covariance[np.diag_indices(len(points))] += JITTER * self.scales.amplitude
+        most = self.scales.amplitude + self.scales.level
+        covariance[np.diag_indices(len(points))] += JITTER * most
         root = np.linalg.cholesky(covariance)
         drawn = cross @ self.weights + root @ rng.normal(size=len(points))
         result: Array = self.centre + self.scale * drawn

@@ -72,6 +72,17 @@ def test_with_few_results_it_steps_and_with_enough_a_model_chooses_the_step() ->
     assert {propose(many, seed).attempts[-1].what for seed in range(20)} == {"model"}
 
 
+def test_where_all_steps_nearby_are_known_it_goes_on_elsewhere() -> None:
+    source = "N = {}  # 0..60\ndeliver(N)\n"
+    near = [standing(1 + n, source.format(n), -float(n)) for n in range(40)]
+    parent = near[3].individual
+    operator = ConstantsMutation(CHECKS)
+    for seed in range(5):
+        proposal = operator.propose([parent], history(near), np.random.default_rng(seed))
+        assert proposal.genome is not None
+        assert constants(proposal.genome.source)[0].value in range(40, 61)
+
+
 def test_a_space_that_is_used_up_is_refused() -> None:
     source = "B = {}\ndeliver(B)\n"
     known = history([standing(1, source.format(True), 1.0), standing(2, source.format(False), 0.9)])

@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 
 from mutate.gaussian import OWN, fit
 
@@ -60,6 +61,15 @@ def test_a_draw_is_one_function_twins_agree() -> None:
     first, second = process.draw(points, RNG)
     _, (doubt, _) = process.predict(points)
     assert abs(first - second) < 0.05 * doubt
+
+
+@pytest.mark.parametrize("count", [2, 5, 60, 200])
+def test_a_draw_at_a_hundred_twins_and_at_what_is_known_exactly_exists(count: int) -> None:
+    told, values = sampled(count)
+    groups = np.arange(count) % 3
+    for process in (fit(told, values), fit(told, 1e9 * values, groups), fit(told, 0 * values)):
+        points = np.vstack([np.tile(told[0], (100, 1)), told])
+        assert np.isfinite(process.draw(points, RNG)).all()
 
 
 def test_equal_values_and_twins_do_not_break_it() -> None:
