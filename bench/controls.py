@@ -10,6 +10,7 @@ was. On two cores the default task takes about seven minutes a run.
 
 import argparse
 import json
+import math
 import statistics
 import subprocess
 import sys
@@ -98,11 +99,12 @@ class Plan:
         )
 
     def _scores(self, file: Path) -> tuple[float, ...]:
-        """Return the program's scores on the fresh seeds."""
+        """Return the program's scores on the fresh seeds, infinite where it earned none."""
         made = evolve("try", str(file), "--repeat", str(self.repeat), "--seed", str(FRESH_SEED),
                       "--shard", self.shard, "--json")  # fmt: skip
         rows = json.loads(made)
-        return tuple(row["value"] for row in (rows if self.repeat > 1 else [rows]))
+        values = [row["value"] for row in (rows if self.repeat > 1 else [rows])]
+        return tuple(math.inf if value is None else value for value in values)
 
 
 def evolve(*arguments: str) -> str:

@@ -97,10 +97,8 @@ class Setting:
         def rest(share: float) -> Callable[[History], float]:
             return lambda history: share * (1.0 - crossed(history))
 
-        explore, numeric = (
-            CatalogueMutation(world, checks, self.remembers),
-            ConstantsMutation(checks),
-        )
+        explore = CatalogueMutation(world, checks, self.remembers)
+        numeric = ConstantsMutation(checks)
         return Portfolio(
             [
                 Arm(explore, rest(self.explore)),

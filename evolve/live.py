@@ -11,6 +11,7 @@ from typing import Any
 from evolve.telling import describe
 from evolve.writing import write_text
 from population.individual import EvaluationId, Individual, Request
+from population.parents import fittest
 from population.ports import Ended, Proposed, Record, Started
 from population.state import State
 
@@ -147,9 +148,7 @@ def leader(state: State) -> Individual | None:
 
     Whom the quarantine holds does not lead.
     """
-    standings = state.history().standings.values()
-    scored = [s for s in standings if s.fitness is not None and not s.held]
-    best = max(scored, key=lambda s: (s.fitness, -s.individual.id), default=None)
+    best = fittest(state.history().standings.values())
     return best.individual if best else None
 
 

@@ -107,11 +107,7 @@ def _constants(history: History) -> set[str]:
 
 
 def _counts(standing: Standing) -> bool:
-    return (
-        standing.fitness is not None
-        and not standing.held
-        and math.isfinite(standing.standard_error)
-    )
+    return standing.ranks and math.isfinite(standing.standard_error)
 
 
 def _carriers(programs: Sequence[_Carried], diffs: Sequence[str]) -> np.ndarray:

@@ -212,6 +212,6 @@ def crossover_share(history: History) -> float:
     Never while all are of one structure: exchanging constants finds less than the numeric operator.
     """
     breeders = [history.standings[one].individual for one in history.survivors] or [
-        s.individual for s in history.standings.values() if s.fitness is not None and not s.held
+        s.individual for s in history.standings.values() if s.ranks
     ]
     return CROSSOVER_SHARE if len({one.structure for one in breeders}) > 1 else 0.0

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from population.individual import IndividualId
-from population.parents import fitness_order, settled_since
+from population.parents import fitness_order, fittest, settled_since
 from population.ports import History, Standing
 
 TRIALS = 8
@@ -33,7 +33,7 @@ class Structure:
 
 def has_stalled(history: History) -> bool:
     """Tell whether nothing better than the best program has come for a while."""
-    best = _best(history)
+    best = fittest(history.standings.values())
     return best is not None and settled_since(best, history.standings) >= STALLED
 
 
@@ -53,9 +53,11 @@ def owed_trials(history: History) -> IndividualId | None:
     Returns:
         An id, never of the best program's structure, a founder's or one without constants.
     """
-    standings, best = history.standings, _best(history)
+    standings, best = history.standings, fittest(history.standings.values())
+    if best is None or not has_stalled(history):
+        return None
     losses = list(_losses(standings))
-    if not has_stalled(history) or best is None or len(losses) < LEAST_STEPS:
+    if len(losses) < LEAST_STEPS:
         return None
     reach = max(0.0, float(np.quantile(losses, REACH)))
     for name, own in reversed(_newcomers(standings).items()):
@@ -67,7 +69,7 @@ def owed_trials(history: History) -> IndividualId | None:
 
 def _losses(standings: Mapping[IndividualId, Standing]) -> Iterator[float]:
     """Yield what each step to another structure has lost against the first parent."""
-    for standing in filter(_counts, standings.values()):
+    for standing in (s for s in standings.values() if s.ranks):
         parents = standing.individual.parents
         parent = standings.get(parents[0]) if parents else None
         if parent is None or parent.fitness is None:
@@ -83,18 +85,10 @@ def _newcomers(standings: Mapping[IndividualId, Standing]) -> dict[str, Structur
         groups.setdefault(standing.individual.structure, []).append(standing)
     found: dict[str, Structure] = {}
     for name, own in groups.items():
-        first, best = own[0].individual, max(filter(_counts, own), key=fitness_order, default=None)
+        first, best = own[0].individual, fittest(own)
         if best is not None and first.parents and first.constants:
             found[name] = Structure(best, len(own))
     return found
-
-
-def _best(history: History) -> Standing | None:
-    return max(filter(_counts, history.standings.values()), key=fitness_order, default=None)
-
-
-def _counts(standing: Standing) -> bool:
-    return standing.fitness is not None and not standing.held
 
 
 def _fitness(standing: Standing) -> float:

@@ -1,6 +1,6 @@
 """Parent selection: who breeds."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from enum import StrEnum
 
@@ -47,8 +47,7 @@ def seen_by(
     """
     among = founders if mode in (Mode.BEST_OF, Mode.FOUNDER) else list(history.standings)
     known = {one: history.standings[one] for one in among}
-    scored = [s for s in known.values() if s.fitness is not None and not s.held]
-    best = max(scored, key=fitness_order, default=None)
+    best = fittest(known.values())
     survivors = (best.individual.id,) if best else ()
     if mode is Mode.EVOLVE:
         if strict or not history.survivors:
@@ -120,6 +119,11 @@ def _tournament(
     drawn = [entrants[i] for i in rng.choice(len(entrants), size=size, replace=False)]
     fittest: IndividualId = max(drawn, key=lambda one: fitness_order(standings[one]))
     return fittest
+
+
+def fittest(standings: Iterable[Standing]) -> Standing | None:
+    """Return who leads of those that rank, the eldest among equals; None where nobody ranks."""
+    return max((s for s in standings if s.ranks), key=fitness_order, default=None)
 
 
 def fitness_order(standing: Standing) -> tuple[float, int]:

@@ -123,6 +123,11 @@ class Standing:
     held: bool = False
     report: Report | None = None
 
+    @property
+    def ranks(self) -> bool:
+        """Whether it has a score, and one that is believed: who ranks may breed and lead."""
+        return self.fitness is not None and not self.held
+
 
 @dataclass(frozen=True, slots=True)
 class Precedent:

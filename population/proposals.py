@@ -208,7 +208,7 @@ def propose(choice: Choice, history: History, rng: np.random.Generator) -> Propo
     variation, parents = choice.variation, choice.parents
     if not parents:
         breeders = history.survivors or tuple(
-            one for one, s in history.standings.items() if s.fitness is not None and not s.held
+            one for one, s in history.standings.items() if s.ranks
         )
         if len(breeders) < variation.arity:
             reason = f"it needs {variation.arity} scored parents and there are {len(breeders)}"

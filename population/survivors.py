@@ -32,7 +32,7 @@ def choose_survivors(
     Returns:
         Ids, best first; empty only while nothing is scored.
     """
-    scored = [s for s in standings.values() if s.fitness is not None and not s.held]
+    scored = [s for s in standings.values() if s.ranks]
     scored.sort(key=fitness_order, reverse=True)
     structures = {standing.individual.structure for standing in scored}
     cap = mu if len(structures) < 2 else (mu + 1) // 2
