@@ -100,16 +100,16 @@ def asked(folder: Path, sql: str) -> list[dict[str, Any]]:
 
 
 @pytest.mark.timeout(240)
-def test_sixty_evaluations_account_for_every_answer_good_bad_and_malicious(
+def test_sixty_calls_and_more_account_for_every_answer_good_bad_and_malicious(
     tmp_path: Path, serve: Serve
 ) -> None:
     model = ScriptedModel()
     server = serve(model)
-    searched(tmp_path, Breeding(models=("claude-opus-5-5",), cost_usd=50.0), 60)
+    searched(tmp_path, Breeding(models=("claude-opus-5-5",), cost_usd=50.0), 110)
     calls = asked(tmp_path, "FROM calls WHERE outcome NOT LIKE 'stopped%'")  # nobody was asked
 
     given = Counter(ENDINGS.get(kind, "end_turn") for kind in model.kinds)
-    assert len(server.bodies) == len(model.kinds) >= 30  # others tune newcomers
+    assert len(server.bodies) == len(model.kinds) >= 60
     given.pop(None)  # the SDK asked again
     assert Counter(call["stop_reason"] for call in calls) == given
 
