@@ -32,7 +32,7 @@ import sys
 import tempfile
 import warnings
 import zipfile
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -661,7 +661,9 @@ class Session:
         """Yield `(x, y)`, int64 (B, T) each, until the bell. The first one starts the clock."""
         request = json.dumps({"rows": int(batch_size)}).encode()
         width = self.sequence_length + 1
+        steps: deque[torch.cuda.Event] = deque()
         while True:
+            self._keep_pace(steps)
             self._send(b"B", request)
             kind, payload = self._receive()
             if kind == b"E":
@@ -671,8 +673,24 @@ class Session:
                 raise HandInRefusedError(payload.decode())
             (self.progress,) = struct.unpack_from("<d", payload)
             rows = np.frombuffer(payload, self._dtype, offset=8).reshape(batch_size, width)
-            tokens = torch.from_numpy(rows.astype(np.int64)).to(self.device)
+            tokens = torch.from_numpy(rows.astype(np.int64))
+            if self.device == "cuda":  # the copy waits for no kernel, and no kernel for the copy
+                tokens = tokens.pin_memory()
+            tokens = tokens.to(self.device, non_blocking=True)
             yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
+
+    def _keep_pace(self, steps: "deque[torch.cuda.Event]") -> None:
+        """Let a GPU's queue hold one step beside the one it works on: the clock counts work done.
+
+        Without this the program would run ahead of its device by as many steps as fit into the
+        queue, and they would still be running long after the bell.
+        """
+        if self.device != "cuda":
+            return
+        steps.append(torch.cuda.Event())
+        steps[-1].record()
+        if len(steps) > 2:
+            steps.popleft().synchronize()
 
     def report(self, loss: "float | torch.Tensor") -> None:
         """Tell the harness a training loss for the curve; it is shown and never a score."""

@@ -138,7 +138,7 @@ def spec(variant: Variant, task: Task, data: Path | None, seed: int) -> TrialSpe
     )
     return trial_spec(
         replace(task, budget=budget), request, data=data, data_sha256=data_sha256(task, data),
-        device="cpu", slots=2,
+        slots=2,
     )  # fmt: skip
 
 

@@ -63,10 +63,10 @@ def main() -> None:
     parser.add_argument("--goal", type=float, default=0.3, help="share of the budget")
     parser.add_argument("--json", action="store_true")
     options = parser.parse_args()
-    task = load_task(find_task(), budget=options.budget)
+    task = load_task(find_task(), budget=options.budget, device=options.device)
     if task.budget.kind is not BudgetKind.SECONDS:
         parser.error("expected a budget in seconds: the costs are compared with it")
-    costs = measure(task, options.trials, options.device)
+    costs = measure(task, options.trials)
     if options.json:
         rows = [asdict(cost) for cost in costs]
         print(json.dumps({"budget_s": task.budget.amount, "founders": rows}))
@@ -75,18 +75,18 @@ def main() -> None:
     sys.exit(any(cost.beside_s > options.goal * task.budget.amount for cost in costs))
 
 
-def measure(task: Task, trials: int, device: str) -> list[Cost]:
+def measure(task: Task, trials: int) -> list[Cost]:
     """Return the median costs of each founder."""
     data = prepared(task, cache_folder(None))
-    tried(task, task.seeds[0], data, device, 0)
+    tried(task, task.seeds[0], data, 0)
     costs = []
     for seed in task.seeds:
-        each = [cost_of(seed.stem, tried(task, seed, data, device, n)) for n in range(trials)]
+        each = [cost_of(seed.stem, tried(task, seed, data, n)) for n in range(trials)]
         costs.append(median(each))
     return costs
 
 
-def tried(task: Task, program: Path, data: Path | None, device: str, seed: int) -> Result:
+def tried(task: Task, program: Path, data: Path | None, seed: int) -> Result:
     """Return one trial of a founder. Raises RuntimeError where it earns no score."""
     request = Request(
         EvaluationId(1),
@@ -97,7 +97,7 @@ def tried(task: Task, program: Path, data: Path | None, device: str, seed: int) 
         Purpose.TRY,
     )
     result = run_trial(trial_spec(
-        task, request, data=data, data_sha256=data_sha256(task, data), device=device, slots=1,
+        task, request, data=data, data_sha256=data_sha256(task, data), slots=1,
     ))  # fmt: skip
     if not isinstance(result.outcome, Scored):
         raise RuntimeError(f"{program.stem} was not scored: {result.outcome}")

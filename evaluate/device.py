@@ -1,9 +1,14 @@
-"""The device that candidates train on: its name, and whether it is free."""
+"""The device that candidates train on: which there is, its name, its memory, whether it is free.
+
+NVIDIA cards are asked through nvidia-smi: whoever asks through torch opens the device, and would be
+a stranger on it for the next candidate.
+"""
 
 import contextlib
 import os
 import platform
 import subprocess
+import sys
 import time
 from functools import cache
 from pathlib import Path
@@ -12,6 +17,14 @@ from population.errors import EvolveError
 
 PATIENCE_S = 10.0
 QUERY_S = 5.0
+TORCH_S = 120.0
+DEVICE_FILES = ("nvidiactl", "kfd", "dxg")
+"""Names below /dev without which there is no use in asking torch: NVIDIA, AMD, Windows' Linux."""
+PEAK_BF16_FLOPS = {
+    "H200": 989.5e12, "H100": 989.5e12, "GH200": 989.5e12, "B200": 2250e12, "A100": 312e12,
+    "L40S": 362e12, "L4": 121e12, "A10G": 70e12, "RTX 4090": 165.2e12, "RTX 3090": 71e12,
+}  # fmt: skip
+"""Dense bfloat16 operations per second at most, by the vendors' data sheets."""
 
 
 class DeviceBusyError(EvolveError):
@@ -19,17 +32,51 @@ class DeviceBusyError(EvolveError):
 
 
 @cache
+def accelerator() -> str:
+    """Return `cuda` where torch sees a GPU (of NVIDIA or AMD), else `cpu`."""
+    if not any(Path("/dev", name).exists() for name in DEVICE_FILES):
+        return "cpu"
+    return "cuda" if device_count() > 0 else "cpu"
+
+
+@cache
+def device_count() -> int:
+    """Return how many GPUs torch sees; asked in a process of its own, which lets go of them."""
+    return int(_torch("print(torch.cuda.device_count())") or 0)
+
+
+@cache
 def device_name(device: str) -> str:
     """Return the device kind for people and for comparability: the processor's or card's name."""
+    if device == "cuda":
+        rows = _nvidia("gpu", "name")
+        return rows[0] if rows else _torch("print(torch.cuda.get_device_name(0))") or device
     if device != "cpu":
-        import torch
-
-        return str(torch.cuda.get_device_name(0)) if device == "cuda" else device
+        return device
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 return line.partition(":")[2].strip()
     return platform.processor() or platform.machine()
+
+
+@cache
+def driver_version(device: str) -> str:
+    """Return the version of the card's driver, empty where none is told."""
+    rows = _nvidia("gpu", "driver_version") if device == "cuda" else []
+    return rows[0] if rows else ""
+
+
+def peak_flops(name: str) -> float | None:
+    """Return how many bfloat16 operations per second a card of this name does at most."""
+    fits = [known for known in PEAK_BF16_FLOPS if known in name]
+    return PEAK_BF16_FLOPS[max(fits, key=len)] if fits else None
+
+
+def memory_used_bytes(device: str) -> int | None:
+    """Return how much of the device's memory is taken now, None where that is not told."""
+    rows = _nvidia("gpu", "memory.used") if device == "cuda" else []
+    return int(rows[0]) << 20 if rows and rows[0].isdigit() else None
 
 
 def device_free(device: str) -> None:
@@ -44,7 +91,7 @@ def device_free(device: str) -> None:
     if device != "cuda":
         return
     deadline = time.monotonic() + PATIENCE_S
-    while pids := _computing():
+    while pids := [row for row in _nvidia("compute-apps", "pid") if row.isdigit()]:
         if time.monotonic() > deadline:
             raise DeviceBusyError(
                 f"processes {', '.join(pids)} compute on the device that a candidate should have "
@@ -53,9 +100,9 @@ def device_free(device: str) -> None:
         time.sleep(0.2)
 
 
-def _computing() -> list[str]:
-    """Return the pids that nvidia-smi sees on the visible devices."""
-    command = ["nvidia-smi", "--query-compute-apps=pid", "--format=csv,noheader"]
+def _nvidia(subject: str, fields: str) -> list[str]:
+    """Return nvidia-smi's rows about the visible devices; none where it does not answer."""
+    command = ["nvidia-smi", f"--query-{subject}={fields}", "--format=csv,noheader,nounits"]
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible:
         command.append(f"--id={visible}")
@@ -63,4 +110,19 @@ def _computing() -> list[str]:
         done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_S, check=True)
     except (OSError, subprocess.SubprocessError):
         return []
-    return [line.strip() for line in done.stdout.splitlines() if line.strip().isdigit()]
+    return [line.strip() for line in done.stdout.splitlines() if line.strip()]
+
+
+def _torch(program: str) -> str:
+    """Return what a line of Python prints that knows torch, empty where it fails."""
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", f"import torch; {program}"],
+            capture_output=True,
+            text=True,
+            timeout=TORCH_S,
+            check=True,
+        )
+    except (OSError, subprocess.SubprocessError):
+        return ""
+    return done.stdout.strip()

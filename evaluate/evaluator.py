@@ -24,8 +24,10 @@ class Evaluator(Protocol):
 
     MINIMAL_PROGRAM: str
 
-    def data_dir(self, source: str, cache: Path) -> Path: ...  # noqa: D102
-    def prepare(self, source: str, cache: Path, progress: bool = True) -> Path: ...  # noqa: D102
+    def data_dir(self, source: str, cache: Path, scale: str = "cpu") -> Path: ...  # noqa: D102
+    def prepare(  # noqa: D102
+        self, source: str, cache: Path, progress: bool = True, scale: str = "cpu"
+    ) -> Path: ...
     def data_sha256(self, directory: Path) -> str: ...  # noqa: D102
     def settings(self, directory: Path) -> Settings: ...  # noqa: D102
     def batch_source(  # noqa: D102

@@ -13,6 +13,7 @@ import ray
 from ray.exceptions import GetTimeoutError, RayError
 
 from evaluate import cores
+from evaluate.device import device_count
 from evaluate.evaluator import load
 from evaluate.spec import TrialSpec, trial_spec
 from evaluate.trial import run_block
@@ -48,12 +49,19 @@ def lost(request: EvaluationId, reason: str, detail: str) -> Result:
     return Result(request, Failed(Stage.INFRASTRUCTURE, reason, detail), nowhere)
 
 
+def slots_here(task: Task) -> int:
+    """Return how many candidates this machine trains at once: as its devices and cores allow."""
+    fits = len(cores.available()) // task.cores
+    if task.device == "cuda":
+        return min(fits, int(device_count() / task.gpus))
+    return max(1, fits if task.device == "cpu" else 1)
+
+
 class RayPool:
     """The Evaluation port on Ray: local by default, a cluster by address.
 
     Args:
         data: directory of the prepared data, the same path on every node; None without data.
-        device: `cpu` or `cuda`.
         slots: candidates at once on this machine; None: one per device, on the processor one per
             `task.cores` cores. Ignored with an address, where the cluster's resources decide.
         address: of a running Ray cluster, `auto` for the one of this machine.
@@ -68,18 +76,17 @@ class RayPool:
         task: Task,
         data: Path | None,
         *,
-        device: str,
         slots: int | None,
         address: str | None,
         required: tuple[str, ...] = (),
     ) -> None:
-        self._task, self._data, self._device, self._required = task, data, device, required
+        self._task, self._data, self._required = task, data, required
         self._data_sha256 = ""
         if data is not None and task.kind is EvaluatorKind.MODEL:
             self._data_sha256 = load(task.evaluator).data_sha256(data)
-        self._gpus = (task.gpus or 1.0) if device == "cuda" else 0.0
+        self._gpus = task.gpus if task.device == "cuda" else 0.0
         self._requests: dict[Any, list[EvaluationId]] = {}
-        self._fixed = None if address else slots or self._local_slots()
+        self._fixed = None if address else slots or slots_here(task)
         self._slots, self._refreshed = 0, 0.0
         _connect(address, None if self._fixed is None else self._fixed * task.cores)
         self._slots = self._count_slots()
@@ -89,13 +96,6 @@ class RayPool:
                 f"no node offers what one candidate needs ({task.cores} cores, {self._gpus:g} "
                 f"GPUs): Ray has {ray_resources()}; lower `cores` in task.toml or add a node"
             )
-
-    def _local_slots(self) -> int:
-        if self._device == "cuda":
-            import torch
-
-            return int(torch.cuda.device_count() / self._gpus)
-        return max(1, len(cores.available()) // self._task.cores)
 
     @property
     def slots(self) -> int:
@@ -128,7 +128,6 @@ class RayPool:
             request,
             data=self._data,
             data_sha256=self._data_sha256,
-            device=self._device,
             slots=self._slots,
         )
         return replace(spec, required=self._required)

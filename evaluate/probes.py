@@ -25,10 +25,10 @@ import torch
 
 from evaluate.surprise import lead_nats
 
-PROBES = 2
-"""Cuts per scored row."""
-MORE_PROBES = 8
-"""Further ones where rounding in low precision calls for a wide tolerance."""
+PROBES, MOST_PROBES = 2, 10_240
+"""Cuts per scored row, and how many at most."""
+MORE_PROBES = 4
+"""Times as many further ones where rounding in low precision calls for a wide tolerance."""
 UNIFORM_SHARE = 0.25
 """Share of the cuts that is drawn evenly, for leaks that are faint everywhere."""
 TOLERANCE_NATS = 1e-4
@@ -129,10 +129,11 @@ class Probed:
         """
         rows, said = torch.cat(self._rows), torch.cat(self._said)  # (N, T), (N, T - 1)
         lead = lead_nats(rows, said, self._vocab)
-        found, tolerance = self._look(rows, said, lead, PROBES), TOLERANCE_NATS
+        probes = min(PROBES * len(rows), MOST_PROBES)
+        found, tolerance = self._look(rows, said, lead, probes), TOLERANCE_NATS
         if self._low_precision and found.leaking(TOLERANCE_NATS) > ALLOWED_ROWS:
             tolerance = LOW_PRECISION_TOLERANCE_NATS
-            more = self._look(rows, said, lead, MORE_PROBES)
+            more = self._look(rows, said, lead, MORE_PROBES * probes)
             found = Findings(
                 torch.cat([found.changes, more.changes]), torch.cat([found.gains, more.gains])
             )
@@ -144,9 +145,10 @@ class Probed:
     def _look(
         self, rows: torch.Tensor, said: torch.Tensor, lead: torch.Tensor, probes: int
     ) -> Findings:
-        """Read `probes` cuts per row again, in batches of the shape at which rows are scored."""
-        places, weights = _draw(lead.numpy().ravel(), probes * len(rows), self._random)
+        """Read as many cuts again, or a few more: in batches of the shape of those scored."""
         width, batch = rows.shape[1] - 1, len(self._rows[0])
+        probes = -(-probes // batch) * batch
+        places, weights = _draw(lead.numpy().ravel(), probes, self._random)
         changes, gains = [], []
         for first in range(0, len(places), batch):
             chosen = torch.from_numpy(places[first : first + batch])
@@ -193,7 +195,7 @@ class Probed:
                 "wrong_shape",
                 f"expected float logits {expected}, got {logits.dtype} {tuple(logits.shape)}",
             )
-        log_probs = torch.log_softmax(logits.float(), dim=-1).cpu()
+        log_probs = torch.log_softmax(logits.float(), dim=-1)
         if not all(math.isfinite(end.item()) for end in torch.aminmax(log_probs)):
             raise RefusedError(
                 "not_finite",
@@ -248,7 +250,8 @@ def _detectable(lead: torch.Tensor, said: torch.Tensor, cuts: int, tolerance: fl
 
 def _of_true_tokens(log_probs: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
     """Return (E, T - 1): the log-probability of each token after the first, where it is due."""
-    return log_probs[:, :-1].gather(2, tokens[:, 1:, None])[..., 0]
+    due = tokens[:, 1:, None].to(log_probs.device)
+    return log_probs[:, :-1].gather(2, due)[..., 0].cpu()
 
 
 def _draw(

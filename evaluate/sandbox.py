@@ -39,7 +39,8 @@ THREADS_PER_CORE = 4
 
 SYSTEM_PATHS = """
 /usr/bin /usr/sbin /usr/lib /usr/lib32 /usr/lib64 /usr/libexec /usr/include /usr/share
-/usr/local/bin /usr/local/lib /usr/local/lib64 /usr/local/include /usr/local/cuda /opt/rocm
+/usr/local/bin /usr/local/lib /usr/local/lib64 /usr/local/include /usr/local/cuda
+/usr/local/nvidia /opt/rocm
 /lib /lib64 /bin /etc/ld.so.cache /etc/localtime /etc/alternatives
 /dev/null /dev/zero /dev/urandom /dev/random /proc/cpuinfo /proc/meminfo /sys/devices/system
 """

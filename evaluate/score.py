@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 from evaluate import wire
 from evaluate.container import HandInError, parse
@@ -37,6 +38,7 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         value = evaluator.metric(probed, directory, shard)
         proof = probed.prove()
         model.check_unchanged()
+        flops = {} if spec["device"] == "cpu" else forward_flops(model, settings, spec["device"])
     except RefusedError as refusal:
         return {"reason": refusal.args[0], "detail": refusal.args[1]}
     except HandInError as error:
@@ -51,7 +53,19 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         "forwards": proof.forwards,
         "detectable_nats": proof.detectable_nats,
         "parameters": sum(math.prod(t.shape) for t in container.tensors.values()),
+        **flops,
     }
+
+
+def forward_flops(model: Model, settings: Any, device: str) -> dict[str, float]:
+    """Return the operations of products per token in one forward, as torch counts them.
+
+    Attention counts in full, whatever a mask leaves out.
+    """
+    shape = settings.evaluation_batch, settings.sequence_length
+    with FlopCounterMode(display=False) as counter:
+        model(torch.zeros(shape, dtype=torch.int64, device=device))
+    return {"flops_per_token": counter.get_total_flops() / math.prod(shape)}
 
 
 def main(spec: dict[str, Any], trial: int, graph: int, tensors: int) -> None:

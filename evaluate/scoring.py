@@ -155,7 +155,8 @@ def outcome_of(answer: dict[str, object] | None, limit_s: float) -> Outcome:
 
 
 def _measured(answer: dict[str, object] | None) -> list[Measurement]:
-    units = {"score_s": "s", "forwards": "1", "detectable_nats": "nats/token", "parameters": "1"}
+    units = {"score_s": "s", "forwards": "1", "detectable_nats": "nats/token", "parameters": "1",
+             "flops_per_token": "1"}  # fmt: skip
     found = answer or {}
     return [
         Measurement(name, float(value), unit)

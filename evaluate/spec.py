@@ -54,7 +54,6 @@ def trial_spec(
     *,
     data: Path | None,
     data_sha256: str,
-    device: str,
     slots: int,
 ) -> TrialSpec:
     """Return the trial of `request` under `task`."""
@@ -67,7 +66,7 @@ def trial_spec(
         command=task.command,
         data=None if data is None else str(data),
         data_sha256=data_sha256,
-        device=device,
+        device=task.device,
         cores=task.cores,
         candidates_per_host=slots,
         budget=task.budget,

@@ -10,6 +10,7 @@ from typing import Any
 from evaluate import wire
 from evaluate.bounds import Bounds
 from evaluate.cores import busy_s
+from evaluate.device import memory_used_bytes
 from evaluate.diagnosis import diagnose, sentence
 from evaluate.feeder import feeder_jail
 from evaluate.sandbox import Jail
@@ -26,6 +27,8 @@ FEEDING_S, FEEDING_SHARE = 0.1, 0.05
 """Work of the feeder, and share of the time, that is not taken for the work of others."""
 FEEDER_ENDS = frozenset({"delivered", "hopeless", "broken", "gone", "closed", "unfit"})
 """Events after which a feeder tells no more."""
+DEVICE_EVERY_S = 5.0
+"""Between two looks at an accelerator's memory."""
 GRACE_S = 2.0
 """Wall clock beyond the budget after which a candidate that is still silent is ended."""
 ACCOUNT_UNITS = {
@@ -70,6 +73,8 @@ class Training:
     foreign_share: float | None = None
     held: tuple[str, ...] = ()
     wall_s: float = 0.0
+    peak_device_bytes: int = 0
+    looked_at: float = 0.0
     bounds: Bounds = field(init=False)
 
     def __post_init__(self) -> None:
@@ -196,6 +201,16 @@ class Training:
                 shared = anonymous_bytes(self.warm.process.pid)
                 self.bounds.tree = Tree(self.warm.pids[candidate], shared)
             self.failure = self._limit()
+            self._look_at_device()
+
+    def _look_at_device(self) -> None:
+        """Note how much of an accelerator's memory is taken, now and then while it trains."""
+        now = time.monotonic()
+        if self.spec.device == "cpu" or "started" not in self.events or now < self.looked_at:
+            return
+        used = memory_used_bytes(self.spec.device) or 0
+        self.peak_device_bytes = max(self.peak_device_bytes, used)
+        self.looked_at = time.monotonic() + DEVICE_EVERY_S
 
     def _feeder_done(self) -> bool:
         return not self.events.keys().isdisjoint(FEEDER_ENDS)
@@ -318,6 +333,8 @@ class Training:
                 Measurement("cpu_s", self.bounds.cpu_s(self.exit.cpu_s), "s"),
                 Measurement("peak_memory_bytes", self.exit.peak_rss_bytes, "B"),
             ]
+        if self.peak_device_bytes:
+            rows.append(Measurement("peak_device_bytes", self.peak_device_bytes, "B"))
         if self.foreign_share is not None:
             rows.append(Measurement("foreign_share", self.foreign_share, "1"))
         if "started" in self.events:

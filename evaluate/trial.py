@@ -15,7 +15,7 @@ from pathlib import Path
 
 from evaluate import directory, wire
 from evaluate.cores import lease
-from evaluate.device import device_free, device_name
+from evaluate.device import device_free, device_name, driver_version, peak_flops
 from evaluate.evaluator import load
 from evaluate.sandbox import UNPRIVILEGED_UID, Jail, owner
 from evaluate.scoring import Judge, log_pipe
@@ -105,6 +105,7 @@ def _run(
                 os.close(descriptor)
         outcome = outcome or Failed(Stage.SCORING, "not_scored", "only trained")
         outcome = _untouched(outcome, Path(jail.workdir), spec)
+    measurements += utilisation(measurements, spec.device)
     measurements += [
         Measurement("reference_before_s", before, "s"),
         Measurement("reference_after_s", after, "s"),
@@ -122,6 +123,19 @@ def _run(
         device=device_name(spec.device) + f" cores {','.join(map(str, cores))}",
         sandbox=training.held,
     )
+
+
+def utilisation(measured: Sequence[Measurement], device: str) -> list[Measurement]:
+    """Return the share of an accelerator's peak that the training's products reached (MFU).
+
+    A backward pass counts as two forward ones. Source: Chowdhery et al. 2022, "PaLM", appendix B.
+    """
+    found = {one.name: one.value for one in measured}
+    peak = peak_flops(device_name(device))
+    if peak is None or not {"flops_per_token", "tokens_per_s"} <= found.keys():
+        return []
+    flops_per_s = 3 * found["flops_per_token"] * found["tokens_per_s"]
+    return [Measurement("mfu", flops_per_s / peak, "1")]
 
 
 def _score(
@@ -155,6 +169,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
             "TMPDIR": str(workdir),
             "XDG_CACHE_HOME": str(workdir),
             "TORCHINDUCTOR_CACHE_DIR": str(workdir / ".inductor"),
+            **(accelerated(workdir) if spec.device != "cpu" else {}),
         }
         del env["PYTHONPATH"]
         jail = Jail(
@@ -183,6 +198,16 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
     finally:
         directory.remove(root)
         lock.close()
+
+
+def accelerated(workdir: Path) -> dict[str, str]:
+    """Return what compilers and allocators of an accelerator are told besides."""
+    return {
+        "TRITON_CACHE_DIR": str(workdir / ".triton"),
+        "CUDA_CACHE_PATH": str(workdir / ".nv"),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # its workers need locks in shared memory
+        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+    }
 
 
 def _sweep(folder: Path) -> None:
@@ -272,7 +297,7 @@ def comparability(spec: TrialSpec) -> Comparability:
     """Return what a score of this trial may be compared under."""
     return Comparability(
         device=device_name(spec.device),
-        driver="",
+        driver=driver_version(spec.device),
         torch=importlib.metadata.version("torch"),
         candidates_per_host=spec.candidates_per_host,
         evaluator_sha256=spec.evaluator_sha256,

@@ -108,7 +108,7 @@ def cli() -> None:
     default=12,
     help="Most pairs of the exam, which ends when decided; 4 can claim nothing (default: 12).",
 )
-def run(dry_run: bool, **given: Any) -> int:
+def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
     """Start a search, or continue one; Ctrl-C ends it cleanly.
 
     Without a stop condition it goes on until it is interrupted. Data is prepared when it is
@@ -116,6 +116,7 @@ def run(dry_run: bool, **given: Any) -> int:
     """
     from evolve.config import configure
 
+    given["pairs"] = pairs if export else None
     config = configure(given)  # a wrong option is told before Ray and torch are loaded
     if dry_run:
         from evolve.estimate import dry_run as rehearse
@@ -139,10 +140,12 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     """Train and score one FILE as the search would."""
     from evaluate.sandbox import require_all
     from evolve.composition import cache_folder, prepared
-    from evolve.taskfile import find_task, load_task
+    from evolve.taskfile import find_task, load_task, usual_device
     from evolve.trying import Trial, read_genome, try_program
 
-    task = load_task(given["task"] or find_task(), given["budget"], given["data"])
+    folder = given["task"] or find_task()
+    device = given["device"] or usual_device(folder)
+    task = load_task(folder, given["budget"], given["data"], device)
     genome = read_genome(file, task)
     required = require_all() if require_sandbox else ()
     data = prepared(task, cache_folder(given["cache"]))

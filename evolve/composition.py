@@ -5,9 +5,8 @@ import os
 import time
 from pathlib import Path
 
-from evaluate.cores import available
 from evaluate.evaluator import load
-from evaluate.pool import RayPool
+from evaluate.pool import RayPool, slots_here
 from evaluate.sandbox import exposed, require_all
 from evolve.config import RunConfig
 from evolve.controls import CONTROLS
@@ -18,7 +17,6 @@ from population.individual import Genome, Individual, IndividualId
 from population.limits import SearchConfig
 from population.task import EvaluatorKind, Task
 
-DEVICE = "cpu"
 QUARANTINE_SIGMAS = 8.0
 """A first score that beats its parent's by more than this is held back until it is confirmed."""
 
@@ -35,7 +33,7 @@ def data_folder(task: Task, cache: Path) -> Path | None:
         return None
     evaluator = load(task.evaluator)
     try:
-        return evaluator.data_dir(task.data, cache)
+        return evaluator.data_dir(task.data, cache, scale=task.scale)
     except getattr(evaluator, "DataError", OSError) as error:
         raise DataError(str(error)) from error
 
@@ -54,7 +52,7 @@ def prepared(task: Task, cache: Path) -> Path | None:
         out_of_reach(Path(task.data), "move the text elsewhere")
     evaluator = load(task.evaluator)
     try:
-        return evaluator.prepare(task.data, cache)
+        return evaluator.prepare(task.data, cache, scale=task.scale)
     except getattr(evaluator, "DataError", OSError) as error:
         raise DataError(str(error)) from error
 
@@ -140,7 +138,6 @@ def pool(config: RunConfig, task: Task, data: Path | None) -> RayPool:
     return RayPool(
         task,
         data,
-        device=DEVICE,
         slots=config.slots,
         address=config.address,
         required=required,
@@ -149,7 +146,7 @@ def pool(config: RunConfig, task: Task, data: Path | None) -> RayPool:
 
 def local_slots(task: Task) -> int:
     """Return how many candidates this machine trains at once by default."""
-    return max(1, len(available()) // task.cores)
+    return slots_here(task)
 
 
 def _sha256(file: Path) -> str:

@@ -8,12 +8,19 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from evolve.taskfile import find_task, format_budget, load_llm, load_task, parse_budget
+from evolve.taskfile import (
+    find_task,
+    format_budget,
+    load_llm,
+    load_task,
+    parse_budget,
+    usual_device,
+)
 from population.errors import RunError
 from population.task import Budget, Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_FIXED = ("budget", "seed", "mu", "lambda_", "sync")
+_FIXED = ("budget", "device", "seed", "mu", "lambda_", "sync")
 SEARCHES = ("evolve", "greedy", "best-of", "random", "tpe", "cmaes")
 _AT_BIRTH = ("task", "data", *_FIXED)  # task and data may move; their hashes are checked instead
 
@@ -49,6 +56,7 @@ class RunConfig:
     Attributes:
         name: the run's folder is `runs/name`.
         task: task folder. data, budget: in place of the task's; `configure` fills them in.
+        device: where candidates train.
         breeding: how proposals come about; kept, but a later call may say otherwise.
         mu: survivors. lambda_: births between two survivor selections.
         sync: a generation begins only when the one before it has ended.
@@ -56,7 +64,7 @@ class RunConfig:
         address: of a Ray cluster, None: this machine.
         evaluations, generations, hours: stop conditions, None: none.
         require_sandbox: train only where every layer of the sandbox holds.
-        plain: no live display. export: run the exam at the end, over at most `pairs` pairs.
+        plain: no live display. pairs: of the exam at the end, at most; None: no exam is held.
     """
 
     name: str
@@ -64,6 +72,7 @@ class RunConfig:
     task: Path
     data: str | None = None
     budget: str | None = None
+    device: str = "cpu"
     seed: int = 0
     breeding: Breeding = field(default_factory=Breeding)
     mu: int = 8
@@ -77,8 +86,7 @@ class RunConfig:
     hours: float | None = None
     require_sandbox: bool = False
     plain: bool = False
-    export: bool = False
-    pairs: int = 12
+    pairs: int | None = None
 
     @property
     def folder(self) -> Path:
@@ -87,7 +95,7 @@ class RunConfig:
 
     def load_task(self) -> Task:
         """Return the task with this run's budget and data in place of the file's."""
-        return load_task(self.task, budget=self.budget, data=self.data)
+        return load_task(self.task, self.budget, self.data, self.device)
 
     def to_json(self) -> str:
         """Return what holds for the run's life, as the lineage stores it."""
@@ -134,7 +142,8 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
     said = stored | said
     folder = said.pop("task", None) or find_task()
     breeding = _breeding(name, said.pop("breeding", {}), load_llm(folder), own)
-    task = load_task(folder, said.pop("budget", None), said.pop("data", None))
+    device = said.pop("device", None) or usual_device(folder)
+    task = load_task(folder, said.pop("budget", None), said.pop("data", None), device)
     return _checked(
         RunConfig(
             name=name or _next_name(runs, task.name),
@@ -142,6 +151,7 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
             task=folder,
             data=task.data,
             budget=format_budget(task.budget),
+            device=device,
             breeding=breeding,
             **said,
         )
@@ -227,7 +237,8 @@ def _stored(folder: Path) -> dict[str, Any]:
     text = stored_identity(folder).configuration
     try:
         stored = json.loads(text)
-        known = {key: stored[key] for key in _AT_BIRTH}
+        known = {key: stored[key] for key in _AT_BIRTH if key != "device"}
+        known["device"] = stored.get("device", "cpu")  # runs of before 0.1 knew no other
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder} was not made by `evolve run`: its configuration is {text!r}; "

@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluate.cores import available
-from evaluate.device import device_name
+from evaluate.device import accelerator, device_name
 from evaluate.pool import RayPool
 from evaluate.sandbox import Layer, probe, protects_data
-from evolve.composition import DEVICE, data_folder, data_sha256, founders
-from evolve.taskfile import format_budget, load_task
+from evolve.composition import data_folder, data_sha256, founders
+from evolve.taskfile import format_budget, load_task, usual_device
 from population.errors import EvolveError, SandboxError
 from population.task import Task
 
@@ -41,7 +41,7 @@ def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) 
     """Look at everything that a run needs; trains nothing, but starts Ray for a moment."""
     findings = [*_machine(), *_disk(cache, runs)]
     try:
-        task = load_task(folder)
+        task = load_task(folder, device=usual_device(folder))
         count = len(founders(task))
     except EvolveError as error:
         return [*findings, Finding("task", BROKEN, str(error))]
@@ -60,7 +60,8 @@ def _machine() -> Iterator[Finding]:
     packages = ("torch", "ray", "duckdb", "optuna", "scipy", "cmaes")
     versions = ", ".join(f"{name} {importlib.metadata.version(name)}" for name in packages)
     yield Finding("packages", OK, versions)
-    yield Finding("device", OK, f"{DEVICE}: {device_name(DEVICE)}, {len(available())} cores")
+    device = accelerator()
+    yield Finding("device", OK, f"{device}: {device_name(device)}, {len(available())} cores")
 
 
 def _disk(cache: Path, runs: Path) -> Iterator[Finding]:
@@ -126,7 +127,7 @@ def _key() -> Finding:
 
 
 def _ray(task: Task, address: str | None) -> Finding:
-    with closing(RayPool(task, None, device=DEVICE, slots=None, address=address)) as pool:
+    with closing(RayPool(task, None, slots=None, address=address)) as pool:
         where = f"at {address}" if address else "on this machine"
         says = f"answers {where}: {pool.slots} candidates at once"
 

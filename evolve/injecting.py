@@ -103,7 +103,9 @@ MEND = "nothing was put in: mend the program and inject it again"
 def _refusal(reading: Reading, wish: Inject) -> str:
     """Return why the driver would refuse it, as far as this can be told from outside."""
     stored = reading.configuration()
-    task = load_task(Path(stored["task"]), stored["budget"], stored["data"])
+    task = load_task(
+        Path(stored["task"]), stored["budget"], stored["data"], stored.get("device", "cpu")
+    )
     checks = Checks.of(task)
     if wish.parent is not None and not _lives(reading.folder):
         reading.individual(wish.parent)  # a driver knows of younger ones than it has published

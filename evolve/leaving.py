@@ -41,7 +41,9 @@ def export_file(folder: Path, output: Path, pairs: int, cache: Path | None) -> i
     with Reading(folder) as reading:
         if finalists is None:
             stored = reading.configuration()
-            task = load_task(Path(stored["task"]), stored["budget"], stored["data"])
+            task = load_task(
+                Path(stored["task"]), stored["budget"], stored["data"], stored.get("device", "cpu")
+            )
             finalists = published_finalists(reading)
         evidence = export(reading, task, finalists, output)
     print(verdict(evidence))

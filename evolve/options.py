@@ -122,4 +122,9 @@ def task_options(command: Command) -> Command:
         "--budget", metavar="AMOUNT", help="Training budget: 10s, 200steps or 1e6tokens."
     )
     data = click.option("--data", metavar="SRC", help="Data source, in place of the task's.")
-    return task_option(budget(data(cache_option(command))))
+    device = click.option(
+        "--device",
+        type=click.Choice(("cpu", "cuda", "mps")),
+        help="Where candidates train (default: a GPU that the task knows, else the processor).",
+    )
+    return task_option(device(budget(data(cache_option(command)))))

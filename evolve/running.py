@@ -14,7 +14,6 @@ from evaluate.pool import RayPool
 from evaluate.sandbox import probe, protects_data
 from evolve.breeding import Breeders, breeders
 from evolve.composition import (
-    DEVICE,
     cache_folder,
     founders,
     identity,
@@ -177,8 +176,8 @@ def run(config: RunConfig) -> int:
                 return INTERRUPTED
             if state is None or leader(state) is None:
                 return 1
-            if config.export:
-                _export(config, task, lineage, trainers, state)
+            if config.pairs is not None:
+                _export(config.pairs, config, task, lineage, trainers, state)
     return 0
 
 
@@ -225,13 +224,13 @@ def _search(
 
 
 def _export(
-    config: RunConfig, task: Task, lineage: DuckLineage, trainers: RayPool, state: State
+    pairs: int, config: RunConfig, task: Task, lineage: DuckLineage, trainers: RayPool, state: State
 ) -> None:
     print(
-        f"\nexam: the best program against the best founder, at most {config.pairs} pairs ...",
+        f"\nexam: the best program against the best founder, at most {pairs} pairs ...",
         flush=True,
     )
-    finalists = hold_exam(state, lineage, trainers, task, config.pairs)
+    finalists = hold_exam(state, lineage, trainers, task, pairs)
     with Reading(config.folder) as reading:
         print(verdict(export(reading, task, finalists, config.folder / "best")))
 
@@ -248,7 +247,8 @@ def _announce(
     ]
     print(f"run      {config.folder}  (task {task.name}, {task.metric}: {task.direction})")
     budget = format_budget(task.budget)
-    print(f"machine  {DEVICE}: {device_name(DEVICE)}, {slots} at once, budget {budget} each")
+    kind = f"{task.device}: {device_name(task.device)}"
+    print(f"machine  {kind}, {slots} at once, budget {budget} each")
     print(f"data     {f'{task.data} in {data}' if data else 'none'}")
     if brought is not None:
         print(f"from     {brought_line(brought)}")

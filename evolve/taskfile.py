@@ -5,6 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from evaluate.device import accelerator
 from evolve.tomlfile import Table
 from population.errors import TaskError
 from population.task import Budget, BudgetKind, Direction, EvaluatorKind, Limits, Task
@@ -52,27 +53,55 @@ def format_budget(budget: Budget) -> str:
     return f"{budget.amount:.12g}{unit}"
 
 
-def load_task(folder: Path, budget: str | None = None, data: str | None = None) -> Task:
+def scale_of(device: str) -> str:
+    """Return the name of the table of `task.toml` that a device is described by."""
+    return "cpu" if device == "cpu" else "gpu"
+
+
+def usual_device(folder: Path) -> str:
+    """Return where a task trains unless it is told: an accelerator that it knows, if there is one.
+
+    Raises:
+        TaskError: as `load_task`.
+    """
+    known = Table.load(folder.resolve() / "task.toml").has("gpu")
+    return accelerator() if known else "cpu"
+
+
+def load_task(
+    folder: Path, budget: str | None = None, data: str | None = None, device: str = "cpu"
+) -> Task:
     """Read and validate a task folder.
 
     Args:
         folder: holds `task.toml` and the files that it names.
         budget: in place of the file's, as `parse_budget` reads it.
         data: in place of the file's source.
+        device: where it will train; chooses the table `[cpu]` or `[gpu]`, whose `seeds` and `data`
+            take the place of the task's.
 
     Raises:
         TaskError: naming file, key, expectation and what came.
     """
     folder = folder.resolve()
     top = Table.load(folder / "task.toml")
-    machine = top.table("cpu")
+    scale = scale_of(device)
+    if scale != "cpu" and not top.has(scale):
+        raise TaskError(
+            f"{folder / 'task.toml'} has no table [{scale}], so {top.text('name')} does not train "
+            f"on {device}: write one, or leave --device out"
+        )
+    tables = {name: top.table(name) for name in ("cpu", "gpu")}
+    machine = tables[scale]
     evaluator = top.table("evaluator")
     source = top.table("data")
     _llm(top.table("llm"))
     kind = EvaluatorKind(evaluator.choice("kind", tuple(EvaluatorKind)))
     fed = kind is EvaluatorKind.MODEL and source.has("source")
     usual = source.text("source") if fed else ""
+    usual = machine.text("data", usual) if machine.has("data") and fed else usual
     named = data or usual
+    mentions = top.texts("seeds")
     task = Task(
         name=top.text("name"),
         root=folder,
@@ -82,14 +111,17 @@ def load_task(folder: Path, budget: str | None = None, data: str | None = None) 
         kind=kind,
         evaluator=evaluator.path("file", evaluator.text("file")),
         program=top.path("program", top.text("program")),
-        seeds=tuple(top.path("seeds", seed) for seed in top.texts("seeds")),
+        seeds=tuple(top.path("seeds", seed) for seed in machine.texts("seeds", mentions)),
         budget=_budget(machine.table("budget")),
         limits=_limits(machine),
         command=evaluator.texts("command") if kind is EvaluatorKind.COMMAND else (),
         shards=_shards(top),
         contract=top.path("contract", top.text("contract")) if top.has("contract") else None,
         data=_anchored(named, folder) if named else None,
+        device=device,
+        scale=scale,
         cores=machine.whole("cores", 1),
+        gpus=machine.positive("gpus", 1.0) if scale == "gpu" else 0.0,
     )
     for table in (top, machine, evaluator, source):
         table.close()
@@ -191,5 +223,5 @@ def _check_seeds(task: Task) -> None:
         if len(text.encode()) > task.limits.source_bytes:
             raise TaskError(
                 f"seed {seed} has {len(text.encode())} bytes; the task allows "
-                f"{task.limits.source_bytes}; shorten it or raise `cpu.source`"
+                f"{task.limits.source_bytes}; shorten it or raise `{task.scale}.source`"
             )

@@ -11,7 +11,7 @@ from typing import Any
 from evaluate.sandbox import protects_data
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
-from evolve.composition import DEVICE, data_sha256, local_slots
+from evolve.composition import data_sha256, local_slots
 from evolve.printing import unprotected
 from evolve.text import clean, duration, number, one_line
 from population.errors import TaskError
@@ -73,7 +73,6 @@ class Trial:
             Request(EvaluationId(1), IndividualId(0), self.genome, seed, shard, Purpose.TRY),
             data=self.data,
             data_sha256=data_sha256(self.task, self.data),
-            device=DEVICE,
             slots=local_slots(self.task),
         )
         return run_trial(replace(spec, required=self.required))

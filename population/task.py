@@ -83,6 +83,8 @@ class Task:
         shards: names of the validation shards for selection, confirmation and exam.
         contract: what a program must do, in words: told to language models; None: nothing.
         data: the data source by name or path, as the evaluator understands it; None: no data.
+        device: where candidates train: `cpu`, `cuda` (ROCm, too) or `mps`.
+        scale: which table of `task.toml` is in force, `cpu` or `gpu`; told to the evaluator.
         cores: processor cores per candidate. gpus: devices per candidate, 0 on a CPU machine.
     """
 
@@ -101,5 +103,7 @@ class Task:
     shards: tuple[str, str, str] = ("selection", "confirmation", "exam")
     contract: Path | None = None
     data: str | None = None
+    device: str = "cpu"
+    scale: str = "cpu"
     cores: int = 1
     gpus: float = 0.0

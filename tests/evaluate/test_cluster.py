@@ -27,7 +27,7 @@ def test_a_node_that_dies_is_survived(text_data: Path, tmp_path: Path) -> None:
     )
     try:
         second = cluster.add_node(num_cpus=1)
-        pool = RayPool(task(tmp_path), text_data, device="cpu", slots=None, address=cluster.address)
+        pool = RayPool(task(tmp_path), text_data, slots=None, address=cluster.address)
         try:
             assert pool.slots == 2
             slow = program(before_clock="import time; time.sleep(8)\n")

@@ -45,9 +45,7 @@ def task(root: Path) -> Task:
 
 @pytest.fixture(scope="module")
 def pool(text_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RayPool]:
-    pool = RayPool(
-        task(tmp_path_factory.mktemp("task")), text_data, device="cpu", slots=2, address=None
-    )
+    pool = RayPool(task(tmp_path_factory.mktemp("task")), text_data, slots=2, address=None)
     yield pool
     pool.close()
 
@@ -120,4 +118,4 @@ def test_an_address_that_does_not_answer_is_an_error_with_a_remedy(
     text_data: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(PoolError, match=r"does not answer.*--address"):
-        RayPool(task(tmp_path), text_data, device="cpu", slots=1, address="127.0.0.1:1")
+        RayPool(task(tmp_path), text_data, slots=1, address="127.0.0.1:1")
