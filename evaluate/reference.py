@@ -11,12 +11,13 @@ REPEATS = 9
 
 
 def seconds(device: str) -> float:
-    """Return the median duration of one repetition, in seconds (about 5 ms on one core)."""
+    """Return the median duration of one repetition, in seconds (some ms on a core or a GPU)."""
     import torch
 
+    size, dtype = (256, torch.float32) if device == "cpu" else (4096, torch.bfloat16)
     generator = torch.Generator().manual_seed(0)
-    matrix = torch.randn(256, 256, generator=generator).to(device)
-    weights = matrix / 16
+    matrix = torch.randn(size, size, generator=generator).to(device, dtype)
+    weights = matrix / size**0.5
     timings = []
     with torch.no_grad():
         for _ in range(REPEATS + 1):

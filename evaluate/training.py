@@ -3,6 +3,7 @@
 import os
 import socket
 import time
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -54,7 +55,8 @@ class FeederError(EvolveError):
 class Training:
     """The state of one candidate's run. `events` fills from the feeder.
 
-    `held` are the layers of the sandbox that the candidate was in, known afterwards.
+    `held` are the layers of the sandbox that the candidate was in, known afterwards; `on_start`
+    is called when the first batch was asked for.
     """
 
     spec: TrialSpec
@@ -73,6 +75,7 @@ class Training:
     foreign_share: float | None = None
     held: tuple[str, ...] = ()
     wall_s: float = 0.0
+    on_start: Callable[[], object] | None = None
     peak_device_bytes: int = 0
     looked_at: float = 0.0
     bounds: Bounds = field(init=False)
@@ -201,7 +204,13 @@ class Training:
                 shared = anonymous_bytes(self.warm.process.pid)
                 self.bounds.tree = Tree(self.warm.pids[candidate], shared)
             self.failure = self._limit()
+            self._tell_start()
             self._look_at_device()
+
+    def _tell_start(self) -> None:
+        if self.on_start is not None and "started" in self.events:
+            self.on_start()
+            self.on_start = None
 
     def _look_at_device(self) -> None:
         """Note how much of an accelerator's memory is taken, now and then while it trains."""

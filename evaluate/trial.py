@@ -13,7 +13,8 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from evaluate import directory, wire
+from evaluate import compiled, directory, wire
+from evaluate.compiled import Compiled
 from evaluate.cores import lease
 from evaluate.device import device_free, device_name, driver_version, peak_flops
 from evaluate.evaluator import load
@@ -92,6 +93,9 @@ def _run(
         log_read, log_write = log_pipe()
         log = Tail(log_read)
         training = Training(spec, warm, jail, evaluator, log, allowance, _pace(spec))
+        if (kept := compiled_parts(spec)) is not None:
+            kept.lend(Path(jail.workdir), owner(jail))
+            training.on_start = lambda: kept.keep(Path(jail.workdir))
         try:
             outcome: Outcome | None = training.run(log_write)
             after = _reference_s(spec, cores, warm)
@@ -123,6 +127,15 @@ def _run(
         device=device_name(spec.device) + f" cores {','.join(map(str, cores))}",
         sandbox=training.held,
     )
+
+
+def compiled_parts(spec: TrialSpec) -> Compiled | None:
+    """Return where what this program compiles is kept, None where nothing is."""
+    if spec.device == "cpu" or spec.data is None:
+        return None
+    about = comparability(spec)
+    name = compiled.key(spec.request.genome.source, about.torch, about.device, about.driver)
+    return Compiled(Path(spec.data).parent / "compiled" / name)
 
 
 def utilisation(measured: Sequence[Measurement], device: str) -> list[Measurement]:
@@ -169,7 +182,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
             "TMPDIR": str(workdir),
             "XDG_CACHE_HOME": str(workdir),
             "TORCHINDUCTOR_CACHE_DIR": str(workdir / ".inductor"),
-            **(accelerated(workdir) if spec.device != "cpu" else {}),
+            **(compiled.variables(workdir) if spec.device != "cpu" else {}),
         }
         del env["PYTHONPATH"]
         jail = Jail(
@@ -198,16 +211,6 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
     finally:
         directory.remove(root)
         lock.close()
-
-
-def accelerated(workdir: Path) -> dict[str, str]:
-    """Return what compilers and allocators of an accelerator are told besides."""
-    return {
-        "TRITON_CACHE_DIR": str(workdir / ".triton"),
-        "CUDA_CACHE_PATH": str(workdir / ".nv"),
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # its workers need locks in shared memory
-        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
-    }
 
 
 def _sweep(folder: Path) -> None:

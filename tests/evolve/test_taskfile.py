@@ -4,7 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from evolve.taskfile import REPOSITORY, format_budget, load_task, parse_budget
+from evolve.taskfile import (
+    REPOSITORY,
+    format_budget,
+    load_task,
+    parse_budget,
+    usual_device,
+)
 from population.errors import TaskError
 from population.task import Budget, BudgetKind, Direction, EvaluatorKind
 from tests.evolve.conftest import POLYNOMIAL
@@ -114,3 +120,49 @@ def test_a_budget_that_leaves_no_time_to_train_is_refused() -> None:
     with pytest.raises(TaskError, match=r"not above the 0\.3 s"):
         load_task(REPOSITORY, budget="0.2s")
     assert load_task(REPOSITORY, budget="0.5s").budget.amount == 0.5
+
+
+GPU = """
+[gpu]
+seeds = ["seeds/gpu/large.py"]
+cores = 4
+memory = "32 GiB"
+budget = { kind = "seconds", amount = 300.0, room_s = 3.0 }
+"""
+
+
+@pytest.fixture
+def gpu_folder(task_folder: Path) -> Path:
+    (task_folder / "seeds" / "gpu").mkdir()
+    (task_folder / "seeds" / "gpu" / "large.py").write_text("SIZE = 3\n")
+    file = task_folder / "task.toml"
+    file.write_text(file.read_text() + GPU)
+    return task_folder
+
+
+def test_on_a_gpu_the_table_of_that_name_is_in_force(gpu_folder: Path) -> None:
+    task = load_task(gpu_folder, device="cuda")
+    assert (task.device, task.scale, task.gpus, task.cores) == ("cuda", "gpu", 1.0, 4)
+    assert task.budget.amount == 300.0
+    assert [seed.name for seed in task.seeds] == ["large.py"]
+    here = load_task(gpu_folder)
+    assert (here.device, here.scale, here.gpus, here.budget.amount) == ("cpu", "cpu", 0.0, 5.0)
+
+
+def test_a_gpu_is_refused_where_the_task_says_nothing_about_it(task_folder: Path) -> None:
+    with pytest.raises(TaskError, match=r"no table \[gpu\], so polynomial does not train on cuda"):
+        load_task(task_folder, device="cuda")
+
+
+def test_a_wrong_key_of_the_table_for_a_gpu_is_named_with_it(gpu_folder: Path) -> None:
+    with pytest.raises(TaskError, match=re.escape("`gpu.cores` must be a whole number above 0")):
+        load_task(edit(gpu_folder, "cores = 4", "cores = 0"), device="cuda")
+
+
+def test_a_task_trains_on_a_gpu_only_where_there_is_one_and_it_knows_it(
+    gpu_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for there in ("cuda", "cpu"):
+        monkeypatch.setattr("evolve.taskfile.accelerator", lambda there=there: there)
+        assert usual_device(gpu_folder) == there
+        assert usual_device(POLYNOMIAL) == "cpu"

@@ -1,0 +1,195 @@
+"""Trains programs under the harness on a GPU and says what each buys in its budget.
+
+    python -m bench.gpu                                   the task's founders, two seeds, in full
+    python -m bench.gpu --budget 60s --programs seeds/gpu/ngrams.py --keep rows.jsonl
+    python -m bench.gpu --data ~/texts --reference ~/autoresearch --constants published best
+    python -m bench.gpu --set DEPTH=8 --set "ROPE_BASE=200000.0"       one of each at a time
+
+Each trial goes through sandbox, feeder, clock and scorer as in a search. With `--reference`, a
+checkout of karpathy/autoresearch is trained on the same tokens, by the same clock and scored on
+the same rows (`bench/gpu_reference.py`); the last lines compare means. `--set` changes a constant
+of every program: what an ingredient brings is the difference to the unchanged one.
+
+Columns: val_bpb; tokens per second; MFU (share of the card's bfloat16 peak, products alone); peak
+memory of the device; steps (batches asked for); seconds of start-up before the clock, of the
+hand-in inside it, of scoring after it, and of all that lies beside the budget.
+"""
+
+import argparse
+import json
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from evaluate.device import accelerator, device_name
+from evaluate.spec import trial_spec
+from evaluate.trial import run_trial
+from evolve.composition import cache_folder, data_sha256, prepared
+from evolve.taskfile import find_task, load_task
+from mutate.genome import rewrite, values
+from population.individual import (
+    EvaluationId,
+    Genome,
+    IndividualId,
+    Purpose,
+    Request,
+    Result,
+    Scored,
+)
+from population.task import Task
+
+COLUMNS = {
+    "value": "val_bpb", "tokens_per_s": "tokens/s", "mfu": "MFU", "memory": "GiB",
+    "steps": "steps", "startup_s": "start-up", "handin_s": "hand-in", "score_s": "scoring",
+    "beside_s": "beside",
+}  # fmt: skip
+LOG_TAIL = 3_000
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One training: figures by the names of `COLUMNS`; `failure` is empty where it was scored."""
+
+    program: str
+    seed: int
+    figures: dict[str, float]
+    failure: str = ""
+    log: str = ""
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--device", default=None, help="default: a GPU where there is one")
+    parser.add_argument("--budget", help="as in `evolve try`; default: the task's")
+    parser.add_argument("--data", help="default: the task's")
+    parser.add_argument("--cache", type=Path)
+    parser.add_argument("--programs", nargs="*", type=Path, help="default: the task's founders")
+    parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--seeds", type=int, default=2)
+    parser.add_argument("--reference", type=Path, metavar="DIR", help="an autoresearch checkout")
+    parser.add_argument("--constants", nargs="*", default=["published"])
+    parser.add_argument("--keep", type=Path, metavar="FILE", help="append each row as JSON")
+    options = parser.parse_args()
+    task = load_task(find_task(), options.budget, options.data, options.device or accelerator())
+    data = prepared(task, cache_folder(options.cache))
+    print(f"{task.device}: {device_name(task.device)}, {task.data} in {data}", flush=True)
+    print(heading(), flush=True)
+    rows = []
+    for row in trainings(task, data, options):
+        rows.append(row)
+        print(line(row), flush=True)
+        if options.keep:
+            with options.keep.open("a") as file:
+                file.write(json.dumps(asdict(row)) + "\n")
+    compare(rows)
+    sys.exit(any(row.failure for row in rows))
+
+
+def trainings(task: Task, data: Path | None, options: argparse.Namespace) -> Iterator[Row]:
+    """Yield one row after another, seeds outermost: what drifts meets all programs alike."""
+    variants = list(programs(options.programs or list(task.seeds), options.set))
+    for seed in range(options.seeds):
+        if options.reference:
+            yield from references(task, data, options, seed)
+        for name, source in variants:
+            yield trained(task, data, name, source, seed)
+
+
+def programs(files: list[Path], changes: list[str]) -> Iterator[tuple[str, str]]:
+    """Yield each program as it is, and once with each change."""
+    for file in files:
+        source = file.read_text(encoding="utf-8")
+        yield file.stem, source
+        for change in changes:
+            name, _, text = change.partition("=")
+            known = values(source)
+            if name in known:
+                kind = type(known[name])
+                value = json.loads(text.lower()) if kind is bool else kind(text)
+                yield f"{file.stem} {change}", rewrite(source, {name: value})
+
+
+def trained(task: Task, data: Path | None, name: str, source: str, seed: int) -> Row:
+    """Train and score one program."""
+    request = Request(
+        EvaluationId(1), IndividualId(1), Genome(source), seed, task.shards[0], Purpose.TRY
+    )
+    spec = trial_spec(task, request, data=data, data_sha256=data_sha256(task, data), slots=1)
+    return row_of(name, seed, run_trial(spec))
+
+
+def row_of(name: str, seed: int, result: Result) -> Row:
+    """Return what a trial came to."""
+    found = {one.name: one.value for one in result.measurements}
+    figures = {key: found[key] for key in COLUMNS if key in found}
+    if "peak_device_bytes" in found:
+        figures["memory"] = found["peak_device_bytes"] / (1 << 30)
+    figures["beside_s"] = result.ended_at - result.started_at - found.get("train_s", 0.0)
+    if isinstance(result.outcome, Scored):
+        return Row(
+            name, seed, figures | {"value": result.outcome.value}, log=result.log[-LOG_TAIL:]
+        )
+    failed = result.outcome
+    why = f"{failed.stage}: {failed.reason}: {failed.detail}"
+    return Row(name, seed, figures, why, result.log[-LOG_TAIL:])
+
+
+def references(
+    task: Task, data: Path | None, options: argparse.Namespace, seed: int
+) -> Iterator[Row]:
+    """Yield the reference under each set of constants."""
+    from bench.gpu_reference import CONSTANTS, reference
+
+    for name in options.constants:
+        began = time.monotonic()
+        run = reference(options.reference, data, task.budget.amount, CONSTANTS[name], seed)
+        figures: dict[str, Any] = {
+            "value": run.val_bpb,
+            "tokens_per_s": run.tokens / run.training_s,
+            "mfu": run.mfu,
+            "memory": run.peak_memory_bytes / (1 << 30),
+            "steps": run.steps,
+            "beside_s": time.monotonic() - began - run.training_s,
+        }
+        yield Row(f"reference {name}", seed, figures)
+
+
+def heading() -> str:
+    """Return the names of the columns."""
+    return f"{'program':34}{'seed':>5}" + "".join(f"{title:>11}" for title in COLUMNS.values())
+
+
+def line(row: Row) -> str:
+    """Return a row as a line; a failure with the end of its log."""
+    if row.failure:
+        return f"{row.program:34}{row.seed:>5}  {row.failure}\n{row.log}"
+    cells = []
+    for key in COLUMNS:
+        value = row.figures.get(key)
+        digits = ".5f" if key == "value" else ",.0f" if key in ("steps", "tokens_per_s") else ".2f"
+        cells.append(f"{'' if value is None else format(value, digits):>11}")
+    return f"{row.program:34}{row.seed:>5}" + "".join(cells)
+
+
+def compare(rows: list[Row]) -> None:
+    """Print each program's mean, its spread over seeds, and its ratio to the first one."""
+    scores: dict[str, list[float]] = {}
+    for row in rows:
+        if not row.failure:
+            scores.setdefault(row.program, []).append(row.figures["value"])
+    if not scores:
+        return
+    first, base = next((name, statistics.fmean(found)) for name, found in scores.items())
+    print(f"\nmeans over seeds, and against {first}")
+    for name, found in scores.items():
+        mean = statistics.fmean(found)
+        spread = f"sd {statistics.stdev(found):.5f}" if len(found) > 1 else "one seed"
+        print(f"{name:34}{mean:.5f}  {spread:>12}  {mean / base - 1:+.2%}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,119 @@
+"""What a program compiles before the clock, kept for the next training of the same code.
+
+Compiling a model for a GPU takes a minute, loading what was compiled a few seconds. A kept folder
+belongs to one structure (the text without its module-level numbers), one torch and one device: a
+program finds only what its own code compiled, in a copy of its own. It is taken once, when the
+first batch is asked for, and never renewed: what a training has learnt cannot be in it, and nothing
+grows from run to run. Start-up is billed on processors, where nothing is kept.
+"""
+
+import ast
+import contextlib
+import hashlib
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+FOLDER = ".compiled"
+"""Where compilers write, below a candidate's directory."""
+MOST_BYTES, MOST_FILES = 512 << 20, 10_000
+MOST_KEPT = 64
+
+
+def variables(workdir: Path) -> dict[str, str]:
+    """Return what compilers are told in the environment of a candidate on an accelerator."""
+    folder = workdir / FOLDER
+    return {
+        "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
+        "TRITON_CACHE_DIR": str(folder / "triton"),
+        "CUDA_CACHE_PATH": str(folder / "driver"),
+        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # its workers need locks in shared memory
+        "PYTORCH_ALLOC_CONF": "expandable_segments:True",
+    }
+
+
+def key(source: str, *circumstances: str) -> str:
+    """Return the name under which the compiled parts of a program are kept.
+
+    Args:
+        source: of the program.
+        circumstances: whatever else the compiled code depends on: versions, the device.
+    """
+    try:
+        tree = ast.parse(source)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        structure = source
+    else:
+        for statement in tree.body:
+            if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
+                statement.value.value = None
+        structure = ast.dump(tree)
+    return hashlib.sha256("\0".join((structure, *circumstances)).encode()).hexdigest()[:32]
+
+
+@dataclass(frozen=True, slots=True)
+class Compiled:
+    """The kept folder of one structure, `kept`, which may not exist yet."""
+
+    kept: Path
+
+    def lend(self, workdir: Path, owner: tuple[int, int] | None) -> bool:
+        """Copy what is kept into a candidate's directory; return whether there was something."""
+        target = workdir / FOLDER
+        try:
+            shutil.copytree(self.kept, target)
+        except OSError:
+            shutil.rmtree(target, ignore_errors=True)
+            return False
+        if owner is not None:
+            for path in (target, *target.rglob("*")):
+                os.chown(path, *owner)
+        return True
+
+    def keep(self, workdir: Path) -> bool:
+        """Copy what a candidate has compiled, unless something is kept; return whether it was done.
+
+        Its directory is not trusted: no link is followed, size and number of files are bounded.
+        What cannot be kept is not, without a word: the next training compiles again.
+        """
+        if self.kept.exists():
+            return False
+        with contextlib.suppress(OSError, RecursionError):
+            self.kept.parent.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.kept.parent) as partial:
+                copy = Path(partial) / "copy"
+                if _copied(workdir / FOLDER, copy):
+                    copy.rename(self.kept)  # fails where another worker was quicker
+                    self._forget()
+                    return True
+        return False
+
+    def _forget(self) -> None:
+        """Remove the oldest folders beyond a bound."""
+        kept = [path for path in self.kept.parent.iterdir() if not path.name.startswith(".")]
+        for path in sorted(kept, key=lambda one: one.stat().st_mtime)[:-MOST_KEPT]:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _copied(source: Path, target: Path) -> bool:
+    """Copy the regular files below a folder; return whether they are few and small enough."""
+    files = size = 0
+    for folder, _, names, descriptor in os.fwalk(source, follow_symlinks=False):
+        place = target / Path(folder).relative_to(source)
+        place.mkdir(parents=True)
+        for name in names:
+            files += 1
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            try:
+                opened = os.open(name, flags, dir_fd=descriptor)
+            except OSError:  # gone, or a link
+                continue
+            with os.fdopen(opened, "rb") as file:
+                content = file.read(MOST_BYTES - size + 1)
+            size += len(content)
+            if files > MOST_FILES or size > MOST_BYTES:
+                return False
+            (place / name).write_bytes(content)
+    return files > 0

@@ -1,0 +1,109 @@
+"""What a program compiled before the clock comes back to the same code, and to nobody else."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from evaluate import compiled
+from evaluate.compiled import FOLDER, Compiled, key
+
+
+def left_by_a_candidate(folder: Path, **files: str) -> Path:
+    for name, content in files.items():
+        path = folder / FOLDER / "inductor" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(content)
+    return folder
+
+
+def lent(kept: Compiled, folder: Path) -> dict[str, str]:
+    folder.mkdir()
+    kept.lend(folder, None)
+    found = (path for path in (folder / FOLDER).rglob("*") if path.is_file())
+    return {path.name: path.read_text() for path in found}
+
+
+def test_what_was_compiled_is_found_again_by_the_next_training(tmp_path: Path) -> None:
+    kept = Compiled(tmp_path / "cache" / "one")
+    assert kept.keep(left_by_a_candidate(tmp_path / "a", kernel="code"))
+    assert lent(kept, tmp_path / "b") == {"kernel": "code"}
+
+
+def test_nothing_is_lent_where_nothing_was_kept(tmp_path: Path) -> None:
+    kept = Compiled(tmp_path / "cache" / "one")
+    assert not kept.keep(tmp_path / "left nothing")
+    assert lent(kept, tmp_path / "b") == {}
+
+
+def test_what_is_kept_is_never_renewed_so_that_nothing_grows_from_run_to_run(
+    tmp_path: Path,
+) -> None:
+    kept = Compiled(tmp_path / "cache" / "one")
+    kept.keep(left_by_a_candidate(tmp_path / "a", kernel="first"))
+    assert not kept.keep(left_by_a_candidate(tmp_path / "b", kernel="second", weights="learnt"))
+    assert lent(kept, tmp_path / "c") == {"kernel": "first"}
+
+
+def test_a_copy_that_is_changed_leaves_the_kept_one_alone(tmp_path: Path) -> None:
+    kept = Compiled(tmp_path / "cache" / "one")
+    kept.keep(left_by_a_candidate(tmp_path / "a", kernel="code"))
+    lent(kept, tmp_path / "b")
+    left_by_a_candidate(tmp_path / "b", kernel="poison")
+    assert lent(kept, tmp_path / "c") == {"kernel": "code"}
+
+
+def test_links_out_of_the_directory_are_not_followed(tmp_path: Path) -> None:
+    (tmp_path / "secret").write_text("validation text")
+    (tmp_path / "secrets").mkdir()
+    (tmp_path / "secrets" / "more").write_text("validation text")
+    folder = left_by_a_candidate(tmp_path / "a", kernel="code")
+    (folder / FOLDER / "link").symlink_to(tmp_path / "secret")
+    (folder / FOLDER / "links").symlink_to(tmp_path / "secrets")
+    os.mkfifo(folder / FOLDER / "pipe")
+    kept = Compiled(tmp_path / "cache" / "one")
+    kept.keep(folder)
+    assert lent(kept, tmp_path / "b") == {"kernel": "code", "pipe": ""}
+
+
+@pytest.mark.parametrize("bound", ["MOST_BYTES", "MOST_FILES"])
+def test_too_much_is_not_kept_at_all(
+    bound: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(compiled, bound, 1)
+    kept = Compiled(tmp_path / "cache" / "one")
+    assert not kept.keep(left_by_a_candidate(tmp_path / "a", one="code", two="code"))
+    assert not kept.kept.exists()
+    assert not list((tmp_path / "cache").iterdir())
+
+
+def test_the_oldest_go_when_many_are_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compiled, "MOST_KEPT", 2)
+    folder = left_by_a_candidate(tmp_path / "a", kernel="code")
+    for age, name in enumerate(["old", "middle", "young"]):
+        kept = Compiled(tmp_path / "cache" / name)
+        kept.keep(folder)
+        if kept.kept.exists():
+            os.utime(kept.kept, (age, age))
+    assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["middle", "young"]
+
+
+SOURCE = "LR = 0.1  # 0..1\nNAME = 'x'\n\ndef model():\n    return 3\n"
+
+
+@pytest.mark.parametrize(
+    ("changed", "same"),
+    [
+        (SOURCE.replace("0.1 ", "0.2 "), True),
+        (SOURCE + "# a remark\n", True),
+        (SOURCE.replace("return 3", "return 4"), False),
+        (SOURCE.replace("LR", "RATE"), False),
+        ("def broken(:\n", False),
+    ],
+)
+def test_programs_share_a_folder_when_only_their_constants_differ(changed: str, same: bool) -> None:
+    assert (key(SOURCE, "torch 2") == key(changed, "torch 2")) is same
+
+
+def test_another_device_or_version_has_a_folder_of_its_own() -> None:
+    assert len({key(SOURCE), key(SOURCE, "a"), key(SOURCE, "b"), key(SOURCE, "a", "b")}) == 4
