@@ -5,7 +5,14 @@ from pathlib import Path
 import pytest
 
 from evaluate import device
-from evaluate.device import DeviceBusyError, device_free, device_name
+from evaluate.device import (
+    DeviceBusyError,
+    accelerator,
+    device_free,
+    device_name,
+    memory_used_bytes,
+    peak_flops,
+)
 
 
 def answering(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,3 +66,44 @@ def test_only_the_devices_that_are_ours_are_asked_about(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     device_free("cuda")
     assert "--id=3" in (tmp_path / "asked").read_text()
+
+
+def test_a_card_is_named_and_its_memory_read_without_opening_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(
+        tmp_path,
+        'case "$*" in *name*) echo "NVIDIA H100 80GB HBM3";; *memory.used*) echo 2048;; esac',
+        monkeypatch,
+    )
+    device_name.cache_clear()
+    try:
+        assert device_name("cuda") == "NVIDIA H100 80GB HBM3"
+    finally:
+        device_name.cache_clear()
+    assert memory_used_bytes("cuda") == 2 << 30
+    assert memory_used_bytes("cpu") is None
+
+
+def test_memory_that_is_not_told_is_unknown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(tmp_path, "echo '[N/A]'", monkeypatch)
+    assert memory_used_bytes("cuda") is None
+
+
+def test_the_peak_of_a_card_is_known_by_its_name_alone() -> None:
+    assert peak_flops("NVIDIA L40S") != peak_flops("NVIDIA L4")
+    assert peak_flops("NVIDIA GH200 480GB") == peak_flops("NVIDIA H200")
+    assert peak_flops("some processor") is None
+
+
+def test_a_machine_without_device_files_trains_on_its_processor(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device, "DEVICE_FILES", ("no such device",))
+    accelerator.cache_clear()
+    try:
+        assert accelerator() == "cpu"
+    finally:
+        accelerator.cache_clear()
