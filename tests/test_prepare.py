@@ -579,7 +579,7 @@ def test_a_terminal_is_shown_a_progress_bar_and_a_pipe_is_not(text: Path, tmp_pa
 
 
 def test_importing_prepare_loads_no_heavy_library() -> None:
-    code = "import sys, prepare; print({'duckdb', 'rich', 'ray'} & set(sys.modules))"
+    code = "import sys, prepare; print({'duckdb', 'rich', 'ray', 'tokenizers'} & set(sys.modules))"
     command = [sys.executable, "-c", code]
     done = subprocess.run(
         command, cwd=PROGRAM.parent, capture_output=True, text=True, timeout=60, check=True
