@@ -29,7 +29,6 @@ def variables(workdir: Path) -> dict[str, str]:
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
         "TRITON_CACHE_DIR": str(folder / "triton"),
         "CUDA_CACHE_PATH": str(folder / "driver"),
-        "TORCHINDUCTOR_COMPILE_THREADS": "1",  # its workers need locks in shared memory
         "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     }
 

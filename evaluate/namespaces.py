@@ -12,6 +12,9 @@ from evaluate.guard import die_with_parent
 
 _NEW_USER = 0x10000000
 _NEW_NET_PID_IPC = 0x40000000 | 0x20000000 | 0x08000000
+_NEW_MOUNTS = 0x00020000
+_MS_PRIVATE_ALL, _MS_NOSUID_NODEV_NOEXEC = 1 << 18 | 1 << 14, 0b1110
+SHARED_MEMORY = "/dev/shm"
 _PR_SET_DUMPABLE, _PR_SET_KEEPCAPS, _PR_CAP_AMBIENT = 4, 8, 47
 _CAP_DAC_READ_SEARCH = 2
 
@@ -51,6 +54,21 @@ def separate(uid: int, needed: Sequence[str]) -> bool:
         return _unshare_as_user()
 
     return _open_to_others(needed) and _in_child(as_user) and as_user()
+
+
+def share_memory(size_bytes: int) -> bool:
+    """Lay a small memory file system of this tree's own over /dev/shm, once it is separated.
+
+    Locks between processes need one. Returns False, and changes nothing, where it cannot be had.
+    """
+    if not _unshare(_NEW_MOUNTS):
+        return False
+    mount = _libc().mount
+    if mount(None, b"/", None, _MS_PRIVATE_ALL, None):
+        return False
+    options = f"size={size_bytes},mode=1777,nr_inodes=1024".encode()
+    kind, place = b"tmpfs", SHARED_MEMORY.encode()
+    return bool(mount(kind, place, kind, _MS_NOSUID_NODEV_NOEXEC, options) == 0)
 
 
 def _open_to_others(needed: Sequence[str]) -> bool:

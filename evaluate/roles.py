@@ -4,6 +4,7 @@ Each gets its part of the trial as plain data and the descriptors that it was le
 exit code. All but the reference run in a jail.
 """
 
+import multiprocessing
 import os
 import runpy
 import socket
@@ -51,6 +52,8 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
     if connection:
         os.environ["EVOLVE_SOCKET"] = str(connection[0])
     os.environ["EVOLVE_SEED"] = str(spec["seed"])
+    if jail.device != "cpu" and not _locks():
+        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
     tempfile.tempdir = None  # the warm process looked for it outside the jail
     sys.argv = [spec["artifact"]]
     sys.path[:] = [jail.workdir, *(p for p in sys.path if p not in ("", str(PACKAGES)))]
@@ -63,6 +66,15 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
         traceback.print_exc()
         return 99
     return 0
+
+
+def _locks() -> bool:
+    """Whether processes in this jail can share a lock: without one, torch compiles in one alone."""
+    try:
+        multiprocessing.Lock()
+    except OSError:
+        return False
+    return True
 
 
 def feeder(spec: dict[str, Any], fds: list[int]) -> int:

@@ -27,7 +27,14 @@ from pathlib import Path
 
 from evaluate import landlock, seccomp
 from evaluate.guard import die_with_parent, fork_guarded, unset_signals
-from evaluate.namespaces import become, drop_capabilities, in_user_namespace, separate
+from evaluate.namespaces import (
+    SHARED_MEMORY,
+    become,
+    drop_capabilities,
+    in_user_namespace,
+    separate,
+    share_memory,
+)
 from population.errors import SandboxError
 
 _PR_SET_NO_NEW_PRIVS = 38
@@ -70,6 +77,7 @@ class Jail:
         environment: everything that it finds there.
         uid: whom it runs as where the harness is root.
         memfd: whether it may make memory files, which no limit of a process counts.
+        shared_bytes: of memory that its processes may share, for their locks; 0: none.
         required: names of the layers without which it must not be entered.
     """
 
@@ -83,6 +91,7 @@ class Jail:
     device: str = "cpu"
     uid: int = UNPRIVILEGED_UID
     memfd: bool = False
+    shared_bytes: int = 0
     required: tuple[str, ...] = ()
 
 
@@ -136,11 +145,13 @@ def enter(jail: Jail) -> tuple[str, ...]:
         os.sched_setaffinity(0, jail.cores)
     die_with_parent()
     held = ["limits", "environment"]
+    shares = False
     if _LINUX and separate(jail.uid, jail.readable):
         held.append("namespaces")
+        shares = jail.shared_bytes > 0 and share_memory(jail.shared_bytes)
     fork_guarded()
     _limit(jail)
-    held += _confine(jail)
+    held += _confine(jail, shares)
     os.environ.clear()
     os.environ.update(dict(jail.environment))
     os.chdir(jail.workdir or "/")
@@ -167,10 +178,11 @@ def _limit(jail: Jail) -> None:
         resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
 
 
-def _confine(jail: Jail) -> Iterator[str]:
+def _confine(jail: Jail, shares: bool) -> Iterator[str]:
     """Give up every right that the jail does not need; yield the name of each layer entered."""
     readable = (*interpreter_paths(), *device_paths(jail.device), *jail.readable)
-    writable = (jail.workdir,) if jail.workdir else ()
+    writable = [jail.workdir] if jail.workdir else []
+    writable += [SHARED_MEMORY] if shares else []
     if _LINUX and os.geteuid() == 0:
         become(jail.uid, keep_reading=landlock.available() > 0)
     elif _LINUX:

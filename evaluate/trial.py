@@ -40,6 +40,8 @@ from population.task import Budget, BudgetKind, EvaluatorKind
 
 PREFIX = "evolve-trial-"
 REFERENCE_PATIENCE_S = 60.0
+SHARED_BYTES = 64 << 20
+"""For the locks of compilers that work side by side, before an accelerator's clock starts."""
 STARTUP_MARGIN = 1.25
 """Free start-up is what the minimal program needed, times this: start-up times vary too."""
 
@@ -193,6 +195,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
             file_bytes=spec.limits.file_bytes,
             environment=tuple(env.items()),
             device=spec.device,
+            shared_bytes=0 if spec.device == "cpu" else SHARED_BYTES,
             uid=UNPRIVILEGED_UID + (cores[0] if cores else 0),
             required=spec.required,
         )

@@ -99,3 +99,72 @@ def test_data_is_not_prepared_where_candidates_read_the_interpreter(tmp_path: Pa
     link.symlink_to(sys.prefix)
     with pytest.raises(SandboxError, match="which every candidate can read"):
         prepared(load_task(ROOT), link)
+
+
+JAILED = """
+import dataclasses, json, multiprocessing, os, sys, tempfile
+from evaluate.sandbox import Jail, enter, owner
+
+def square(x):
+    return x * x
+
+def inside(jail, write):
+    enter(jail)
+    said = {}
+    try:
+        with multiprocessing.Pool(2) as pool:
+            said["pool"] = pool.map(square, [2, 3])
+        with open("/dev/shm/mine", "wb") as file:
+            for _ in range(8):
+                file.write(bytes(1 << 20))
+                file.flush()
+    except OSError as error:
+        said["refused"] = error.strerror
+    said["seen"] = os.path.exists(sys.argv[2])
+    os.write(write, json.dumps(said).encode())
+    os._exit(0)
+
+with tempfile.TemporaryDirectory() as room:
+    jail = Jail(workdir=room, shared_bytes=int(sys.argv[1]))
+    if (ids := owner(jail)) is not None:
+        os.chown(room, *ids)
+    read, write = os.pipe()
+    if os.fork() == 0:
+        inside(jail, write)
+    os.close(write)
+    os.wait()
+    print(os.fdopen(read).read())
+"""
+
+
+def jailed(shared_bytes: int) -> dict[str, object]:
+    """Return what happens in a jail that starts workers and fills /dev/shm."""
+    ours = Path(f"/dev/shm/evolve-test-{os.getpid()}")
+    ours.touch(mode=0o666)
+    try:
+        done = subprocess.run(
+            [sys.executable, "-c", JAILED, str(shared_bytes), str(ours)],
+            capture_output=True,
+            text=True,
+            check=True,
+            cwd=ROOT,
+            env={"PYTHONPATH": str(ROOT)},
+        )
+    finally:
+        ours.unlink()
+    assert not Path("/dev/shm/mine").exists()
+    return dict(json.loads(done.stdout))
+
+
+HOLDS = {layer.name for layer in probe() if layer.active} if sys.platform == "linux" else set()
+
+
+@pytest.mark.skipif(not {"namespaces", "landlock"} <= HOLDS, reason="a layer is missing here")
+def test_processes_of_a_jail_share_no_memory_unless_they_are_lent_a_little_of_their_own() -> None:
+    alone, lent = jailed(0), jailed(4 << 20)
+    assert alone == {"refused": "Permission denied", "seen": True}
+    assert lent == {
+        "pool": [4, 9],
+        "refused": "No space left on device",
+        "seen": False,
+    }
