@@ -1,4 +1,4 @@
-"""Founder for one GPU: gated short convolutions in most layers, attention in every third, and Muon.
+"""Founder for one GPU and five minutes: short convolutions, attention in every third layer, Muon.
 
 Sources: Liquid AI 2025, "LFM2 Technical Report", section 2 (short convolutions between two gates in
 most layers, attention in a few); Fu et al. 2023, "Hungry Hungry Hippos", section 3.1, and Poli et
@@ -7,14 +7,13 @@ al. 2023, "Hyena Hierarchy", section 3.1 (products before and after a causal fil
 Transformers", section 3; So et al. 2021, "Primer", section 3 (squared ReLU); Zhang et al. 2019,
 "Fixup Initialization", section 3 (branches that start at zero); Gemma Team 2024, "Gemma 2", section
 2 (capped logits); Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"
-(orthogonalised momentum), and the record log of modded-nanogpt (the embedding anew in each layer);
+(orthogonalised momentum), and the record log of modded-nanogpt (the embedding again in each layer);
 Amsel et al. 2025, "The Polar Express", section 3 (its polynomials); Li et al. 2025, "NorMuon",
 algorithm 1 (a scale per row); Chen et al. 2025, "Cautious Weight Decay", algorithm 1; Loshchilov
 and Hutter 2019, "Decoupled Weight Decay Regularization", section 2 (AdamW).
 """
 
 import gc
-import math
 
 import torch
 import torch.nn.functional as F
@@ -29,17 +28,20 @@ HEAD_WIDTH = 128  # one of 32, 64, 128
 KERNEL = 4  # 2..8; positions that a filter sees
 EXPANSION = 4  # 1..6; hidden units of the feed-forward per unit of width
 ROPE_BASE = 200000.0  # log 1000..1000000
-SOFTCAP = 15.0  # log 5..60; largest logit
+SOFTCAP = 15.0  # log 5..60; bound on the logits
+FIRST_SHARE = 0.1  # 0..0.4; of the embedding that each layer gets again, at the start
 BATCH_TOKENS = 262144  # one of 65536, 131072, 262144, 524288; per step of the optimizer
 EMBEDDING_LR = 0.8  # log 0.05..3; this and the next at width 768, by width ** -0.5
 HEAD_LR = 0.004  # log 0.0005..0.05
 MATRIX_LR = 0.04  # log 0.005..0.2
 SCALAR_LR = 0.02  # log 0.001..0.2; filters, and whatever else is no matrix
-WEIGHT_DECAY = 0.2  # 0..1; of matrices
+WEIGHT_DECAY = 0.2  # 0..1; of matrices, falls to zero
 BETA1 = 0.8  # 0.6..0.97
 BETA2 = 0.95  # 0.8..0.999
 MOMENTUM = 0.95  # 0.8..0.99
-ROW_BETA = 0.95  # 0.5..0.999; memory of the scale per row
+FIRST_MOMENTUM = 0.85  # 0.5..0.95
+MOMENTUM_RISE = 0.15  # 0..0.5; share of the budget
+VARIANCE_BETA = 0.95  # 0.5..0.999
 WARMUP = 0.0  # 0..0.1; share of the budget
 COOLDOWN = 0.5  # 0.1..1; share of the budget
 CPU_BFLOAT16 = False  # fixed; True: 16 bits on a CPU, too
@@ -55,7 +57,19 @@ def linear(inputs, outputs, scale=1.0):
     return layer
 
 
-def side_by_side(x, *layers):  # (B, T, D) -> one (B, T, C) per layer, read and written at once
+def on_gpu(run):
+    return torch.device(run.device).type == "cuda"
+
+
+def stream_type(device):  # of activations; parameters are float32
+    return torch.bfloat16 if device.type == "cuda" or CPU_BFLOAT16 else torch.float32
+
+
+def attends(layer):
+    return layer % ATTENTION_EVERY == ATTENTION_EVERY - 1
+
+
+def side_by_side(x, *layers):  # (B, T, D) -> one (B, T, C) per layer, by one product
     y = F.linear(x, torch.cat([layer.weight for layer in layers]))
     return y.split([layer.weight.shape[0] for layer in layers], dim=-1)
 
@@ -66,14 +80,14 @@ def rotate(x):  # (..., T, d): turn each pair of channels by its position times 
     angle = torch.arange(T, device=x.device).unsqueeze(1) * frequency  # (T, d / 2)
     cos, sin = angle.cos(), angle.sin()
     a, b = x[..., :half], x[..., half:]
-    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1).type_as(x)
+    return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
 def convolve(x, filters):  # (B, T, D), (D, 1, K): each channel with its filter, backwards only
-    T, K = x.shape[1], filters.shape[-1]
-    padded = F.pad(x, (0, 0, K - 1, 0))
-    y = x * filters[:, 0, K - 1]
-    for k in range(K - 1):  # shifted copies are pointwise: a compiler fuses them with the gates
+    T, last = x.shape[1], filters.shape[-1] - 1
+    padded = F.pad(x, (0, 0, last, 0))
+    y = x * filters[:, 0, last]
+    for k in range(last):  # pointwise on shifted views: a compiler makes one kernel of it
         y = y + padded[:, k : k + T] * filters[:, 0, k]
     return y.type_as(x)
 
@@ -84,40 +98,42 @@ class Embedding(nn.Module):
         self.table = nn.Embedding(vocab_size, width)
 
     def forward(self, tokens):  # (B, T) -> (B, T, D)
-        return norm(self.table(tokens))
+        return norm(self.table(tokens)).to(stream_type(tokens.device))
 
 
 class Mixer(nn.Module):
-    def __init__(self, width):
-        super().__init__()
-        self.value = linear(width, width)
-        self.before = linear(width, width)
-        self.after = linear(width, width)
-        self.filters = nn.Parameter(torch.randn(width, 1, KERNEL) * KERNEL**-0.5)
-        self.out = linear(width, width, 0.0)
+    """A causal filter per channel between two gates, each linear in the input."""
 
-    def forward(self, x):  # (B, T, D) -> (B, T, D)
+    def __init__(self, layer, vocab_size, T):
+        super().__init__()
+        self.value = linear(WIDTH, WIDTH)
+        self.before = linear(WIDTH, WIDTH)
+        self.after = linear(WIDTH, WIDTH)
+        self.filters = nn.Parameter(torch.randn(WIDTH, 1, KERNEL) * KERNEL**-0.5)
+        self.out = linear(WIDTH, WIDTH, 0.0)
+
+    def forward(self, x, tokens):  # (B, T, D), (B, T) -> (B, T, D)
         value, before, after = side_by_side(x, self.value, self.before, self.after)
         return self.out(convolve(value * before, self.filters) * after)
 
 
 class Attention(nn.Module):
-    def __init__(self, width):
+    def __init__(self, layer, vocab_size, T):
         super().__init__()
-        self.heads = max(1, width // HEAD_WIDTH)
+        self.heads = max(1, WIDTH // HEAD_WIDTH)
         inner = self.heads * HEAD_WIDTH
-        self.query = linear(width, inner)
-        self.key = linear(width, inner)
-        self.value = linear(width, inner)
-        self.out = linear(inner, width, 0.0)
+        self.query = linear(WIDTH, inner)
+        self.key = linear(WIDTH, inner)
+        self.value = linear(WIDTH, inner)
+        self.out = linear(inner, WIDTH, 0.0)
 
-    def forward(self, x):  # (B, T, D) -> (B, T, D)
+    def forward(self, x, tokens):  # (B, T, D), (B, T) -> (B, T, D)
         B, T, _ = x.shape
         q, k, v = (
             y.view(B, T, self.heads, HEAD_WIDTH).transpose(1, 2)  # (B, H, T, d)
             for y in side_by_side(x, self.query, self.key, self.value)
         )
-        q, k = rotate(norm(q).type_as(v)), rotate(norm(k).type_as(v))
+        q, k = rotate(norm(q)).type_as(v), rotate(norm(k)).type_as(v)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(y.transpose(1, 2).reshape(B, T, -1))
 
@@ -129,113 +145,109 @@ class FeedForward(nn.Module):
         self.down = linear(EXPANSION * width, width, 0.0)
 
     def forward(self, x):
-        return self.down(F.relu(self.up(x)).square())
+        x = F.relu(self.up(x))
+        return self.down(x * x)  # autocast would compute a power in 32 bits
 
 
 class Block(nn.Module):
-    def __init__(self, width):
+    def __init__(self, layer, vocab_size, T):
         super().__init__()
-        self.mixer = Mixer(width)
-        self.feed_forward = FeedForward(width)
+        self.keep = nn.Parameter(torch.tensor(1.0))
+        self.first = nn.Parameter(torch.tensor(FIRST_SHARE))
+        self.mixer = (Attention if attends(layer) else Mixer)(layer, vocab_size, T)
+        self.feed_forward = FeedForward(WIDTH)
 
-    def forward(self, x):
-        x = x + self.mixer(norm(x))
+    def forward(self, x, first, tokens):
+        x = self.keep * x + self.first * first
+        x = x + self.mixer(norm(x), tokens)
         return x + self.feed_forward(norm(x))
 
 
 class Model(nn.Module):
-    def __init__(self, vocab_size):
+    def __init__(self, vocab_size, T):
         super().__init__()
         self.embedding = Embedding(vocab_size, WIDTH)
-        self.blocks = nn.ModuleList(Block(WIDTH) for _ in range(DEPTH))
-        for block in self.blocks[ATTENTION_EVERY - 1 :: ATTENTION_EVERY]:
-            block.mixer = Attention(WIDTH)
-        self.carry = nn.Parameter(torch.ones(DEPTH))
-        self.recall = nn.Parameter(torch.full((DEPTH,), 0.1))
+        self.blocks = nn.ModuleList(Block(layer, vocab_size, T) for layer in range(DEPTH))
         self.head = linear(WIDTH, vocab_size, 0.0)
 
-    def forward(self, tokens):  # (B, T) -> (B, T, V), float32
-        device = tokens.device.type
-        low = device == "cuda" or CPU_BFLOAT16
-        with torch.autocast(device, torch.bfloat16, enabled=low):
-            x = self.embedding(tokens)
-            x = start = x.bfloat16() if low else x
-            for layer, block in enumerate(self.blocks):
-                x = block(self.carry[layer] * x + self.recall[layer] * start)
+    def forward(self, tokens):  # (B, T) -> (B, T, V) float32
+        device = tokens.device
+        low = stream_type(device) != torch.float32
+        with torch.autocast(device.type, dtype=torch.bfloat16, enabled=low):
+            first = x = self.embedding(tokens)
+            for block in self.blocks:
+                x = block(x, first, tokens)
             logits = self.head(norm(x))
         return SOFTCAP * torch.tanh(logits.float() / SOFTCAP)
 
 
 def orthogonalize(x):  # (N, R, C): push all singular values of each matrix towards 1
-    """Apply the five quintics that are best in turn for singular values from 0.001 to 1."""
-    polynomials = (
-        (8.2872, -23.5959, 17.3004),
+    tall = x.shape[-2] > x.shape[-1]
+    x = (x.mT if tall else x).to(stream_type(x.device))
+    x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
+    # The odd quintics nearest to 1, one after the other, from 0.001 on with a cushion of 0.024.
+    for a, b, c in (
+        (8.2872, -23.5961, 17.3006),
         (4.1071, -2.9479, 0.5448),
         (3.9487, -2.9089, 0.5518),
         (3.3184, -2.4885, 0.5100),
-        (2.3007, -1.6689, 0.4188),
-    )
-    tall = x.shape[-2] > x.shape[-1]
-    x = x.mT if tall else x
-    x = x / (1.01 * x.norm(dim=(-2, -1), keepdim=True) + 1e-7)
-    x = x.bfloat16() if x.is_cuda else x
-    for a, b, c in polynomials:
+        (2.3006, -1.6689, 0.4188),
+    ):
         a, b, c = a / 1.01, b / 1.01**3, c / 1.01**5  # what rounding lifts over 1 must not grow
         gram = x @ x.mT
         x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).float()
 
 
-def muon_update(weights, gradients, average, scale, knobs):
-    """Move a stack of matrices (N, R, C) by one step, in place, with their averages.
+def muon_update(weights, gradients, momentum, variance, rate, beta, decay):
+    """Move a stack of matrices by one step, in place, with their two states.
 
     Args:
-        weights, gradients, average: (N, R, C); the average is of gradients.
-        scale: (N, R, 1), the mean square of each row of earlier updates.
-        knobs: 0-d tensors, so that other values need no other compilation.
+        weights, gradients, momentum: (N, R, C); the momentum is an average of gradients.
+        variance: mean squares of earlier updates, (N, R, 1) or (N, 1, C): of the longer side.
+        rate, beta, decay: 0-d tensors, so that other values need no other compilation.
     """
-    average.lerp_(gradients, 1.0 - knobs["momentum"])
-    update = orthogonalize(gradients.lerp(average, knobs["momentum"]))
-    scale.lerp_(update.square().mean(-1, keepdim=True), 1.0 - knobs["row_beta"])
-    even = update * (scale + 1e-10).rsqrt()
-    whole = {"dim": (-2, -1), "keepdim": True}
-    even = even * (update.norm(**whole) / (even.norm(**whole) + 1e-10))
-    shrinks = (even * weights > 0).float()  # decay only where the step goes towards zero as well
-    weights.sub_(knobs["rate"] * even + knobs["decay"] * shrinks * weights)
+    rows, columns = weights.shape[-2:]
+    momentum.lerp_(gradients, 1.0 - beta)
+    update = orthogonalize(gradients.lerp(momentum, beta))
+    power = update.square().mean(-1 if rows >= columns else -2, keepdim=True)
+    variance.lerp_(power, 1.0 - VARIANCE_BETA)
+    even = update * (variance + 1e-10).rsqrt()
+    length, now = (each.norm(dim=(-2, -1), keepdim=True) for each in (update, even))
+    even = even * (length / (now + 1e-10) * max(1.0, rows / columns) ** 0.5)
+    shrinks = even * weights > 0  # decay only where the step goes towards zero as well
+    weights.sub_(rate * (even + decay * shrinks * weights))
 
 
 class Muon(torch.optim.Optimizer):
-    """One group per shape, each of which moves as one stack; compiled on a GPU."""
+    """One group per shape, which moves as one stack; compiled on a GPU."""
 
     def __init__(self, params):
-        groups: dict = {}
+        shapes = {}
         for p in params:
-            groups.setdefault(p.shape, []).append(p)
-        super().__init__([{"params": group} for group in groups.values()], {"lr": MATRIX_LR})
-        device = self.param_groups[0]["params"][0].device
-        names = ("rate", "decay", "momentum", "row_beta")
-        self.knobs = {name: torch.zeros((), device=device) for name in names}
-        compiled = device.type == "cuda"
-        self.update = torch.compile(muon_update, dynamic=False) if compiled else muon_update
+            shapes.setdefault(p.shape[-2:], []).append(p)
+        groups = [{"params": group} for group in shapes.values()]
+        super().__init__(groups, {"lr": MATRIX_LR, "momentum": MOMENTUM, "decay": WEIGHT_DECAY})
+        fast = any(p.is_cuda for p in params)
+        self.update = torch.compile(muon_update, dynamic=False) if fast else muon_update
 
     @torch.no_grad()
     def step(self):
         for group in self.param_groups:
-            matrices = group["params"]
-            present = [torch.zeros_like(p) if p.grad is None else p.grad for p in matrices]
-            weights, gradients = torch.stack(matrices), torch.stack(present)
-            state = self.state[matrices[0]]
+            params = group["params"]
+            stacks = [p.view(-1, *p.shape[-2:]) for p in params]
+            present = (torch.zeros_like(p) if p.grad is None else p.grad for p in params)
+            gradients = torch.cat([g.view_as(s) for g, s in zip(present, stacks, strict=True)])
+            weights = torch.cat(stacks)  # (N, R, C)
+            state = self.state[params[0]]
             if not state:
-                state["average"] = torch.zeros_like(weights)
-                state["scale"] = torch.zeros_like(weights[..., :1])
-            rows, columns = matrices[0].shape
-            share = group["lr"] / group.get("initial_lr", MATRIX_LR)
-            self.knobs["rate"].fill_(group["lr"] * max(1.0, rows / columns) ** 0.5)
-            self.knobs["decay"].fill_(group["lr"] * WEIGHT_DECAY * share)
-            self.knobs["momentum"].fill_(MOMENTUM)
-            self.knobs["row_beta"].fill_(ROW_BETA)
-            self.update(weights, gradients, state["average"], state["scale"], self.knobs)
-            torch._foreach_copy_(matrices, list(weights.unbind()))
+                state["momentum"] = torch.zeros_like(weights)
+                longer = 2 if weights.shape[1] >= weights.shape[2] else 1
+                state["variance"] = torch.zeros_like(weights.narrow(longer, 0, 1))
+            numbers = (group[name] for name in ("lr", "momentum", "decay"))
+            numbers = [torch.full((), number, device=weights.device) for number in numbers]
+            self.update(weights, gradients, state["momentum"], state["variance"], *numbers)
+            torch._foreach_copy_(stacks, list(weights.split([len(stack) for stack in stacks])))
 
 
 class Together:  # several optimizers behind the interface of one
@@ -251,19 +263,32 @@ class Together:  # several optimizers behind the interface of one
         for optimizer in self.optimizers:
             optimizer.zero_grad()
 
+    def forget(self):  # its state becomes that of a new one
+        for optimizer in self.optimizers:
+            optimizer.state.clear()
+
+
+def tables_in(model):
+    return [module.weight for module in model.modules() if isinstance(module, nn.Embedding)]
+
+
+def is_matrix(p):  # or a stack of them, (..., R, C); a filter or a gate is none
+    return p.ndim > 1 and min(p.shape[-2:]) >= 12
+
 
 def build_optimizer(model):
-    tables, head = list(model.embedding.parameters()), list(model.head.parameters())
+    tables, head = tables_in(model), list(model.head.parameters())
     known = {id(p) for p in tables + head}
     inner = [p for p in model.parameters() if id(p) not in known]
     by_width = (head[0].shape[-1] / 768) ** -0.5
     groups = [
         {"params": tables, "lr": EMBEDDING_LR * by_width},
         {"params": head, "lr": HEAD_LR * by_width},
-        {"params": [p for p in inner if p.ndim != 2], "lr": SCALAR_LR},
+        {"params": [p for p in inner if not is_matrix(p)], "lr": SCALAR_LR},
     ]
-    adam = torch.optim.AdamW(groups, betas=(BETA1, BETA2), eps=1e-10, weight_decay=0.0, fused=True)
-    optimizer = Together(adam, Muon([p for p in inner if p.ndim == 2]))
+    betas = (BETA1, BETA2)
+    adam = torch.optim.AdamW(groups, betas=betas, eps=1e-10, weight_decay=0.0, fused=True)
+    optimizer = Together(adam, Muon([p for p in inner if is_matrix(p)]))
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
     return optimizer
@@ -275,69 +300,101 @@ def schedule(progress):
     return min(1.0, rise, fall)
 
 
-def rows_at_once(model, run):
-    """Return (rows of a micro-batch, micro-batches per step): what the device's memory holds.
+def set_rates(optimizer, progress):
+    risen = min(1.0, (progress + 1e-3) / (MOMENTUM_RISE + 1e-3))
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * schedule(progress)
+        if "momentum" in group:
+            group["momentum"] = FIRST_MOMENTUM + (MOMENTUM - FIRST_MOMENTUM) * risen
+            group["decay"] = WEIGHT_DECAY * (1.0 - progress)
 
-    A token needs about 2 bytes per unit that a matrix reads or writes and 12 per logit; twice that
-    is reserved for the first, and 1.3 GB for everything else.
+
+def micro_batch(model, run):
+    """Return how many rows fit on the device at once: a divisor of the batch's rows.
+
+    For a token 4 bytes are set aside per unit that a matrix reads or writes, twice what its
+    activations in 16 bits need, 12 per logit, and 1.3 GB for everything else.
     """
-    rows = max(1, BATCH_TOKENS // run.sequence_length)
-    if not run.device.startswith("cuda"):
-        return rows, 1
-    units = sum(sum(p.shape) for p in model.blocks.parameters() if p.ndim == 2)
+    batch = rows = max(1, BATCH_TOKENS // run.sequence_length)
+    if not on_gpu(run):
+        return batch
+    tables = {id(p) for p in tables_in(model)}
+    inner = [p for p in model.blocks.parameters() if is_matrix(p) and id(p) not in tables]
+    units = sum(p[..., 0].numel() + p[..., 0, :].numel() for p in inner)
     row_bytes = run.sequence_length * (4 * units + 12 * run.vocab_size)
     memory = torch.cuda.get_device_properties(run.device).total_memory - 1.3e9
-    fitting = 2 ** int(math.log2(max(1.0, memory / row_bytes)))
-    while rows % fitting:
-        fitting //= 2
-    return fitting, rows // fitting
+    while rows > 1 and (batch % rows or rows * row_bytes > memory):
+        rows -= 1
+    return rows
 
 
-def training_loss(model, x, y):  # (B, T), (B, T) -> nats per token
-    return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+def training_loss(model, run):  # (x, y), int64 (B, T) each -> mean nats per token
+    def loss_of(x, y):
+        return F.cross_entropy(model(x).flatten(0, 1), y.flatten())
+
+    return torch.compile(loss_of, dynamic=False) if on_gpu(run) else loss_of
 
 
-def warm_up(model, optimizer, loss_of, tokens):
-    """Compile and allocate all that a step needs, then leave the model and a new optimizer as new.
-
-    Args:
-        loss_of: (model, x, y) -> loss, compiled or not.
-        tokens: int64 (B, T) of the shape that training has.
-    """
-    weights = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+def warm_up(run, model, optimizer, loss_of, rows):
+    """Compile and allocate all that a step needs; leave the weights and a new optimizer as new."""
+    kept = [p.detach().clone() for p in model.parameters()]
     for _ in range(2):
-        loss_of(model, tokens, tokens.roll(-1, dims=1)).backward()
+        tokens = run.warmup_tokens(rows)
+        loss_of(tokens, tokens.roll(-1, dims=1)).backward()
         optimizer.step()
         optimizer.zero_grad()
-    model.load_state_dict(weights)
-    for part in getattr(optimizer, "optimizers", [optimizer]):
-        part.state.clear()
+    optimizer.forget()
+    with torch.no_grad():
+        for p, before in zip(model.parameters(), kept, strict=True):
+            p.copy_(before)
+    if on_gpu(run):
+        torch.cuda.synchronize()
+
+
+def ahead(run, rows):
+    """Yield the batches; on a GPU the next one is fetched while the latest is computed."""
+    batches = run.batches(rows)
+    if not on_gpu(run):
+        yield from batches
+        return
+    copies, ends = torch.cuda.Stream(), []
+    while True:
+        with torch.cuda.stream(copies):  # else a copy waits for all work that is queued
+            batch = next(batches, None)
+        if batch is None:
+            return
+        torch.cuda.current_stream().wait_stream(copies)
+        for tensor in batch:
+            tensor.record_stream(torch.cuda.current_stream())
+        yield batch
+        ends.append(torch.cuda.Event())
+        ends[-1].record()
+        if len(ends) > 1:  # at most one batch waits on the device, so that the clock is true
+            ends.pop(0).synchronize()
 
 
 def main():
     run = prepare.start()
     torch.set_float32_matmul_precision("high")
-    model = Model(run.vocab_size).to(run.device)
+    model = Model(run.vocab_size, run.sequence_length).to(run.device)
     optimizer = build_optimizer(model)
     run.register(model)
-    compiled = run.device.startswith("cuda")
-    loss_of = torch.compile(training_loss, dynamic=False) if compiled else training_loss
-    rows, parts = rows_at_once(model, run)
-    warm_up(model, optimizer, loss_of, run.warmup_tokens(rows))
+    rows = micro_batch(model, run)
+    parts = max(1, BATCH_TOKENS // run.sequence_length) // rows
+    loss_of = training_loss(model, run)
+    warm_up(run, model, optimizer, loss_of, rows)
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection may last as long as a step
-    for part, (x, y) in enumerate(run.batches(rows), 1):
-        loss = loss_of(model, x, y)
+    for part, (x, y) in enumerate(ahead(run, rows), 1):
+        loss = loss_of(x, y)
         (loss / parts).backward()
-        if part % parts:
-            continue
-        for group in optimizer.param_groups:
-            group["lr"] = group["initial_lr"] * schedule(run.progress)
-        optimizer.step()
-        optimizer.zero_grad()
-        if part // parts % 10 == 1:
-            run.report(loss.detach())
+        if part % parts == 0:
+            set_rates(optimizer, run.progress)
+            optimizer.step()
+            optimizer.zero_grad()
+            if part // parts % 10 == 1:
+                run.report(loss.detach())
     run.deliver(model)
 
 
