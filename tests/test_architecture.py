@@ -21,7 +21,8 @@ MAY_IMPORT = {
 POPULATION_SEAMS = {"individual", "task", "errors", "ports"}
 HOMES = {
     "anthropic": {"mutate/claude.py", "mutate/attempts.py"},
-    "httpx2": {"mutate/claude.py", "mutate/attempts.py"},  # what the SDK speaks through
+    # what the SDK speaks through; prepare.py downloads with it
+    "httpx2": {"mutate/claude.py", "mutate/attempts.py", "prepare.py"},
     "optuna": {"mutate/constants.py", "evaluate/pruning.py"},
     "cmaes": {"mutate/cma.py"},
     "scipy": {"mutate/gaussian.py", "mutate/thompson.py"},
