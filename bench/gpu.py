@@ -23,8 +23,8 @@ import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
+from bench.gpu_reference import BEST, PUBLISHED, ReferenceFailedError, reference
 from evaluate.device import accelerator, device_name
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
@@ -71,7 +71,9 @@ def main() -> None:
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--reference", type=Path, metavar="DIR", help="an autoresearch checkout")
-    parser.add_argument("--constants", nargs="*", default=["published"])
+    parser.add_argument(
+        "--constants", nargs="*", choices=("published", "best"), default=["published"]
+    )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="append each row as JSON")
     options = parser.parse_args()
     task = load_task(find_task(), options.budget, options.data, options.device or accelerator())
@@ -142,18 +144,22 @@ def references(
     task: Task, data: Path | None, options: argparse.Namespace, seed: int
 ) -> Iterator[Row]:
     """Yield the reference under each set of constants."""
-    from bench.gpu_reference import CONSTANTS, reference
-
+    assert data is not None
     for name in options.constants:
         began = time.monotonic()
-        run = reference(options.reference, data, task.budget.amount, CONSTANTS[name], seed)
-        figures: dict[str, Any] = {
+        constants = {"published": PUBLISHED, "best": BEST}[name]
+        try:
+            run = reference(options.reference, data, task.budget.amount, constants, seed)
+        except ReferenceFailedError as error:
+            yield Row(f"reference {name}", seed, {}, str(error))
+            continue
+        figures = {
             "value": run.val_bpb,
-            "tokens_per_s": run.tokens / run.training_s,
-            "mfu": run.mfu,
-            "memory": run.peak_memory_bytes / (1 << 30),
-            "steps": run.steps,
-            "beside_s": time.monotonic() - began - run.training_s,
+            "tokens_per_s": 1e6 * run.total_tokens_m / run.training_seconds,
+            "mfu": run.mfu_percent / 100,
+            "memory": run.peak_vram_mb / 1024,
+            "steps": float(run.num_steps),
+            "beside_s": time.monotonic() - began - run.training_seconds,
         }
         yield Row(f"reference {name}", seed, figures)
 

@@ -351,28 +351,6 @@ def warm_up(run, model, optimizer, loss_of, rows):
         torch.cuda.synchronize()
 
 
-def ahead(run, rows):
-    """Yield the batches; on a GPU the next one is fetched while the latest is computed."""
-    batches = run.batches(rows)
-    if not on_gpu(run):
-        yield from batches
-        return
-    copies, ends = torch.cuda.Stream(), []
-    while True:
-        with torch.cuda.stream(copies):  # else a copy waits for all work that is queued
-            batch = next(batches, None)
-        if batch is None:
-            return
-        torch.cuda.current_stream().wait_stream(copies)
-        for tensor in batch:
-            tensor.record_stream(torch.cuda.current_stream())
-        yield batch
-        ends.append(torch.cuda.Event())
-        ends[-1].record()
-        if len(ends) > 1:  # at most one batch waits on the device, so that the clock is true
-            ends.pop(0).synchronize()
-
-
 def main():
     run = prepare.start()
     torch.set_float32_matmul_precision("high")
@@ -386,7 +364,7 @@ def main():
     gc.collect()
     gc.freeze()
     gc.disable()  # a collection may last as long as a step
-    for part, (x, y) in enumerate(ahead(run, rows), 1):
+    for part, (x, y) in enumerate(run.batches(rows), 1):
         loss = loss_of(x, y)
         (loss / parts).backward()
         if part % parts == 0:
