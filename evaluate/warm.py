@@ -38,6 +38,8 @@ def environment(threads: int) -> dict[str, str]:
         "PYTHONUNBUFFERED": "1",
         "PYTHONUTF8": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTORCH_NVML_BASED_CUDA_CHECK": "1",  # else a look for a GPU spoils it for every fork
+        "CUDA_DEVICE_ORDER": "PCI_BUS_ID",  # as nvidia-smi and Ray count them
         "OBJC_DISABLE_INITIALIZE_FORK_SAFETY": "YES",  # macOS: forks here have one thread
     }
 
