@@ -55,8 +55,8 @@ DOCUMENT_CHARACTERS = 16_384  # a longer document is divided into blocks
 BLOCK_CHARACTERS = 4_096
 SEPARATOR = b"\n\n"  # between documents
 
-# The gpu scale's tokens and rows are made as those of karpathy/autoresearch and nanochat.
-BEGIN = "<|begin|>"  # token 0: every document and every row begins with it; no text contains it
+# The gpu scale's tokens and rows are made like those of karpathy/autoresearch and nanochat.
+BEGIN = "<|begin|>"  # token 0, with which every document begins, and so every row
 PIECES = (  # no token crosses their bounds: GPT-4's rule, with at most two digits together
     r"'(?i:[sdmt]|ll|ve|re)|[^\r\n\p{L}\p{N}]?+\p{L}+|\p{N}{1,2}"
     r"| ?[^\s\p{L}\p{N}]++[\r\n]*|\s*[\r\n]|\s+(?!\S)|\s+"
@@ -477,18 +477,15 @@ def _download(place: str, names: Sequence[str], folder: Path, step: Step) -> Non
         if total - sum(file.arrived for file in files) > shutil.disk_usage(folder).free:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
         tasks = [pool.submit(file.fetch, client, stop) for file in files]
+        ended, going = set[Future[None]](), set(tasks)
         try:
-            while True:
+            while going:
+                arrived = sum(file.arrived for file in files)
+                share = min(1.0, arrived / total) if total else len(ended) / len(files)
+                step(share, f"download {len(files)} files: {arrived / 1e9:.2f} GB are here")
                 ended, going = wait(tasks, timeout=0.2, return_when=FIRST_EXCEPTION)
                 for task in ended:
                     task.result()
-                if not going:
-                    return
-                arrived = sum(file.arrived for file in files)
-                step(
-                    min(1.0, arrived / total) if total else len(ended) / len(files),
-                    f"download {len(files)} files, {arrived / 1e9:.2f} GB of {size}",
-                )
         finally:
             stop.set()  # the others end with their next bytes; what has arrived is kept
 
@@ -537,7 +534,7 @@ class _Download:
             before, trouble = self.arrived, ""
             try:
                 self._receive(client, stop)
-            except httpx2.HTTPError as error:
+            except (httpx2.HTTPError, ConnectionError) as error:
                 trouble = f"{type(error).__name__}: {error}"
             if self.size and self.arrived < self.size:
                 trouble = trouble or f"broken off after {self.arrived:,} of {self.size:,} bytes"
@@ -564,11 +561,12 @@ class _Download:
             return
         wanted = {"Range": f"bytes={self.arrived}-"} if self.arrived else {}
         with client.stream("GET", self.url, headers=wanted, follow_redirects=True) as answer:
-            if answer.is_client_error and answer.status_code not in (408, 416, 429):
-                raise self._failed(f"HTTP {answer.status_code} {answer.reason_phrase}")
             if answer.status_code == 416:  # `part` is as long as the file, or longer
                 return
-            answer.raise_for_status()
+            if not answer.is_success:
+                said = f"HTTP {answer.status_code} {answer.reason_phrase}"
+                passing = answer.is_server_error or answer.status_code in (408, 429)
+                raise ConnectionError(said) if passing else self._failed(said)
             if answer.status_code != 206:
                 self.arrived = 0
             with self.part.open("ab" if self.arrived else "wb") as file:
@@ -715,7 +713,7 @@ def _tokenizer(texts: Iterator[str], vocab_size: int) -> Any:
         show_progress=False,
     )
     tokenizer.train_from_iterator(_portion(texts, LEARNED_CHARACTERS), trainer)
-    tokenizer.encode_special_tokens = True  # a text that spells BEGIN is text
+    tokenizer.encode_special_tokens = True  # where a text spells BEGIN, it does not begin there
     return tokenizer
 
 
