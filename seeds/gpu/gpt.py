@@ -268,7 +268,7 @@ def build_optimizer(model):
             kinds["table"].append(p)
         elif name.startswith("head."):
             kinds["head"].append(p)
-        elif p.ndim < 2 or min(p.shape[-2:]) < 12:
+        elif p.ndim < 2 or min(p.shape[-2:]) <= 32:  # numbers and gates
             kinds["first" if name.endswith(".first") else "small"].append(p)
         else:
             kinds["matrix"].append(p)
@@ -302,7 +302,7 @@ def micro_batch(model, run):  # rows that fit on the device at once, a divisor o
     if not on_gpu(run):
         return batch
     memory = 0.75 * torch.cuda.get_device_properties(run.device).total_memory
-    memory -= 24 * sum(p.numel() for p in model.parameters())  # with gradients and states
+    memory -= 6 * sum(p.nbytes for p in model.parameters())  # with gradients and states
     row = run.sequence_length * (44 * DEPTH * WIDTH + 8 * run.vocab_size)  # bytes of activations
     return max(d for d in range(1, batch + 1) if batch % d == 0 and (d == 1 or d * row < memory))
 
