@@ -30,12 +30,12 @@ EXPANSION = 4  # 1..6; hidden units of the feed-forward per unit of width
 ROPE_BASE = 200000.0  # log 1000..1000000
 SOFTCAP = 15.0  # log 5..60; bound on the logits
 FIRST_SHARE = 0.1  # 0..0.4; of the embedding that each layer gets again, at the start
-BATCH_TOKENS = 262144  # one of 65536, 131072, 262144, 524288; per step of the optimizer
+BATCH_TOKENS = 131072  # one of 65536, 131072, 262144, 524288; per step of the optimizer
 EMBEDDING_LR = 0.8  # log 0.05..3; this and the next at width 768, by width ** -0.5
 HEAD_LR = 0.004  # log 0.0005..0.05
-MATRIX_LR = 0.04  # log 0.005..0.2
+MATRIX_LR = 0.02  # log 0.005..0.2
 SCALAR_LR = 0.02  # log 0.001..0.2; filters, and whatever else is no matrix
-WEIGHT_DECAY = 0.2  # 0..1; of matrices, falls to zero
+WEIGHT_DECAY = 0.15  # 0..1; of matrices, falls to zero
 BETA1 = 0.8  # 0.6..0.97
 BETA2 = 0.95  # 0.8..0.999
 MOMENTUM = 0.95  # 0.8..0.99
@@ -43,7 +43,7 @@ FIRST_MOMENTUM = 0.85  # 0.5..0.95
 MOMENTUM_RISE = 0.15  # 0..0.5; share of the budget
 VARIANCE_BETA = 0.95  # 0.5..0.999
 WARMUP = 0.0  # 0..0.1; share of the budget
-COOLDOWN = 0.5  # 0.1..1; share of the budget
+COOLDOWN = 0.62  # 0.1..1; share of the budget
 CPU_BFLOAT16 = False  # fixed; True: 16 bits on a CPU, too
 
 

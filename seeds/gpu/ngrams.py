@@ -406,27 +406,6 @@ def warm_up(run, model, optimizer, loss_of, rows):
         torch.cuda.synchronize()
 
 
-def ahead(run, rows):  # on a GPU, fetch each batch while the one before is computed
-    batches = run.batches(rows)
-    if not on_gpu(run):
-        yield from batches
-        return
-    side, done = torch.cuda.Stream(), None
-    while True:
-        with torch.cuda.stream(side):
-            batch = next(batches, None)
-        if batch is None:
-            return
-        torch.cuda.current_stream().wait_stream(side)
-        for tensor in batch:
-            tensor.record_stream(torch.cuda.current_stream())
-        yield batch
-        if done is not None:
-            done.synchronize()  # at most one batch waits on the device
-        done = torch.cuda.Event()
-        done.record()
-
-
 def main():
     run = prepare.start()
     model = Model(run.vocab_size, run.sequence_length).to(run.device)
@@ -439,7 +418,7 @@ def main():
     gc.collect()
     gc.freeze()
     gc.disable()
-    for part, (x, y) in enumerate(ahead(run, rows), 1):
+    for part, (x, y) in enumerate(run.batches(rows), 1):
         loss = loss_of(x, y)
         (loss / parts).backward()
         if part % parts == 0:
