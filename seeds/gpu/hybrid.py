@@ -74,12 +74,14 @@ def side_by_side(x, *layers):  # (B, T, D) -> one (B, T, C) per layer, by one pr
     return y.split([layer.weight.shape[0] for layer in layers], dim=-1)
 
 
-def rotate(x):  # (..., T, d): turn each pair of channels by its position times its frequency
-    T, half = x.shape[-2], x.shape[-1] // 2
-    frequency = ROPE_BASE ** -(torch.arange(half, device=x.device) / half)
-    angle = torch.arange(T, device=x.device).unsqueeze(1) * frequency  # (T, d / 2)
-    cos, sin = angle.cos(), angle.sin()
-    a, b = x[..., :half], x[..., half:]
+def rotations(T, width):  # cosine and sine of position times frequency, (T, 1, width / 2) each
+    frequency = ROPE_BASE ** -(torch.arange(width // 2) / (width // 2))
+    angle = torch.arange(T).view(T, 1, 1) * frequency
+    return angle.cos(), angle.sin()
+
+
+def rotate(x, cos, sin):  # (B, T, H, d): turn each pair of channels
+    a, b = x.chunk(2, dim=-1)
     return torch.cat((a * cos - b * sin, b * cos + a * sin), dim=-1)
 
 
@@ -126,14 +128,18 @@ class Attention(nn.Module):
         self.key = linear(WIDTH, inner)
         self.value = linear(WIDTH, inner)
         self.out = linear(inner, WIDTH, 0.0)
+        cos, sin = rotations(T, HEAD_WIDTH)
+        self.register_buffer("cos", cos)
+        self.register_buffer("sin", sin)
 
     def forward(self, x, tokens):  # (B, T, D), (B, T) -> (B, T, D)
         B, T, _ = x.shape
         q, k, v = (
-            y.view(B, T, self.heads, HEAD_WIDTH).transpose(1, 2)  # (B, H, T, d)
+            y.view(B, T, self.heads, HEAD_WIDTH)
             for y in side_by_side(x, self.query, self.key, self.value)
         )
-        q, k = rotate(norm(q)).type_as(v), rotate(norm(k)).type_as(v)
+        q, k = (rotate(norm(y), self.cos, self.sin).type_as(v) for y in (q, k))
+        q, k, v = (y.transpose(1, 2) for y in (q, k, v))  # (B, H, T, d)
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
         return self.out(y.transpose(1, 2).reshape(B, T, -1))
 
