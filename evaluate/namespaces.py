@@ -56,10 +56,14 @@ def separate(uid: int, needed: Sequence[str]) -> bool:
     return _open_to_others(needed) and _in_child(as_user) and as_user()
 
 
-def share_memory(size_bytes: int) -> bool:
-    """Lay a small memory file system of this tree's own over /dev/shm, once it is separated.
+def furnish(size_bytes: int) -> bool:
+    """Lay file systems of this tree's own over /proc and /dev/shm; call it first in its pid 1.
 
-    Locks between processes need one. Returns False, and changes nothing, where it cannot be had.
+    An accelerator's driver looks for itself in /proc, by the number that it has in its namespace;
+    compilers that work side by side share locks in /dev/shm. Returns whether both could be had.
+
+    Args:
+        size_bytes: of /dev/shm, at most.
     """
     if not _unshare(_NEW_MOUNTS):
         return False
@@ -67,8 +71,10 @@ def share_memory(size_bytes: int) -> bool:
     if mount(None, b"/", None, _MS_PRIVATE_ALL, None):
         return False
     options = f"size={size_bytes},mode=1777,nr_inodes=1024".encode()
-    kind, place = b"tmpfs", SHARED_MEMORY.encode()
-    return bool(mount(kind, place, kind, _MS_NOSUID_NODEV_NOEXEC, options) == 0)
+    return not (
+        mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, None)
+        or mount(b"tmpfs", SHARED_MEMORY.encode(), b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, options)
+    )
 
 
 def _open_to_others(needed: Sequence[str]) -> bool:

@@ -31,9 +31,9 @@ from evaluate.namespaces import (
     SHARED_MEMORY,
     become,
     drop_capabilities,
+    furnish,
     in_user_namespace,
     separate,
-    share_memory,
 )
 from population.errors import SandboxError
 
@@ -145,11 +145,12 @@ def enter(jail: Jail) -> tuple[str, ...]:
         os.sched_setaffinity(0, jail.cores)
     die_with_parent()
     held = ["limits", "environment"]
-    shares = False
+    separated = False
     if _LINUX and separate(jail.uid, jail.readable):
         held.append("namespaces")
-        shares = jail.shared_bytes > 0 and share_memory(jail.shared_bytes)
+        separated = True
     fork_guarded()
+    shares = separated and jail.shared_bytes > 0 and furnish(jail.shared_bytes)
     _limit(jail)
     held += _confine(jail, shares)
     os.environ.clear()
@@ -183,6 +184,7 @@ def _confine(jail: Jail, shares: bool) -> Iterator[str]:
     readable = (*interpreter_paths(), *device_paths(jail.device), *jail.readable)
     writable = [jail.workdir] if jail.workdir else []
     writable += [SHARED_MEMORY] if shares else []
+    writable += ["/proc/self/task"] if jail.device != "cpu" else []  # drivers name their threads
     if _LINUX and os.geteuid() == 0:
         become(jail.uid, keep_reading=landlock.available() > 0)
     elif _LINUX:

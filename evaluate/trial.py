@@ -181,6 +181,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
         memory = spec.limits.memory_bytes if spec.device == "cpu" else None
         env = environment(len(cores) or 1) | {
             "HOME": str(workdir),
+            "USER": "candidate",  # compilers ask, and its uid has no name
             "TMPDIR": str(workdir),
             "XDG_CACHE_HOME": str(workdir),
             "TORCHINDUCTOR_CACHE_DIR": str(workdir / ".inductor"),

@@ -193,10 +193,11 @@ def _warm_up(threads: int) -> None:
     layer = torch.nn.Linear(4, 4)
     with torch.no_grad():
         torch.export.export(layer, (torch.zeros(2, 4),), strict=False)
-    optimizer = torch.optim.AdamW(layer.parameters())
-    for parameter in layer.parameters():
-        parameter.grad = torch.zeros_like(parameter)
-    optimizer.step()
+    if not torch.cuda.is_available():  # a step opens the device, and no fork could use it then
+        optimizer = torch.optim.AdamW(layer.parameters())
+        for parameter in layer.parameters():
+            parameter.grad = torch.zeros_like(parameter)
+        optimizer.step()
     import torch._inductor.config
 
     torch._inductor.config.cpp_cache_precompile_headers = False  # it would lie outside the jail
