@@ -366,8 +366,9 @@ class Offer:
                 f"expected T = {self.sequence_length} and split 'train', got {T} and {split!r}"
             )
         batch = self._evaluator.batch_source(self._data, self._seed)
-        tokens = len(np.load(self._data / "train" / "tokens.npy", mmap_mode="r"))
-        return _batches(batch, B, T, tokens)
+        tokens = np.load(self._data / "train" / "tokens.npy", mmap_mode="r")
+        rows = len(tokens) if tokens.ndim == 2 else len(tokens) // T  # packed, or cut from a text
+        return _batches(batch, B, rows)
 
     @torch.no_grad()
     def evaluate_bpb(
@@ -398,12 +399,12 @@ class Offer:
 
 
 def _batches(
-    batch: Callable[[int], Any], B: int, T: int, tokens: int
+    batch: Callable[[int], Any], B: int, rows: int
 ) -> Iterator[tuple[torch.Tensor, torch.Tensor, int]]:
     served = 0
     while True:
         x, y = _on_device(batch(B))
-        yield x, y, 1 + served * T // tokens
+        yield x, y, 1 + served // rows
         served += B
 
 

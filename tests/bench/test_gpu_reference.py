@@ -186,12 +186,18 @@ def test_training_rows_are_those_of_our_stream_shifted_by_one(data: Path) -> Non
         assert epoch == 1
 
 
-def test_an_epoch_ends_when_all_tokens_were_served(data: Path) -> None:
-    offer = Offer(data, 5)
-    T = offer.sequence_length
-    rows = len(np.load(data / "train" / "tokens.npy")) // T
-    loader = offer.make_dataloader(offer.tokenizer, rows + 1, T, "train")
-    assert [next(loader)[2] for _ in range(3)] == [1, 2, 3]
+@pytest.mark.parametrize("packed", [False, True])
+def test_an_epoch_ends_when_all_rows_were_served(data: Path, tmp_path: Path, packed: bool) -> None:
+    own = shutil.copytree(data, tmp_path / "own")
+    T = prepare.settings(own).sequence_length
+    tokens = np.load(own / "train" / "tokens.npy")
+    rows = len(tokens) // T
+    if packed:
+        rows = len(tokens) // (T + 1)
+        np.save(own / "train" / "tokens.npy", tokens[: rows * (T + 1)].reshape(rows, T + 1))
+    offer = Offer(own, 5)
+    loader = offer.make_dataloader(offer.tokenizer, rows - 1, T, "train")
+    assert [next(loader)[2] for _ in range(4)] == [1, 1, 2, 3]
 
 
 @pytest.mark.parametrize(("length", "split"), [(127, "train"), (128, "val")])
