@@ -579,11 +579,13 @@ class _Download:
     def _fault(self) -> str:
         """Return what is wrong with the bytes that have arrived, empty where nothing seems so."""
         with self.part.open("rb") as file:
-            digest = hashlib.file_digest(file, "sha256").hexdigest()
+            digest, size = hashlib.file_digest(file, "sha256").hexdigest(), file.tell()
             file.seek(0)
             first = file.read(4)
-            file.seek(max(0, file.seek(0, os.SEEK_END) - 4))
+            file.seek(max(0, size - 4))
             last = file.read(4)
+        if self.size and size != self.size:
+            return f"damaged, twice: {size:,} bytes, where the server says {self.size:,}"
         if self.sha256 and digest != self.sha256:
             return f"damaged, twice: sha256 {digest}, where the server says {self.sha256}"
         return "" if first == last == b"PAR1" else "no Parquet file, twice"

@@ -17,7 +17,7 @@ class Hub:
     hashes: bool = True  # tells the sha256 where it redirects, as the hub does
     lengths: bool = True  # tells how long a file is
     digest: str = ""  # told in place of the right one
-    breaks: int = 0  # so many answers end in the middle, with the connection
+    breaks: int = 0  # so many answers with each file end in the middle, with the connection
     statuses: list[int] = field(default_factory=list)  # of the next answers to GET
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # method, name, range
     url: str = ""
@@ -51,12 +51,12 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(302, away | (told if hub.hashes else {}))
         else:
             hub.asked.append((method, name, self.headers.get("Range", "")))
-            self._file(method, content)
+            self._file(method, name, content)
 
     def _digest(self, name: str) -> str:
         return self.hub.digest or hashlib.sha256(self.hub.files[name]).hexdigest()
 
-    def _file(self, method: str, content: bytes) -> None:
+    def _file(self, method: str, name: str, content: bytes) -> None:
         hub, first = self.hub, 0
         if method == "GET" and hub.statuses:
             self._head(hub.statuses.pop(0), {"Content-Length": "0"})
@@ -71,8 +71,7 @@ class _Handler(BaseHTTPRequestHandler):
         span = {"Content-Range": f"bytes {first}-{len(content) - 1}/{len(content)}"}
         self._head(206 if first else 200, length | (span if first else {}))
         if method == "GET":
-            broken = hub.breaks > 0
-            hub.breaks -= broken
+            broken = len(hub.gets(name)) <= hub.breaks
             self.wfile.write(body[: len(body) // 2] if broken else body)
             self.close_connection = broken or not hub.lengths
 
