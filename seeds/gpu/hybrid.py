@@ -9,7 +9,7 @@ Transformers", section 3; So et al. 2021, "Primer", section 3 (squared ReLU); Zh
 2 (capped logits); Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"
 (orthogonalised momentum), and the record log of modded-nanogpt (the embedding again in each layer);
 Amsel et al. 2025, "The Polar Express", section 3 (its polynomials); Li et al. 2025, "NorMuon",
-algorithm 1 (a scale per row); Chen et al. 2025, "Cautious Weight Decay", algorithm 1; Loshchilov
+algorithm 1 (a scale per neuron); Chen et al. 2025, "Cautious Weight Decay", algorithm 1; Loshchilov
 and Hutter 2019, "Decoupled Weight Decay Regularization", section 2 (AdamW).
 """
 

@@ -19,14 +19,16 @@ import prepare
 from mutate.checks import Checks
 from mutate.genome import Constant, constants, rewrite
 from mutate.ranges import Choices, Value
-from mutate.units import definitions
+from mutate.units import definitions, transplant
 from population.individual import Scored
 from population.task import Budget, BudgetKind
 from tests.evaluate import conftest as harness
 
 text_data, trial = harness.text_data, harness.trial  # fixtures
 
-SOURCE = (Path(__file__).parents[2] / "seeds" / "gpu" / "hybrid.py").read_text()
+FOLDER = Path(__file__).parents[2] / "seeds" / "gpu"
+SOURCE = (FOLDER / "hybrid.py").read_text()
+OTHERS = [path.stem for path in FOLDER.glob("*.py") if path.stem != "hybrid"]
 PARTS = (
     "Embedding", "Mixer", "FeedForward", "Block", "Model", "build_optimizer", "schedule", "main",
 )  # fmt: skip
@@ -74,6 +76,12 @@ class Run:
     def deliver(self, model: torch.nn.Module) -> None:
         self.calls.append("deliver")
         self.weights = {name: p.detach().clone() for name, p in model.named_parameters()}
+
+
+def shrunk(source: str) -> str:
+    """Return a founder's text with small values for what it declares of them."""
+    declared = {constant.name for constant in constants(source)}
+    return rewrite(source, {name: SMALL[name] for name in SMALL.keys() & declared})
 
 
 def sized(**changed: Value) -> str:
@@ -145,6 +153,19 @@ def test_it_is_complete_in_one_file_that_names_its_sources_and_passes_the_checks
 
 def test_each_part_can_be_exchanged_alone() -> None:
     assert set(PARTS) <= definitions(SOURCE).keys()
+
+
+@pytest.mark.parametrize("part", PARTS)
+@pytest.mark.parametrize("other", OTHERS)
+def test_it_trains_with_a_part_of_another_founder_and_gives_its_own(
+    other: str, part: str, load: Load
+) -> None:
+    texts = (SOURCE, (FOLDER / f"{other}.py").read_text())
+    for host, donor in (texts, texts[::-1]):
+        run = Run(batches=2)
+        load(shrunk(transplant(host, donor, part)), run).main()
+        assert run.calls[-1] == "deliver"
+        assert all(p.isfinite().all() for p in run.weights.values())
 
 
 def test_every_constant_declares_a_range_that_holds_its_value() -> None:
@@ -263,24 +284,29 @@ def test_training_after_a_warm_up_is_training_without_one(
     assert all(torch.equal(p, cold.weights[name]) for name, p in warm.weights.items())
 
 
-def test_micro_batches_give_the_steps_of_the_whole_batch(
+def test_micro_batches_give_the_gradients_of_the_whole_batch(
     load: Load, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    whole, parted = Run(batches=1), Run(batches=5)
-    rows = next(whole.batches(8))
-    steps: list[float] = []
-    load(run=whole).main()
-    program = load(run=parted)
-    monkeypatch.setattr(program, "micro_batch", lambda *_: 2)
-    monkeypatch.setattr(
-        parted, "batches", lambda n: (tuple(r[i * n % 8 :][:n] for r in rows) for i in range(5))
-    )
-    told = program.set_rates
-    monkeypatch.setattr(program, "set_rates", lambda o, p: (steps.append(p), told(o, p)))
-    program.main()
-    assert len(steps) == 1  # the fifth part belongs to a step that the bell cut off
-    for name, p in whole.weights.items():
-        assert torch.allclose(p, parted.weights[name], atol=2e-3), name
+    whole = next(Run().batches(8))
+    seen: list[list[torch.Tensor]] = []
+
+    def look(optimizer: Any, progress: float) -> None:
+        params = [p for group in optimizer.param_groups for p in group["params"]]
+        seen.append([p.grad.clone() for p in params])
+
+    for rows, batches in ((8, 1), (2, 5)):  # the fifth belongs to a step that the bell cut off
+        run = Run()
+        program = load(run=run)
+        parts = [tuple(part[i * rows % 8 :][:rows] for part in whole) for i in range(batches)]
+        monkeypatch.setattr(run, "batches", lambda _, parts=parts: iter(parts))
+        monkeypatch.setattr(program, "micro_batch", lambda *_, rows=rows: rows)
+        monkeypatch.setattr(program, "set_rates", look)
+        program.main()
+        assert run.calls[-1] == "deliver"
+    of_whole, of_parts = seen
+    assert any(gradient.abs().max() > 1e-3 for gradient in of_whole)
+    for one, other in zip(of_whole, of_parts, strict=True):
+        assert torch.allclose(one, other, rtol=1e-3, atol=1e-6)
 
 
 @pytest.mark.parametrize(
