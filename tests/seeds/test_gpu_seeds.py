@@ -412,6 +412,32 @@ def test_the_first_step_after_the_warm_up_is_that_of_an_untouched_program(
 
 
 @pytest.mark.parametrize("name", FOUNDERS)
+def test_nothing_is_left_to_compile_after_the_warm_up(name: str, load: Load) -> None:
+    program, graphs = load(name), []
+
+    def counted(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:
+        graphs.append(graph)
+        return graph.forward
+
+    model = program.Model(256, 64)
+    optimizer = program.build_optimizer(model)
+    muon = optimizer.optimizers[1]
+    muon.update = torch.compile(muon.update, dynamic=False, backend=counted)
+    loss_of = program.training_loss(model, Run())
+    compiled = torch.compile(loss_of, dynamic=False, fullgraph=True, backend=counted)
+    program.warm_up(Run(), model, optimizer, compiled, 8)
+    before = len(graphs)
+    assert before == 1 + len({p.shape[-2:] for g in muon.param_groups for p in g["params"]})
+    for progress in (0.0, 0.4, 0.9):
+        x, y = rows_of_text(8, 64, 0)
+        compiled(x, y).backward()
+        program.set_rates(optimizer, progress)
+        optimizer.step()
+        optimizer.zero_grad()
+    assert len(graphs) == before
+
+
+@pytest.mark.parametrize("name", FOUNDERS)
 def test_a_batch_in_parts_gives_the_gradients_of_the_whole_batch(name: str, load: Load) -> None:
     seen: list[list[torch.Tensor]] = []
     for parts in (1, 2):
@@ -427,7 +453,7 @@ def test_a_batch_in_parts_gives_the_gradients_of_the_whole_batch(name: str, load
         program.main()
     assert len(seen) == 2  # one step each
     for whole, parted in zip(*seen, strict=True):
-        torch.testing.assert_close(parted, whole, rtol=1e-4, atol=1e-7)
+        assert (parted - whole).norm() <= 2e-2 * whole.norm() + 1e-6  # bfloat16 among them
 
 
 def recording(optimizer: Any, model: torch.nn.Module, seen: list[list[torch.Tensor]]) -> Any:
