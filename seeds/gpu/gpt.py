@@ -43,6 +43,7 @@ SCALAR_LR = 0.25  # log 0.02..2; of the shares of the embedding; other small one
 WEIGHT_DECAY = 0.15  # 0..0.5; of the matrices, falls to zero
 BETA1 = 0.8  # 0.6..0.95
 BETA2 = 0.95  # 0.9..0.999
+SCALAR_BETA1 = 0.96  # 0.8..0.99
 MOMENTUM = 0.95  # 0.85..0.99
 FIRST_MOMENTUM = 0.85  # 0.7..0.95
 MOMENTUM_RISE = 0.12  # 0..0.5; share of the budget
@@ -274,8 +275,9 @@ def build_optimizer(model):
             kinds["matrix"].append(p)
     rates = {"table": EMBEDDING_LR, "head": HEAD_LR, "first": SCALAR_LR, "small": SCALAR_LR / 100}
     groups = [{"params": kinds[kind], "lr": lr} for kind, lr in rates.items() if kinds[kind]]
-    betas = (BETA1, BETA2)
-    adam = torch.optim.AdamW(groups, betas=betas, eps=1e-10, weight_decay=0.0, fused=True)
+    for group in groups:
+        group["betas"] = (SCALAR_BETA1 if group["params"] is kinds["first"] else BETA1, BETA2)
+    adam = torch.optim.AdamW(groups, eps=1e-10, weight_decay=0.0, fused=True)
     optimizer = Together(adam, Muon(kinds["matrix"]))
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
@@ -339,8 +341,8 @@ def warm_up(run, model, optimizer, loss_of, rows):
     """Compile and try everything before the clock; leave weights and optimizer as they were."""
     kept = [p.detach().clone() for p in model.parameters()]
     for _ in range(3):
-        tokens = run.warmup_tokens(rows)
-        loss_of(tokens, tokens).backward()
+        # two tensors: a step that was compiled for one that is given twice would be compiled again
+        loss_of(run.warmup_tokens(rows), run.warmup_tokens(rows)).backward()
         optimizer.step()
         optimizer.zero_grad()
     optimizer.forget()
