@@ -6,6 +6,8 @@ It has one thread and an environment from an allow-list, holds no data and no ke
 its children when its owner goes away. Forking saves the 4 s that a cold torch costs each process.
 """
 
+import contextlib
+import ctypes
 import gc
 import importlib
 import os
@@ -15,6 +17,7 @@ import subprocess
 import sys
 import time
 import traceback
+import warnings
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -125,6 +128,8 @@ def main() -> None:
     """Serve fork requests until the owner goes away."""
     control = socket.socket(fileno=int(sys.argv[1]))
     control.setblocking(True)
+    # From Python 3.12 on a fork beside idle threads of a linear algebra library is warned of.
+    warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
     _warm_up(int(sys.argv[2]))
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
@@ -201,8 +206,18 @@ def _warm_up(threads: int) -> None:
     import torch._inductor.config
 
     torch._inductor.config.cpp_cache_precompile_headers = False  # it would lie outside the jail
+    _let_go_of_nvml()
     gc.collect()
     gc.freeze()
+
+
+def _let_go_of_nvml() -> None:
+    """Close what torch opened to look for GPUs: no fork could use it, and each would warn of it."""
+    with contextlib.suppress(OSError, AttributeError):
+        library = ctypes.CDLL("libnvidia-ml.so.1")
+        for _ in range(1_000):  # it counts who opened it
+            if library.nvmlShutdown() != 0:
+                return
 
 
 def _child(role: str, spec: dict[str, Any], fds: list[int]) -> None:

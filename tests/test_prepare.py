@@ -12,6 +12,7 @@ import subprocess
 import sys
 import venv
 import zipfile
+from collections import deque
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -585,3 +586,33 @@ def test_importing_prepare_loads_no_heavy_library() -> None:
         command, cwd=PROGRAM.parent, capture_output=True, text=True, timeout=60, check=True
     )
     assert done.stdout.strip() == "set()"
+
+
+def test_a_gpu_works_on_one_step_and_has_one_more_waiting_whenever_a_batch_is_asked_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    computed: list[int] = []
+
+    class Event:
+        made = 0
+
+        def __init__(self) -> None:
+            self.number = Event.made
+            Event.made += 1
+
+        def record(self) -> None:
+            """Stand for a mark in the device's queue."""
+
+        def synchronize(self) -> None:
+            computed.append(self.number)
+
+    monkeypatch.setattr(prepare.torch.cuda, "Event", Event)
+    session = object.__new__(prepare.Session)
+    session.device = "cuda"
+    steps: deque[Event] = deque()
+    for asked in range(6):  # before request n, steps 1 to n are in the queue
+        session._keep_pace(steps)
+        assert computed == list(range(max(0, asked - 1)))
+    session.device, before = "cpu", len(computed)
+    session._keep_pace(steps)
+    assert len(computed) == before
