@@ -73,8 +73,10 @@ def choose_parents(
     chain from the best, but for a tenth; when nothing better has come for a while, all survivors
     breed.
 
-    From the second parent on, one of a structure that is not yet among the chosen is preferred:
-    two programs that differ in constants alone have little to exchange.
+    From the second parent on, whoever the first has the fewest children with: what a partner can
+    give does not depend on its rank. One of a structure that is not yet among the chosen is
+    preferred, the fittest of each: two programs that differ in constants alone have little to
+    exchange.
 
     Args:
         standings: of all individuals, by id.
@@ -96,12 +98,30 @@ def choose_parents(
     best = max(survivors, key=lambda one: fitness_order(standings[one]))
     if settled_since(standings[best], standings) < FRESH and rng.random() >= OTHERS:
         chosen.append(best)
+    if not chosen:
+        chosen.append(_tournament(standings, survivors, rng))
     while len(chosen) < arity:
-        structures = {standings[one].individual.structure for one in chosen}
-        free = [one for one in survivors if one not in chosen]
-        other = [one for one in free if standings[one].individual.structure not in structures]
-        chosen.append(_tournament(standings, other or free, rng))
+        chosen.append(_partner(standings, survivors, chosen, rng))
     return tuple(chosen)
+
+
+def _partner(
+    standings: Mapping[IndividualId, Standing],
+    survivors: Sequence[IndividualId],
+    chosen: Sequence[IndividualId],
+    rng: np.random.Generator,
+) -> IndividualId:
+    """Return one that the first of the chosen has had the fewest children with."""
+    free = [one for one in survivors if one not in chosen]
+    known = {standings[one].individual.structure for one in chosen}
+    fittest_of = {}
+    for one in sorted(free, key=lambda one: fitness_order(standings[one])):
+        fittest_of[standings[one].individual.structure] = one
+    others = [one for structure, one in fittest_of.items() if structure not in known] or free
+    families = [set(standing.individual.parents) for standing in standings.values()]
+    children = {one: sum({chosen[0], one} <= family for family in families) for one in others}
+    least = [one for one in others if children[one] == min(children.values())]
+    return least[int(rng.integers(len(least)))]
 
 
 def settled_since(one: Standing, standings: Mapping[IndividualId, Standing]) -> int:
