@@ -5,6 +5,7 @@ import os
 import platform
 import socket
 import time
+from collections import Counter
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -31,6 +32,8 @@ from population.task import EvaluatorKind, Task
 CONNECT_PATIENCE_S = 30.0
 REFRESH_S = 15.0
 OBJECT_STORE_BYTES = 128 << 20
+KIND_PREFIX = "accelerator_type:"
+"""Of the resource by which Ray tells a node's kind of GPU."""
 
 
 @ray.remote(max_retries=0)  # type: ignore[untyped-decorator]  # Ray ships no types
@@ -57,8 +60,23 @@ def slots_here(task: Task) -> int:
     return max(1, fits if task.device == "cpu" else 1)
 
 
+def common_kind(nodes: list[dict[str, Any]]) -> str | None:
+    """Return the kind of GPU that a cluster has most of; None where it tells of no two kinds.
+
+    Scores of different kinds never rank together, so a search keeps to one.
+    """
+    gpus: Counter[str] = Counter()
+    for node in nodes:
+        for name in node["Resources"]:
+            if node["Alive"] and name.startswith(KIND_PREFIX):
+                gpus[name.removeprefix(KIND_PREFIX)] += node["Resources"].get("GPU", 0.0)
+    return max(sorted(gpus), key=lambda kind: gpus[kind]) if len(gpus) > 1 else None
+
+
 class RayPool:
     """The Evaluation port on Ray: local by default, a cluster by address.
+
+    On a cluster of several kinds of GPU it trains on one kind alone, `kind`.
 
     Args:
         data: directory of the prepared data, the same path on every node; None without data.
@@ -89,6 +107,7 @@ class RayPool:
         self._fixed = None if address else slots or slots_here(task)
         self._slots, self._refreshed = 0, 0.0
         _connect(address, None if self._fixed is None else self._fixed * task.cores)
+        self.kind = common_kind(ray.nodes()) if self._gpus else None
         self._slots = self._count_slots()
         if self._slots == 0:
             self.close()
@@ -110,6 +129,8 @@ class RayPool:
         for node in ray.nodes():
             if node["Alive"]:
                 offered = node["Resources"]
+                if self.kind and KIND_PREFIX + self.kind not in offered:
+                    continue
                 fits = offered.get("CPU", 0.0) // self._task.cores
                 if self._gpus:
                     fits = min(fits, offered.get("GPU", 0.0) // self._gpus)
@@ -119,7 +140,9 @@ class RayPool:
     def submit(self, *requests: Request) -> None:
         """Start evaluations; see the port's contract: one task holds its device for all of them."""
         specs = [self._spec(request) for request in requests]
-        remote = _evaluate.options(num_cpus=self._task.cores, num_gpus=self._gpus)
+        remote = _evaluate.options(
+            num_cpus=self._task.cores, num_gpus=self._gpus, accelerator_type=self.kind
+        )
         self._requests[remote.remote(specs)] = [request.id for request in requests]
 
     def _spec(self, request: Request) -> TrialSpec:

@@ -165,7 +165,7 @@ def run(config: RunConfig) -> int:
             bred_by.desk.remember(lineage.dearest())
         print("starting Ray ...", flush=True)
         with closing(pool(config, task, data)) as trainers:
-            _announce(config, task, data, trainers.slots, brought)
+            _announce(config, task, data, trainers, brought)
             print(breeding_lines(config, task, bred_by, individuals, trainers.slots), flush=True)
             watch = Watch(config.evaluations, trainers.slots, time.time())
             with display(task.metric, config.plain) as shown:
@@ -236,7 +236,7 @@ def _export(
 
 
 def _announce(
-    config: RunConfig, task: Task, data: Path | None, slots: int, brought: Brought | None
+    config: RunConfig, task: Task, data: Path | None, trainers: RayPool, brought: Brought | None
 ) -> None:
     layers = probe()
     missing = [layer for layer in layers if not layer.active]
@@ -247,8 +247,8 @@ def _announce(
     ]
     print(f"run      {config.folder}  (task {task.name}, {task.metric}: {task.direction})")
     budget = format_budget(task.budget)
-    kind = f"{task.device}: {device_name(task.device)}"
-    print(f"machine  {kind}, {slots} at once, budget {budget} each")
+    kind = f"{task.device}: {trainers.kind or device_name(task.device)}"
+    print(f"machine  {kind}, {trainers.slots} at once, budget {budget} each")
     print(f"data     {f'{task.data} in {data}' if data else 'none'}")
     if brought is not None:
         print(f"from     {brought_line(brought)}")
