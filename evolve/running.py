@@ -42,9 +42,11 @@ from population.lineage import DuckLineage
 from population.ports import Brought, Program, Record
 from population.search import Search
 from population.state import State
-from population.task import Task
+from population.task import BudgetKind, Task
 
 INTERRUPTED = 130
+LONG_S, BESIDE_S = 45.0, 30.0
+"""A budget of more than the first is told how long it takes, with the second beside it."""
 
 
 class Follower:
@@ -249,6 +251,10 @@ def _announce(
     budget = format_budget(task.budget)
     kind = f"{task.device}: {trainers.kind or device_name(task.device)}"
     print(f"machine  {kind}, {trainers.slots} at once, budget {budget} each")
+    if task.budget.kind is BudgetKind.SECONDS and task.budget.amount >= LONG_S:
+        a_piece = (task.budget.amount + BESIDE_S) / 60
+        rate = 60 / a_piece * trainers.slots
+        print(f"time     the first score in about {a_piece:.0f} minutes, then {rate:.0f} an hour")
     print(f"data     {f'{task.data} in {data}' if data else 'none'}")
     if brought is not None:
         print(f"from     {brought_line(brought)}")
