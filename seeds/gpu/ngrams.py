@@ -109,8 +109,8 @@ def attend(q, k, v, window):  # (B, H, T, d), causal
     return F.scaled_dot_product_attention(q, k, v, attn_mask=(back >= 0) & (back < window))
 
 
-class NGrams(nn.Module):  # the last two and the last three tokens, each pair with others in a row
-    def __init__(self, width, salt):  # `salt`: tables with another one confuse others
+class NGrams(nn.Module):  # the last two and the last three tokens; several share a row
+    def __init__(self, width, salt):  # with another salt, others share
         super().__init__()
         odd = (1_940_868_379, 1_213_760_953, 1_673_096_417)
         self.factors = [number * (2 * salt + 1) % 2**31 for number in odd]
@@ -183,9 +183,8 @@ class Mixer(nn.Module):
             y = self.windowed(q, k, v)
         else:
             y = attend(q, k, v, self.window)
-        y = y.transpose(1, 2) * (2.0 * torch.sigmoid(self.gate(x[..., :GATE_CHANNELS]))).unsqueeze(
-            -1
-        )
+        opened = 2.0 * torch.sigmoid(self.gate(x[..., :GATE_CHANNELS]))  # (B, T, H)
+        y = y.transpose(1, 2) * opened.unsqueeze(-1)
         return self.out(y.reshape(B, T, -1))
 
 
