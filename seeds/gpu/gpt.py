@@ -39,11 +39,10 @@ BATCH_TOKENS = 131072  # one of 65536, 131072, 262144, 524288; per step of the o
 EMBEDDING_LR = 0.6  # log 0.05..3
 HEAD_LR = 0.004  # log 0.0005..0.03
 MATRIX_LR = 0.02  # log 0.004..0.1
-SCALAR_LR = 0.25  # log 0.02..2; of the shares of the embedding; other small ones have a hundredth
+SCALAR_LR = 0.01  # log 0.001..0.3; of shares of the stream and of gates
 WEIGHT_DECAY = 0.15  # 0..0.5; of the matrices, falls to zero
 BETA1 = 0.8  # 0.6..0.95
 BETA2 = 0.95  # 0.9..0.999
-SCALAR_BETA1 = 0.96  # 0.8..0.99
 MOMENTUM = 0.95  # 0.85..0.99
 FIRST_MOMENTUM = 0.85  # 0.7..0.95
 MOMENTUM_RISE = 0.12  # 0..0.5; share of the budget
@@ -262,7 +261,7 @@ class Together:  # several optimizers behind the interface of one
 
 
 def build_optimizer(model):
-    kinds = {"table": [], "head": [], "first": [], "small": [], "matrix": []}
+    kinds = {"table": [], "head": [], "small": [], "matrix": []}
     tables = {id(m.weight) for m in model.modules() if isinstance(m, nn.Embedding)}
     for name, p in model.named_parameters():
         if id(p) in tables:
@@ -270,14 +269,13 @@ def build_optimizer(model):
         elif name.startswith("head."):
             kinds["head"].append(p)
         elif p.ndim < 2 or min(p.shape[-2:]) <= 32:  # numbers and gates
-            kinds["first" if name.endswith(".first") else "small"].append(p)
+            kinds["small"].append(p)
         else:
             kinds["matrix"].append(p)
-    rates = {"table": EMBEDDING_LR, "head": HEAD_LR, "first": SCALAR_LR, "small": SCALAR_LR / 100}
+    rates = {"table": EMBEDDING_LR, "head": HEAD_LR, "small": SCALAR_LR}
     groups = [{"params": kinds[kind], "lr": lr} for kind, lr in rates.items() if kinds[kind]]
-    for group in groups:
-        group["betas"] = (SCALAR_BETA1 if group["params"] is kinds["first"] else BETA1, BETA2)
-    adam = torch.optim.AdamW(groups, eps=1e-10, weight_decay=0.0, fused=True)
+    betas = (BETA1, BETA2)
+    adam = torch.optim.AdamW(groups, betas=betas, eps=1e-10, weight_decay=0.0, fused=True)
     optimizer = Together(adam, Muon(kinds["matrix"]))
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
