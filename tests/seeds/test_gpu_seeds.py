@@ -1,11 +1,10 @@
 """The founders for a GPU, at a size that a processor can train: what holds there holds at any size.
 
-What only a GPU runs (compiled steps, windows by flex attention, batches fetched ahead) is compared
-with the plain path by the tests that are marked `gpu`.
+What only a GPU runs (compiled steps, windows by flex attention) is compared with the plain path by
+the tests that are marked `gpu`.
 """
 
 import ast
-import contextlib
 import itertools
 import json
 import math
@@ -629,49 +628,6 @@ def test_hashes_spread_and_different_tables_confuse_different_ngrams(rows: int, 
     same = used[0][:, None] == used[0]
     both = (same & (used[1][:, None] == used[1])).sum() - len(pairs)
     assert both < 0.05 * (same.sum() - len(pairs))
-
-
-@pytest.mark.parametrize("name", FOUNDERS)
-def test_a_batch_is_fetched_while_the_one_before_is_computed_and_no_more_wait(
-    name: str, load: Load, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    log: list[str] = []
-    made = itertools.count()
-
-    class Tensor:
-        def record_stream(self, stream: object) -> None:
-            log.append("kept")
-
-    class Event:
-        def __init__(self) -> None:
-            self.number = next(made)
-
-        def record(self) -> None:
-            log.append(f"mark {self.number}")
-
-        def synchronize(self) -> None:
-            log.append(f"await {self.number}")
-
-    class GPURun(Run):
-        def batches(self, rows: int) -> Iterator[Any]:
-            for step in range(self.steps):
-                log.append(f"fetch {step}")
-                yield Tensor(), Tensor()
-            log.append("bell")
-
-    current = types.SimpleNamespace(wait_stream=lambda side: log.append("ordered"))
-    monkeypatch.setattr(torch.cuda, "Stream", object)
-    monkeypatch.setattr(torch.cuda, "stream", lambda _: contextlib.nullcontext())
-    monkeypatch.setattr(torch.cuda, "current_stream", lambda: current)
-    monkeypatch.setattr(torch.cuda, "Event", Event)
-    for step, _ in enumerate(load(name).ahead(GPURun(steps=3, device="cuda"), 8)):
-        log.append(f"launch {step}")
-    ready = "ordered kept kept"
-    assert " ".join(log) == (
-        f"fetch 0 {ready} launch 0 mark 0 "
-        f"fetch 1 {ready} launch 1 await 0 mark 1 "
-        f"fetch 2 {ready} launch 2 await 1 mark 2 bell"
-    )
 
 
 @on_a_gpu
