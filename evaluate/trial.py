@@ -259,7 +259,13 @@ def _reference_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
         if not wire.readable([ours], REFERENCE_PATIENCE_S):
             warm.kill(number)
             raise MachineError(f"{spec.device} did not answer for {REFERENCE_PATIENCE_S:g} s")
-        event, _ = wire.receive_event(ours)
+        try:
+            event, _ = wire.receive_event(ours)
+        except wire.ClosedError as error:
+            raise MachineError(
+                f"{spec.device} cannot be used on this machine: the reference workload failed on it, "
+                "as told above; see `evolve doctor`, or name another with --device"
+            ) from error
     warm.wait(number, 10.0)
     return float(event["seconds"])
 

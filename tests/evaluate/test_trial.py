@@ -11,9 +11,10 @@ from pathlib import Path
 
 import psutil
 import pytest
+import torch
 
 from evaluate import cores
-from evaluate.trial import PREFIX
+from evaluate.trial import PREFIX, MachineError
 from population.individual import Failed, Scored, Stage
 from population.statistics import FOREIGN_SHARE
 from population.task import Budget, BudgetKind, Limits
@@ -349,3 +350,10 @@ evaluate.warm._warm_up(1)
         cwd=Path(__file__).parents[2],
     )
     assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has the device")
+def test_a_device_that_is_not_there_is_the_machines_fault_and_named(trial: Trial) -> None:
+    with pytest.raises(MachineError, match="cuda cannot be used on this machine"):
+        trial(program(), device="cuda")
+    assert isinstance(trial(program()).outcome, Scored)
