@@ -7,7 +7,7 @@ STAMP := .venv/.installed
 .PHONY: run test check-python clean
 
 # A short search: 24 evaluations, then an exam of six pairs at most. On two cores, 10 s each, under five
-# minutes. On a GPU a minute each instead of five, so that it takes less than an hour.
+# minutes. On a GPU a minute each instead of five, so that it takes about an hour.
 ifneq ($(wildcard /dev/nvidiactl /dev/kfd /dev/dxg),)
 BUDGET := --budget 60s
 endif

@@ -143,7 +143,7 @@ def data_dir(source: str, cache: Path, scale: str = "cpu") -> Path:
         raise DataError(f"no scale {scale!r}: expected one of {', '.join(SCALES)}.")
     if shards := _climbmix_shards(source):
         if not SCALES[scale].packed:
-            raise DataError("climbmix is for --scale gpu. Choose that, or other data.")
+            raise DataError("climbmix is for GPUs: --device cuda, or --scale gpu. Or other data.")
         return cache / f"climbmix-{shards}-{scale}-{FORMAT}"
     if source == "canterbury":
         return cache / f"canterbury-{scale}-{FORMAT}"
@@ -337,8 +337,8 @@ def _files(path: Path) -> list[Path]:
         return [path]
     if not path.is_dir():
         raise DataError(
-            f"no data at {path}: expected `canterbury`, a text, .jsonl or .parquet file, or a "
-            "folder of them."
+            f"no data at {path}: expected `canterbury` or `climbmix`, a text, .jsonl or .parquet "
+            "file, or a folder of them."
         )
     found = []
     for root, folders, names in os.walk(path):
@@ -536,6 +536,8 @@ class _Download:
                 self._receive(client, stop)
             except (httpx2.HTTPError, ConnectionError) as error:
                 trouble = f"{type(error).__name__}: {error}"
+            if stop.is_set():
+                return
             if self.size and self.arrived < self.size:
                 trouble = trouble or f"broken off after {self.arrived:,} of {self.size:,} bytes"
             if trouble:
@@ -548,7 +550,7 @@ class _Download:
                 damaged += 1
                 if damaged == 2:
                     raise self._failed(fault)
-            elif not stop.is_set():
+            else:
                 _sync(self.part)
                 self.part.rename(self.target)
                 _sync(self.target.parent)
@@ -1084,7 +1086,7 @@ class Session:
             yield tokens[:, :-1].contiguous(), tokens[:, 1:].contiguous()
 
     def _keep_pace(self, steps: "deque[torch.cuda.Event]") -> None:
-        """Let a GPU's queue hold one step beside the one it works on: the clock counts work done.
+        """Let a GPU work on one step while the next is prepared: the clock counts work done.
 
         Without this the program would run ahead of its device by as many steps as fit into the
         queue, and they would still be running long after the bell.
@@ -1093,7 +1095,7 @@ class Session:
             return
         steps.append(torch.cuda.Event())
         steps[-1].record()
-        if len(steps) > 2:
+        if len(steps) > 1:
             steps.popleft().synchronize()
 
     def report(self, loss: "float | torch.Tensor") -> None:
@@ -1112,7 +1114,6 @@ class Session:
         if self._memory is None:
             raise HandInRefusedError("deliver() came before register(): register the model first")
         present = named_tensors(model) | self._constants | (tensors or {})
-        memory = np.frombuffer(self._memory, np.uint8)
         for row, offset, size in self._table:
             data = present.get(row["name"])
             if data is None:
@@ -1123,9 +1124,10 @@ class Session:
                     f"{row['name']} has shape {list(data.shape)}, not {row['shape']} as "
                     "registered: register again"
                 )
-            data = data.to("cpu", getattr(torch, row["dtype"])).contiguous()
-            if size:
-                memory[offset : offset + size] = data.view(-1).view(torch.uint8).numpy()
+            if size:  # in one pass, from the device into the memory that was lent
+                dtype, count = getattr(torch, row["dtype"]), data.numel()
+                place = torch.frombuffer(self._memory, dtype=dtype, count=count, offset=offset)
+                place.copy_(data.reshape(-1))
         sys.stdout.flush()
         sys.stderr.flush()
         self._send(b"D", b"")

@@ -40,7 +40,7 @@ from population.individual import (
     Result,
     Scored,
 )
-from population.task import Task
+from population.task import BudgetKind, Task
 
 COLUMNS = {
     "value": "val_bpb", "tokens_per_s": "tokens/s", "mfu": "MFU", "memory": "GiB",
@@ -77,6 +77,8 @@ def main() -> None:
     parser.add_argument("--keep", type=Path, metavar="FILE", help="append each row as JSON")
     options = parser.parse_args()
     task = load_task(find_task(), options.budget, options.data, options.device or accelerator())
+    if options.reference and task.budget.kind is not BudgetKind.SECONDS:
+        parser.error("expected a budget in seconds: the reference knows no other")
     data = prepared(task, cache_folder(options.cache))
     print(f"{task.device}: {device_name(task.device)}, {task.data} in {data}", flush=True)
     print(heading(), flush=True)
@@ -103,8 +105,11 @@ def trainings(task: Task, data: Path | None, options: argparse.Namespace) -> Ite
 
 def programs(files: list[Path], changes: list[str]) -> Iterator[tuple[str, str]]:
     """Yield each program as it is, and once with each change."""
-    for file in files:
-        source = file.read_text(encoding="utf-8")
+    sources = [file.read_text(encoding="utf-8") for file in files]
+    declared = {name for source in sources for name in values(source)}
+    if unknown := [change for change in changes if change.partition("=")[0] not in declared]:
+        raise SystemExit(f"error: no program declares {', '.join(unknown)}; see their first lines")
+    for file, source in zip(files, sources, strict=True):
         yield file.stem, source
         for change in changes:
             name, _, text = change.partition("=")

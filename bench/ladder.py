@@ -13,6 +13,7 @@ is what a search is for, so that regret is held against sigma.
 """
 
 import argparse
+import hashlib
 import json
 import random
 import subprocess
@@ -30,6 +31,7 @@ from scipy.stats import spearmanr
 
 from evolve.reading import Reading
 from evolve.taskfile import find_task, load_task
+from population.task import BudgetKind
 
 LET_THROUGH = (0.5, 0.25)
 PROGRAMS = """
@@ -42,9 +44,9 @@ PROGRAMS = """
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training: `share` of the budget; value None where it earned no score."""
+    """One training: digest of the program, share of the budget; value None: it earned no score."""
 
-    program: int
+    program: str
     share: float
     seed: int
     value: float | None
@@ -58,19 +60,23 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=9_000)
     parser.add_argument("--keep", type=Path, metavar="FILE", help="rows as JSON, to go on from")
     options = parser.parse_args()
-    budget_s = load_task(find_task()).budget.amount
+    budget = load_task(find_task()).budget
+    if budget.kind is not BudgetKind.SECONDS:
+        parser.error("expected a task with a budget in seconds")
+    budget_s = budget.amount
     sources = spread(programs(options.runs), options.programs)
     known = kept(options.keep)
     full = ((1.0, options.seed), (1.0, options.seed + 1))
-    jobs = list(product(range(len(sources)), [*((s, options.seed) for s in options.shares), *full]))
+    jobs = list(product(sources, [*((s, options.seed) for s in options.shares), *full]))
     random.Random(options.seed).shuffle(jobs)
 
-    def train(job: tuple[int, tuple[float, int]]) -> Row:
-        number, (share, seed) = job
+    def train(job: tuple[str, tuple[float, int]]) -> Row:
+        source, (share, seed) = job
+        name = hashlib.sha256(source.encode()).hexdigest()[:12]
         for row in known:
-            if (row.program, row.share, row.seed) == (number, share, seed):
+            if (row.program, row.share, row.seed) == (name, share, seed):
                 return row
-        row = Row(number, share, seed, score(sources[number], share * budget_s, seed))
+        row = Row(name, share, seed, score(source, share * budget_s, seed))
         if options.keep:
             with options.keep.open("a") as file:
                 file.write(json.dumps(asdict(row)) + "\n")
@@ -122,7 +128,7 @@ def score(source: str, seconds: float, seed: int) -> float | None:
         ]
         command += ["--budget", f"{seconds:g}s", "--seed", str(seed)]
         said = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False).stdout
-    value = json.loads(said)["value"]
+    value = json.loads(said)["value"] if said else None
     return None if value is None else float(value)
 
 
@@ -140,7 +146,7 @@ def table(rows: Sequence[Row], shares: Sequence[float], seed: int) -> Table:
         pairs = [(short, whole) for short, whole in both if short is not None and whole is not None]
         better = sorted(pairs, key=lambda pair: pair[1])[: len(pairs) // 2]
         cells = [
-            f"{1 - share - part:.0%}, {regret(pairs, part):.4f}" if share < 1 else ""
+            f"{1 - share - part:.0%}, {regret(pairs, part):.4f}" if share < 1 and pairs else ""
             for part in LET_THROUGH
         ]
         name = f"{share:g}" if share < 1 else "again in full"
@@ -149,7 +155,7 @@ def table(rows: Sequence[Row], shares: Sequence[float], seed: int) -> Table:
 
 
 def correlation(pairs: Sequence[tuple[float, float]]) -> str:
-    """Return Spearman's rank correlation of two or more pairs."""
+    """Return Spearman's rank correlation, nothing of fewer than three pairs."""
     if len(pairs) < 3:
         return ""
     return f"{spearmanr(*zip(*pairs, strict=True)).statistic:.2f}"

@@ -3,8 +3,9 @@
 Compiling a model for a GPU takes a minute, loading what was compiled a few seconds. A kept folder
 belongs to one structure (the text without its module-level numbers), one torch and one device: a
 program finds only what its own code compiled, in a copy of its own. It is taken once, when the
-first batch is asked for, and never renewed: what a training has learnt cannot be in it, and nothing
-grows from run to run. Start-up is billed on processors, where nothing is kept.
+first batch is asked for and before it is told, and by whoever was lent nothing: what a training has
+learnt cannot be in it, and nothing grows from run to run. Start-up is billed on processors, where
+nothing is kept.
 """
 
 import ast
@@ -12,7 +13,9 @@ import contextlib
 import hashlib
 import os
 import shutil
+import stat
 import tempfile
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -20,10 +23,12 @@ FOLDER = ".compiled"
 """Where compilers write, below a candidate's directory."""
 MOST_BYTES, MOST_FILES = 512 << 20, 10_000
 MOST_KEPT = 64
+MOST_NUMBER = 1 << 53
+"""A larger one may be a text in disguise."""
 
 
 def variables(workdir: Path) -> dict[str, str]:
-    """Return what compilers are told in the environment of a candidate on an accelerator."""
+    """Return what compilers and allocators are told in a candidate's environment on a GPU."""
     folder = workdir / FOLDER
     return {
         "TORCHINDUCTOR_CACHE_DIR": str(folder / "inductor"),
@@ -41,14 +46,17 @@ def key(source: str, *circumstances: str) -> str:
         circumstances: whatever else the compiled code depends on: versions, the device.
     """
     try:
-        tree = ast.parse(source)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of the candidate's text
+            tree = ast.parse(source)
+        for statement in tree.body:
+            value = getattr(statement, "value", None)
+            if isinstance(statement, ast.Assign) and isinstance(value, ast.Constant):
+                small = isinstance(value.value, int | float) and abs(value.value) < MOST_NUMBER
+                value.value = None if small else value.value
+        structure = ast.dump(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         structure = source
-    else:
-        for statement in tree.body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Constant):
-                statement.value.value = None
-        structure = ast.dump(tree)
     return hashlib.sha256("\0".join((structure, *circumstances)).encode()).hexdigest()[:32]
 
 
@@ -66,6 +74,8 @@ class Compiled:
         except OSError:
             shutil.rmtree(target, ignore_errors=True)
             return False
+        with contextlib.suppress(OSError):
+            os.utime(self.kept)  # the one that was used longest ago goes first
         if owner is not None:
             for path in (target, *target.rglob("*")):
                 os.chown(path, *owner)
@@ -79,7 +89,7 @@ class Compiled:
         """
         if self.kept.exists():
             return False
-        with contextlib.suppress(OSError, RecursionError):
+        with contextlib.suppress(OSError, RecursionError, MemoryError):
             self.kept.parent.mkdir(parents=True, exist_ok=True)
             with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.kept.parent) as partial:
                 copy = Path(partial) / "copy"
@@ -90,7 +100,7 @@ class Compiled:
         return False
 
     def _forget(self) -> None:
-        """Remove the oldest folders beyond a bound."""
+        """Remove the folders that were not used for longest, beyond a bound."""
         kept = [path for path in self.kept.parent.iterdir() if not path.name.startswith(".")]
         for path in sorted(kept, key=lambda one: one.stat().st_mtime)[:-MOST_KEPT]:
             shutil.rmtree(path, ignore_errors=True)
@@ -110,6 +120,8 @@ def _copied(source: Path, target: Path) -> bool:
             except OSError:  # gone, or a link
                 continue
             with os.fdopen(opened, "rb") as file:
+                if not stat.S_ISREG(os.fstat(opened).st_mode):  # a pipe, say
+                    continue
                 content = file.read(MOST_BYTES - size + 1)
             size += len(content)
             if files > MOST_FILES or size > MOST_BYTES:

@@ -7,6 +7,7 @@ a stranger on it for the next candidate.
 import contextlib
 import os
 import platform
+import re
 import subprocess
 import sys
 import time
@@ -21,10 +22,11 @@ TORCH_S = 120.0
 DEVICE_FILES = ("nvidiactl", "kfd", "dxg")
 """Names below /dev without which there is no use in asking torch: NVIDIA, AMD, Windows' Linux."""
 PEAK_BF16_FLOPS = {
-    "H200": 989.5e12, "H100": 989.5e12, "GH200": 989.5e12, "B200": 2250e12, "A100": 312e12,
-    "L40S": 362e12, "L4": 121e12, "A10G": 70e12, "RTX 4090": 165.2e12, "RTX 3090": 71e12,
+    "H200": 989.5e12, "H100 80GB HBM3": 989.5e12, "H100 PCIe": 756e12, "H100 NVL": 835e12,
+    "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12, "L4": 121e12,
+    "A10G": 70e12, "RTX 4090": 165.2e12, "RTX 3090": 71e12,
 }  # fmt: skip
-"""Dense bfloat16 operations per second at most, by the vendors' data sheets."""
+"""Dense bfloat16 operations per second at most, by the vendors' data sheets, by words of names."""
 
 
 class DeviceBusyError(EvolveError):
@@ -34,15 +36,19 @@ class DeviceBusyError(EvolveError):
 @cache
 def accelerator() -> str:
     """Return `cuda` where torch sees a GPU (of NVIDIA or AMD), else `cpu`."""
-    if not any(Path("/dev", name).exists() for name in DEVICE_FILES):
-        return "cpu"
-    return "cuda" if device_count() > 0 else "cpu"
+    return "cuda" if device_files() and device_count() > 0 else "cpu"
+
+
+def device_files() -> bool:
+    """Return whether this machine shows a GPU at all."""
+    return any(Path("/dev", name).exists() for name in DEVICE_FILES)
 
 
 @cache
 def device_count() -> int:
     """Return how many GPUs torch sees; asked in a process of its own, which lets go of them."""
-    return int(_torch("print(torch.cuda.device_count())") or 0)
+    said = _torch("print(torch.cuda.device_count())").split()
+    return int(said[-1]) if said and said[-1].isdigit() else 0
 
 
 @cache
@@ -69,8 +75,20 @@ def driver_version(device: str) -> str:
 
 def peak_flops(name: str) -> float | None:
     """Return how many bfloat16 operations per second a card of this name does at most."""
-    fits = [known for known in PEAK_BF16_FLOPS if known in name]
+    fits = [known for known in PEAK_BF16_FLOPS if re.search(rf"\b{known}\b", name)]
     return PEAK_BF16_FLOPS[max(fits, key=len)] if fits else None
+
+
+@cache
+def visible_cards(device: str) -> tuple[str, ...]:
+    """Return the names below /dev of the NVIDIA cards that are ours; empty where it is not told."""
+    told = {row.lower()[-12:] for row in _nvidia("gpu", "pci.bus_id")} if device == "cuda" else ()
+    names = []
+    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+        minor = re.search(r"Device Minor:\s*(\d+)", file.read_text(errors="replace"))
+        if minor is not None and file.parent.name.lower()[-12:] in told:
+            names.append(f"nvidia{minor[1]}")
+    return tuple(names)
 
 
 def memory_used_bytes(device: str) -> int | None:

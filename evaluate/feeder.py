@@ -212,6 +212,9 @@ class Feeder:
         if self.clock.started is not None:
             return
         startup_s = time.monotonic() - self.forked_at
+        if self.spec["waits"]:  # what was compiled is taken before any data is told
+            wire.send_event(self.trial, event="asked")
+            wire.receive_event(self.trial)
         allowance = self.spec["startup_allowance_s"]
         if allowance is not None and self.clock.kind == "seconds":
             self.clock.billed_s = max(0.0, startup_s - allowance)
@@ -367,6 +370,7 @@ def feeder_jail(candidate: Jail, evaluator: Path, data: str, lent_bytes: int) ->
         memory_bytes=MEMORY_BYTES + mapped,
         file_bytes=max(lent_bytes, MAX_GRAPH_BYTES),
         device="cpu",
+        shared_bytes=0,
         uid=candidate.uid + UID_OFFSET,
         memfd=True,
     )

@@ -63,7 +63,7 @@ def furnish(size_bytes: int) -> bool:
     compilers that work side by side share locks in /dev/shm. Returns whether both could be had.
 
     Args:
-        size_bytes: of /dev/shm, at most.
+        size_bytes: of /dev/shm, at most; 0: it stays as it is.
     """
     if not _unshare(_NEW_MOUNTS):
         return False
@@ -71,10 +71,10 @@ def furnish(size_bytes: int) -> bool:
     if mount(None, b"/", None, _MS_PRIVATE_ALL, None):
         return False
     options = f"size={size_bytes},mode=1777,nr_inodes=1024".encode()
-    return not (
-        mount(b"proc", b"/proc", b"proc", _MS_NOSUID_NODEV_NOEXEC, None)
-        or mount(b"tmpfs", SHARED_MEMORY.encode(), b"tmpfs", _MS_NOSUID_NODEV_NOEXEC, options)
-    )
+    flags, place = _MS_NOSUID_NODEV_NOEXEC, SHARED_MEMORY.encode()
+    if mount(b"proc", b"/proc", b"proc", flags, None):
+        return False
+    return size_bytes == 0 or not mount(b"tmpfs", place, b"tmpfs", flags, options)
 
 
 def _open_to_others(needed: Sequence[str]) -> bool:

@@ -56,7 +56,7 @@ def slots_here(task: Task) -> int:
     """Return how many candidates this machine trains at once: as its devices and cores allow."""
     fits = len(cores.available()) // task.cores
     if task.device == "cuda":
-        return min(fits, int(device_count() / task.gpus))
+        return max(1, min(fits, int(device_count() / task.gpus)))
     return max(1, fits if task.device == "cpu" else 1)
 
 
@@ -113,7 +113,8 @@ class RayPool:
             self.close()
             raise PoolError(
                 f"no node offers what one candidate needs ({task.cores} cores, {self._gpus:g} "
-                f"GPUs): Ray has {ray_resources()}; lower `cores` in task.toml or add a node"
+                f"GPUs): Ray has {ray_resources()}; lower `cores` or `gpus` in task.toml, train on "
+                "processors with --device cpu, or add a node"
             )
 
     @property

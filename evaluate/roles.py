@@ -30,7 +30,7 @@ def _redirect(log: int) -> None:
 
 def _jail(spec: dict[str, Any]) -> Jail:
     fields = dict(spec)
-    for name in ("readable", "cores", "required"):
+    for name in ("readable", "cores", "required", "cards"):
         fields[name] = tuple(fields[name])
     fields["environment"] = tuple((k, v) for k, v in fields["environment"])
     return Jail(**fields)
@@ -52,8 +52,10 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
     if connection:
         os.environ["EVOLVE_SOCKET"] = str(connection[0])
     os.environ["EVOLVE_SEED"] = str(spec["seed"])
-    if jail.device != "cpu" and not _locks():
-        os.environ["TORCHINDUCTOR_COMPILE_THREADS"] = "1"
+    if jail.device != "cpu":
+        import torch._inductor.config as inductor
+
+        inductor.compile_threads = max(1, len(jail.cores)) if _locks() else 1
     tempfile.tempdir = None  # the warm process looked for it outside the jail
     sys.argv = [spec["artifact"]]
     sys.path[:] = [jail.workdir, *(p for p in sys.path if p not in ("", str(PACKAGES)))]
@@ -71,7 +73,7 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
 def _locks() -> bool:
     """Whether processes in this jail can share a lock: without one, torch compiles in one alone."""
     try:
-        multiprocessing.Lock()
+        multiprocessing.get_context("fork").Lock()
     except OSError:
         return False
     return True

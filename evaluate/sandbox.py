@@ -6,6 +6,8 @@ nothing to write outside the latter (`landlock.py`), no call that undoes the clo
 or widens the world (`seccomp.py`), an unprivileged uid where the harness runs as root, cores,
 memory, processes and file size bounded, an environment built from an allow-list, and the death of
 the whole tree (`guard.py`). Bounds of the whole tree are kept from outside (`bounds.py`).
+On a GPU there are its device files, sockets within the jail, names of threads to write and a little
+shared memory of the jail's own besides.
 What is not covered: faults of the kernel itself; macOS, which has the limits and the environment
 only. `evolve doctor` shows what this machine has.
 
@@ -16,6 +18,7 @@ Ray's workers have threads.
 import ctypes
 import json
 import os
+import re
 import resource
 import subprocess
 import sys
@@ -42,6 +45,7 @@ _LINUX = sys.platform == "linux"
 UNPRIVILEGED_UID = 61_000
 OPEN_FILES = 512
 THREADS_PER_CORE = 4
+CARD = re.compile(r"nvidia\d+")
 
 
 SYSTEM_PATHS = """
@@ -77,6 +81,7 @@ class Jail:
         environment: everything that it finds there.
         uid: whom it runs as where the harness is root.
         memfd: whether it may make memory files, which no limit of a process counts.
+        cards: names below /dev of the cards of an accelerator that it may use; empty: all.
         shared_bytes: of memory that its processes may share, for their locks; 0: none.
         required: names of the layers without which it must not be entered.
     """
@@ -91,6 +96,7 @@ class Jail:
     device: str = "cpu"
     uid: int = UNPRIVILEGED_UID
     memfd: bool = False
+    cards: tuple[str, ...] = ()
     shared_bytes: int = 0
     required: tuple[str, ...] = ()
 
@@ -112,16 +118,22 @@ def exposed(path: Path) -> str:
     return next((str(root) for root in roots if place.is_relative_to(root)), "")
 
 
-def device_paths(device: str) -> tuple[str, ...]:
-    """Return the device files that an accelerator needs; nothing for the processor."""
+def device_paths(device: str, cards: Collection[str] = ()) -> tuple[str, ...]:
+    """Return the device files that an accelerator needs; nothing for the processor.
+
+    Args:
+        device: as in a task.
+        cards: names below /dev of the NVIDIA cards that may be used; empty: all.
+    """
     if device == "cpu":
         return ()
     patterns = ("nvidia*", "kfd", "dri")
-    found = (str(p) for pattern in patterns for p in Path("/dev").glob(pattern))
+    found = [p for pattern in patterns for p in Path("/dev").glob(pattern)]
     return (
-        *found,
+        *(str(p) for p in found if not (cards and CARD.fullmatch(p.name) and p.name not in cards)),
         "/proc/driver",
         "/proc/self",
+        landlock.THREADS,
         "/sys/bus",
         "/sys/class",
         "/sys/module",
@@ -150,9 +162,16 @@ def enter(jail: Jail) -> tuple[str, ...]:
         held.append("namespaces")
         separated = True
     fork_guarded()
-    shares = separated and jail.shared_bytes > 0 and furnish(jail.shared_bytes)
+    wanted = separated and (jail.device != "cpu" or jail.shared_bytes > 0)
+    furnished = wanted and furnish(jail.shared_bytes)
+    if wanted and not furnished:
+        print(
+            "sandbox: no /proc of its own could be mounted, without which the driver of a GPU may "
+            "fail: start the container so that it masks no part of /proc",
+            file=sys.stderr,
+        )
     _limit(jail)
-    held += _confine(jail, shares)
+    held += _confine(jail, furnished and jail.shared_bytes > 0)
     os.environ.clear()
     os.environ.update(dict(jail.environment))
     os.chdir(jail.workdir or "/")
@@ -181,10 +200,10 @@ def _limit(jail: Jail) -> None:
 
 def _confine(jail: Jail, shares: bool) -> Iterator[str]:
     """Give up every right that the jail does not need; yield the name of each layer entered."""
-    readable = (*interpreter_paths(), *device_paths(jail.device), *jail.readable)
+    devices = device_paths(jail.device, jail.cards)
+    readable = (*interpreter_paths(), *devices, *jail.readable)
     writable = [jail.workdir] if jail.workdir else []
     writable += [SHARED_MEMORY] if shares else []
-    writable += ["/proc/self/task"] if jail.device != "cpu" else []  # drivers name their threads
     if _LINUX and os.geteuid() == 0:
         become(jail.uid, keep_reading=landlock.available() > 0)
     elif _LINUX:

@@ -38,7 +38,6 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         value = evaluator.metric(probed, directory, shard)
         proof = probed.prove()
         model.check_unchanged()
-        flops = {} if spec["device"] == "cpu" else forward_flops(model, settings, spec["device"])
     except RefusedError as refusal:
         return {"reason": refusal.args[0], "detail": refusal.args[1]}
     except HandInError as error:
@@ -47,9 +46,11 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         return {"reason": "out_of_memory", "detail": "the evaluation forward needs too much memory"}
     if not math.isfinite(value):
         return {"reason": "not_finite", "detail": "the metric is not finite"}
+    score_s = time.monotonic() - began
+    flops = {} if spec["device"] == "cpu" else forward_flops(model, settings, spec["device"])
     return {
         "value": value,
-        "score_s": time.monotonic() - began,
+        "score_s": score_s,
         "forwards": proof.forwards,
         "detectable_nats": proof.detectable_nats,
         "parameters": sum(math.prod(t.shape) for t in container.tensors.values()),
@@ -60,11 +61,15 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
 def forward_flops(model: Model, settings: Any, device: str) -> dict[str, float]:
     """Return the operations of products per token in one forward, as torch counts them.
 
-    Attention counts in full, whatever a mask leaves out.
+    Attention counts in full, whatever a mask leaves out. A model that cannot be counted so has no
+    such figure: a measurement decides nothing.
     """
     shape = settings.evaluation_batch, settings.sequence_length
-    with FlopCounterMode(display=False) as counter:
-        model(torch.zeros(shape, dtype=torch.int64, device=device))
+    try:
+        with FlopCounterMode(display=False) as counter:
+            model(torch.zeros(shape, dtype=torch.int64, device=device))
+    except (HandInError, RuntimeError):
+        return {}
     return {"flops_per_token": counter.get_total_flops() / math.prod(shape)}
 
 

@@ -56,7 +56,7 @@ class Training:
     """The state of one candidate's run. `events` fills from the feeder.
 
     `held` are the layers of the sandbox that the candidate was in, known afterwards; `on_start`
-    is called when the first batch was asked for.
+    is called when the first batch was asked for and nothing was told yet.
     """
 
     spec: TrialSpec
@@ -178,6 +178,7 @@ class Training:
             "startup_allowance_s": self.startup_allowance_s,
             "max_tensor_bytes": lent_bytes,
             "pace": None if self.pace is None else asdict(self.pace),
+            "waits": self.on_start is not None,
         }
 
     def _watch(self, candidate: int, feed: socket.socket | None) -> None:
@@ -204,13 +205,15 @@ class Training:
                 shared = anonymous_bytes(self.warm.process.pid)
                 self.bounds.tree = Tree(self.warm.pids[candidate], shared)
             self.failure = self._limit()
-            self._tell_start()
+            self._answer_start(feed)
             self._look_at_device()
 
-    def _tell_start(self) -> None:
-        if self.on_start is not None and "started" in self.events:
+    def _answer_start(self, feed: socket.socket | None) -> None:
+        """Call `on_start` while the feeder holds the first batch back, then let it begin."""
+        if self.on_start is not None and feed is not None and "asked" in self.events:
             self.on_start()
             self.on_start = None
+            wire.send_event(feed, go=True)
 
     def _look_at_device(self) -> None:
         """Note how much of an accelerator's memory is taken, now and then while it trains."""

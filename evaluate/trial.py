@@ -10,13 +10,18 @@ import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from functools import cache
 from pathlib import Path
 
 from evaluate import compiled, directory, wire
 from evaluate.compiled import Compiled
 from evaluate.cores import lease
-from evaluate.device import device_free, device_name, driver_version, peak_flops
+from evaluate.device import (
+    device_free,
+    device_name,
+    driver_version,
+    peak_flops,
+    visible_cards,
+)
 from evaluate.evaluator import load
 from evaluate.sandbox import UNPRIVILEGED_UID, Jail, owner
 from evaluate.scoring import Judge, log_pipe
@@ -50,10 +55,25 @@ class MachineError(EvolveError):
     """This machine cannot run a trial now."""
 
 
-@cache
+_warm: dict[tuple[int, str], Warm] = {}
+
+
 def warm_process(threads: int) -> Warm:
-    """Return this process's warm process; it ends with this process."""
-    return Warm.start(threads)
+    """Return this process's warm process; it ends with this process.
+
+    A worker may get another device later on: then it gets another warm process, too.
+    """
+    wanted = threads, os.environ.get("CUDA_VISIBLE_DEVICES", "")
+    if wanted not in _warm:
+        end_warm_process()
+        _warm[wanted] = Warm.start(threads)
+    return _warm[wanted]
+
+
+def end_warm_process() -> None:
+    """End this process's warm process, if there is one."""
+    while _warm:
+        _warm.popitem()[1].close()
 
 
 def run_trial(spec: TrialSpec) -> Result:
@@ -81,7 +101,7 @@ def _on(cores: tuple[int, ...], spec: TrialSpec) -> Result:
         allowance = _startup_allowance_s(spec, cores, warm)
         result = _run(spec, cores, warm, allowance)
     except wire.ClosedError as error:
-        warm_process.cache_clear()
+        end_warm_process()
         raise MachineError("the process that forks candidates has ended") from error
     return replace(result, started_at=began, ended_at=time.time())
 
@@ -95,8 +115,8 @@ def _run(
         log_read, log_write = log_pipe()
         log = Tail(log_read)
         training = Training(spec, warm, jail, evaluator, log, allowance, _pace(spec))
-        if (kept := compiled_parts(spec)) is not None:
-            kept.lend(Path(jail.workdir), owner(jail))
+        kept = compiled_parts(spec)
+        if kept is not None and not kept.lend(Path(jail.workdir), owner(jail)):
             training.on_start = lambda: kept.keep(Path(jail.workdir))
         try:
             outcome: Outcome | None = training.run(log_write)
@@ -196,6 +216,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
             file_bytes=spec.limits.file_bytes,
             environment=tuple(env.items()),
             device=spec.device,
+            cards=visible_cards(spec.device),
             shared_bytes=0 if spec.device == "cpu" else SHARED_BYTES,
             uid=UNPRIVILEGED_UID + (cores[0] if cores else 0),
             required=spec.required,
@@ -262,9 +283,12 @@ def _reference_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
         try:
             event, _ = wire.receive_event(ours)
         except wire.ClosedError as error:
+            if warm.process.poll() is not None:
+                raise
             raise MachineError(
-                f"{spec.device} cannot be used on this machine: the reference workload failed on it, "
-                "as told above; see `evolve doctor`, or name another with --device"
+                f"{spec.device} cannot be used on this machine: the reference workload failed on "
+                "it (its error is above, or in Ray's logs); see `evolve doctor`, or name another "
+                "device with --device"
             ) from error
     warm.wait(number, 10.0)
     return float(event["seconds"])

@@ -33,6 +33,8 @@ def data_folder(task: Task, cache: Path) -> Path | None:
         return None
     evaluator = load(task.evaluator)
     try:
+        if task.scale == "cpu":  # which every evaluator knows without being told
+            return evaluator.data_dir(task.data, cache)
         return evaluator.data_dir(task.data, cache, scale=task.scale)
     except getattr(evaluator, "DataError", OSError) as error:
         raise DataError(str(error)) from error
@@ -50,8 +52,12 @@ def prepared(task: Task, cache: Path) -> Path | None:
     out_of_reach(cache, "name another folder with --cache or EVOLVE_CACHE")
     if Path(task.data).exists():
         out_of_reach(Path(task.data), "move the text elsewhere")
+    if (mirror := os.environ.get("EVOLVE_MIRROR")) and Path(mirror).exists():
+        out_of_reach(Path(mirror), "name another folder in EVOLVE_MIRROR")
     evaluator = load(task.evaluator)
     try:
+        if task.scale == "cpu":
+            return evaluator.prepare(task.data, cache)
         return evaluator.prepare(task.data, cache, scale=task.scale)
     except getattr(evaluator, "DataError", OSError) as error:
         raise DataError(str(error)) from error

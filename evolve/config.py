@@ -238,7 +238,7 @@ def _stored(folder: Path) -> dict[str, Any]:
     try:
         stored = json.loads(text)
         known = {key: stored[key] for key in _AT_BIRTH if key != "device"}
-        known["device"] = stored.get("device", "cpu")  # runs of before 0.1 knew no other
+        known["device"] = stored.get("device", "cpu")  # before there was a choice
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder} was not made by `evolve run`: its configuration is {text!r}; "

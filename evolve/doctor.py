@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from evaluate.cores import available
-from evaluate.device import accelerator, device_name
+from evaluate.device import accelerator, device_files, device_name
 from evaluate.pool import RayPool
 from evaluate.sandbox import Layer, probe, protects_data
 from evolve.composition import data_folder, data_sha256, founders
@@ -62,6 +62,9 @@ def _machine() -> Iterator[Finding]:
     yield Finding("packages", OK, versions)
     device = accelerator()
     yield Finding("device", OK, f"{device}: {device_name(device)}, {len(available())} cores")
+    if device == "cpu" and device_files():
+        says = "there is a GPU that torch does not see"
+        yield Finding("GPU", NOTE, says, "install torch's build for it, and its driver")
 
 
 def _disk(cache: Path, runs: Path) -> Iterator[Finding]:

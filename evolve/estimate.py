@@ -19,8 +19,8 @@ from population.individual import Individual
 from population.ports import History, Program, Standing
 from population.task import BudgetKind, Task
 
-OVERHEAD_S = 3.0
-"""Of an evaluation beside its budget: start, hand-in, score."""
+BESIDE_S = {"cpu": 3.0, "gpu": 30.0}
+"""Of an evaluation beside its budget: start, hand-in, score. By scale; a GPU's is a guess yet."""
 LLM_SHARE = 0.75
 """Of the proposals, as the portfolio begins."""
 MEMORY_TOKENS = 2_500
@@ -69,7 +69,7 @@ def estimate(
     weights = sum(model.weight for model in models)
     usd = sum(model.weight * _call_usd(model, tokens_in) for model in models) / weights
     seconds = task.budget.kind is BudgetKind.SECONDS
-    per_h = 3600 / (task.budget.amount + OVERHEAD_S) * slots if seconds else None
+    per_h = 3600 / (task.budget.amount + BESIDE_S[task.scale]) * slots if seconds else None
     calls = None if per_h is None else per_h * LLM_SHARE * CALLS_PER_PROPOSAL
     return Estimate(tokens_in, calls, usd)
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from evolve.config import RunConfig
 from evolve.reading import Reading
-from evolve.taskfile import parse_budget
+from evolve.taskfile import parse_budget, scale_of
 from mutate import genome
 from mutate.text import one_line
 from population.errors import RunError
@@ -21,7 +21,7 @@ from population.identity import STATE, RunIdentity
 from population.individual import Genome, Individual, IndividualId
 from population.lineage import DuckLineage
 from population.ports import Brought, Earlier, Lineage, Precedent
-from population.task import Budget, BudgetKind, Direction, Task
+from population.task import Budget, Direction, Task
 
 MOST_FOUNDERS = 6
 OF_EACH = 2
@@ -83,7 +83,7 @@ def bring(config: RunConfig, task: Task, known: RunIdentity) -> Brought | None:
         ranked = [_ranked(reading, known) for reading in readings]
         founding = choose_founders(ranked, seeds)
         points = [choose_points(own, MOST_POINTS // len(folders), rng) for own in ranked]
-        withheld = [_withheld(reading, task.budget.kind, known) for reading in readings]
+        withheld = [_withheld(reading, task, known) for reading in readings]
         return Brought(tuple(map(_earlier, readings, withheld, founding, points)))
 
 
@@ -228,12 +228,15 @@ def _earlier(
     return Earlier(reading.folder.name, "\n".join(_memory(reading)), precedents, withheld)
 
 
-def _withheld(reading: Reading, kind: BudgetKind, known: RunIdentity) -> str:
+def _withheld(reading: Reading, task: Task, known: RunIdentity) -> str:
     """Return why the scores of a run must not inform operators here, empty where they may."""
     if reading.run()["evaluator_sha256"] != known.evaluator_sha256:
         return "another evaluator"
-    budget = reading.configuration().get("budget")
-    same = budget and parse_budget(budget, Budget()).kind is kind
+    stored = reading.configuration()
+    if scale_of(stored.get("device", "cpu")) != task.scale:
+        return "another size of machine"
+    budget = stored.get("budget")
+    same = budget and parse_budget(budget, Budget()).kind is task.budget.kind
     return "" if same else "another kind of budget"
 
 

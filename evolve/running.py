@@ -25,7 +25,7 @@ from evolve.composition import (
 from evolve.config import RunConfig
 from evolve.console import Display, best_line, display
 from evolve.control import Control
-from evolve.estimate import breeding_lines
+from evolve.estimate import BESIDE_S, breeding_lines
 from evolve.evidence import export, hold_exam, verdict
 from evolve.inheriting import born, brought_founders, brought_line, brought_to
 from evolve.live import Watch, leader, write_live
@@ -45,8 +45,8 @@ from population.state import State
 from population.task import BudgetKind, Task
 
 INTERRUPTED = 130
-LONG_S, BESIDE_S = 45.0, 30.0
-"""A budget of more than the first is told how long it takes, with the second beside it."""
+LONG_S = 45.0
+"""Of a budget that is so long it is told how long it takes."""
 
 
 class Follower:
@@ -252,7 +252,7 @@ def _announce(
     kind = f"{task.device}: {trainers.kind or device_name(task.device)}"
     print(f"machine  {kind}, {trainers.slots} at once, budget {budget} each")
     if task.budget.kind is BudgetKind.SECONDS and task.budget.amount >= LONG_S:
-        a_piece = (task.budget.amount + BESIDE_S) / 60
+        a_piece = (task.budget.amount + BESIDE_S[task.scale]) / 60
         rate = 60 / a_piece * trainers.slots
         print(f"time     the first score in about {a_piece:.0f} minutes, then {rate:.0f} an hour")
     print(f"data     {f'{task.data} in {data}' if data else 'none'}")

@@ -91,8 +91,7 @@ def load_task(
             f"{folder / 'task.toml'} has no table [{scale}], so {top.text('name')} does not train "
             f"on {device}: write one, or leave --device out"
         )
-    tables = {name: top.table(name) for name in ("cpu", "gpu")}
-    machine = tables[scale]
+    machine = top.table(scale)
     evaluator = top.table("evaluator")
     source = top.table("data")
     _llm(top.table("llm"))
@@ -123,6 +122,7 @@ def load_task(
         cores=machine.whole("cores", 1),
         gpus=machine.positive("gpus", 1.0) if scale == "gpu" else 0.0,
     )
+    _check_other(top, "cpu" if scale == "gpu" else "gpu")
     for table in (top, machine, evaluator, source):
         table.close()
     _check_seeds(task)
@@ -136,6 +136,18 @@ def load_task(
     if kind is EvaluatorKind.COMMAND and task.budget.kind is not BudgetKind.SECONDS:
         raise TaskError(f"{task.name} is scored by a command: its budget must be in seconds")
     return task
+
+
+def _check_other(top: Table, scale: str) -> None:
+    """Validate the table of the machine that this is not: a typo must not wait for it."""
+    machine = top.table(scale)
+    _budget(machine.table("budget"))
+    _limits(machine)
+    machine.whole("cores", 1)
+    machine.positive("gpus", 1.0)
+    for key in ("seeds", "data"):
+        machine.has(key)
+    machine.close()
 
 
 def load_llm(folder: Path) -> dict[str, Any]:

@@ -114,7 +114,7 @@ def test_a_number_of_shards_that_there_is_not_is_refused(shards: str, tmp_path: 
 
 
 def test_climbmix_is_for_the_gpu_scale(tmp_path: Path) -> None:
-    with pytest.raises(prepare.DataError, match="climbmix is for --scale gpu"):
+    with pytest.raises(prepare.DataError, match="climbmix is for GPUs"):
         prepare.prepare("climbmix", tmp_path)
 
 

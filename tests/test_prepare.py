@@ -588,7 +588,7 @@ def test_importing_prepare_loads_no_heavy_library() -> None:
     assert done.stdout.strip() == "set()"
 
 
-def test_a_gpu_works_on_one_step_and_has_one_more_waiting_whenever_a_batch_is_asked_for(
+def test_a_gpu_has_one_step_to_work_on_whenever_the_next_batch_is_asked_for(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     computed: list[int] = []
@@ -612,7 +612,7 @@ def test_a_gpu_works_on_one_step_and_has_one_more_waiting_whenever_a_batch_is_as
     steps: deque[Event] = deque()
     for asked in range(6):  # before request n, steps 1 to n are in the queue
         session._keep_pace(steps)
-        assert computed == list(range(max(0, asked - 1)))
+        assert computed == list(range(asked))  # of event n: steps before the n-th
     session.device, before = "cpu", len(computed)
     session._keep_pace(steps)
     assert len(computed) == before

@@ -29,7 +29,7 @@ KERNEL = 4  # 2..8; positions that a filter sees
 EXPANSION = 4  # 1..6; hidden units of the feed-forward per unit of width
 ROPE_BASE = 200000.0  # log 1000..1000000
 SOFTCAP = 15.0  # log 5..60; bound on the logits
-FIRST_SHARE = 0.1  # 0..0.4; of the embedding that each layer gets again, at the start
+FIRST_SHARE = 0.05  # 0..0.4; of the embedding that each layer gets again, at the start
 BATCH_TOKENS = 131072  # one of 65536, 131072, 262144, 524288; per step of the optimizer
 EMBEDDING_LR = 0.8  # log 0.05..3; this and the next at width 768, by width ** -0.5
 HEAD_LR = 0.004  # log 0.0005..0.05
@@ -377,7 +377,7 @@ def main():
             set_rates(optimizer, run.progress)
             optimizer.step()
             optimizer.zero_grad()
-            if part // parts % 10 == 1:
+            if part // parts % 25 == 1:
                 run.report(loss.detach())
     run.deliver(model)
 

@@ -20,16 +20,16 @@ from torch import nn
 
 import prepare
 
-DEPTH = 8  # 4..16
+DEPTH = 9  # 4..16
 WIDTH = 640  # one of 384, 512, 640, 768, 896, 1024
 HEAD_WIDTH = 128  # one of 64, 128
 EXPANSION = 4  # 2..6; hidden units of the feed-forward per unit of width
-WINDOW_PATTERN = "SSSL"  # one of SL, SSL, SSSL, SSSSSL, L; repeated, the last layer is L
-SHORT_WINDOW = 512  # one of 128, 256, 512, 1024; positions that an S layer sees
+WINDOW_PATTERN = "SSSSL"  # one of SL, SSL, SSSL, SSSSL, L; repeated, the last layer is L
+SHORT_WINDOW = 256  # one of 128, 256, 512, 1024; positions that an S layer sees
 ROPE_BASE = 200000.0  # log 1000..1000000
 QK_SCALE = 1.2  # 0.8..1.6; of queries and keys after their norm
 SOFTCAP = 15.0  # log 5..60; bound on the logits
-FIRST_SHARE = 0.1  # 0..0.4; of the embedding that each layer gets again, at the start
+FIRST_SHARE = 0.05  # 0..0.4; of the embedding that each layer gets again, at the start
 GATE_CHANNELS = 16  # one of 8, 12, 16, 32; of the stream, which move the gates
 BIGRAM_ROWS = 65536  # one of 16384, 32768, 65536, 131072, 262144; of each hashed table
 TRIGRAM_ROWS = 65536  # one of 16384, 32768, 65536, 131072, 262144
@@ -43,13 +43,14 @@ HEAD_LR = 0.004  # log 0.0005..0.03
 MATRIX_LR = 0.02  # log 0.004..0.1
 SCALAR_LR = 0.01  # log 0.001..0.3; of shares of the stream and of gates
 WEIGHT_DECAY = 0.15  # 0..0.5; of the matrices, falls to zero
+TABLE_DECAY = 0.002  # 0..0.02; of embeddings of single tokens
 BETA1 = 0.8  # 0.6..0.95
-BETA2 = 0.95  # 0.9..0.999
+BETA2 = 0.95  # 0.9..0.99; nearer to 1, 16 bits would never forget
 MOMENTUM = 0.95  # 0.85..0.99
 FIRST_MOMENTUM = 0.85  # 0.7..0.95
 MOMENTUM_RISE = 0.12  # 0..0.5; share of the budget
 VARIANCE_BETA = 0.95  # 0.8..0.99
-WARMUP = 0.01  # 0..0.1; share of the budget
+WARMUP = 0.0  # 0..0.1; share of the budget
 COOLDOWN = 0.62  # 0.2..1; share of the budget
 FINAL_RATE = 0.06  # 0..0.2; share of the peak
 
@@ -195,7 +196,8 @@ class FeedForward(nn.Module):
         self.down = linear(EXPANSION * width, width, 0.0)
 
     def forward(self, x):
-        return self.down(F.relu(self.up(x)).square())
+        x = F.relu(self.up(x))
+        return self.down(x * x)  # autocast would compute a power in 32 bits
 
 
 class Block(nn.Module):
@@ -326,9 +328,13 @@ def build_optimizer(model):
         else:
             kinds["matrix"].append(p)
     rates = {"table": EMBEDDING_LR, "ngram": NGRAM_LR, "head": HEAD_LR, "small": SCALAR_LR}
-    groups = [{"params": kinds[kind], "lr": lr} for kind, lr in rates.items() if kinds[kind]]
+    groups = [
+        {"params": kinds[kind], "lr": lr, "weight_decay": TABLE_DECAY * (kind == "table")}
+        for kind, lr in rates.items()
+        if kinds[kind]
+    ]
     betas = (BETA1, BETA2)
-    adam = torch.optim.AdamW(groups, betas=betas, eps=1e-10, weight_decay=0.0, fused=True)
+    adam = torch.optim.AdamW(groups, betas=betas, eps=1e-10, fused=True)
     optimizer = Together(adam, Muon(kinds["matrix"]))
     for group in optimizer.param_groups:
         group["initial_lr"] = group["lr"]
@@ -423,7 +429,7 @@ def main():
             set_rates(optimizer, run.progress)
             optimizer.step()
             optimizer.zero_grad()
-            if part // parts % 10 == 1:
+            if part // parts % 25 == 1:
                 run.report(loss.detach())
     run.deliver(model)
 

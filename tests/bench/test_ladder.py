@@ -1,4 +1,3 @@
-
 from bench.ladder import Row, correlation, kept, regret, spread, table
 
 
@@ -23,7 +22,7 @@ def test_a_correlation_of_too_few_pairs_is_not_told() -> None:
 
 def test_a_failed_training_counts_for_no_correlation_and_rows_are_found_again(tmp_path) -> None:
     rows = [
-        Row(n, share, seed, None if (n, share) == (3, 0.2) else float(n))
+        Row(str(n), share, seed, None if (n, share) == (3, 0.2) else float(n))
         for n in range(4)
         for share, seed in ((0.2, 7), (1.0, 7), (1.0, 8))
     ]

@@ -53,7 +53,9 @@ def test_a_copy_that_is_changed_leaves_the_kept_one_alone(tmp_path: Path) -> Non
     assert lent(kept, tmp_path / "c") == {"kernel": "code"}
 
 
-def test_links_out_of_the_directory_are_not_followed(tmp_path: Path) -> None:
+def test_links_out_of_the_directory_are_not_followed_and_pipes_hold_nobody_up(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "secret").write_text("validation text")
     (tmp_path / "secrets").mkdir()
     (tmp_path / "secrets" / "more").write_text("validation text")
@@ -61,9 +63,11 @@ def test_links_out_of_the_directory_are_not_followed(tmp_path: Path) -> None:
     (folder / FOLDER / "link").symlink_to(tmp_path / "secret")
     (folder / FOLDER / "links").symlink_to(tmp_path / "secrets")
     os.mkfifo(folder / FOLDER / "pipe")
+    writer = os.open(folder / FOLDER / "pipe", os.O_RDWR)
     kept = Compiled(tmp_path / "cache" / "one")
     kept.keep(folder)
-    assert lent(kept, tmp_path / "b") == {"kernel": "code", "pipe": ""}
+    os.close(writer)
+    assert lent(kept, tmp_path / "b") == {"kernel": "code"}
 
 
 @pytest.mark.parametrize("bound", ["MOST_BYTES", "MOST_FILES"])
@@ -98,6 +102,9 @@ SOURCE = "LR = 0.1  # 0..1\nNAME = 'x'\n\ndef model():\n    return 3\n"
         (SOURCE + "# a remark\n", True),
         (SOURCE.replace("return 3", "return 4"), False),
         (SOURCE.replace("LR", "RATE"), False),
+        (SOURCE.replace("'x'", "'y'"), False),
+        (SOURCE.replace("0.1 ", f"{1 << 60} "), False),
+        (SOURCE + "x = " + " + ".join(["a"] * 5000), False),
         ("def broken(:\n", False),
     ],
 )

@@ -94,7 +94,9 @@ def test_memory_that_is_not_told_is_unknown(
 
 def test_the_peak_of_a_card_is_known_by_its_name_alone() -> None:
     assert peak_flops("NVIDIA L40S") != peak_flops("NVIDIA L4")
-    assert peak_flops("NVIDIA GH200 480GB") == peak_flops("NVIDIA H200")
+    assert peak_flops("NVIDIA L40") != peak_flops("NVIDIA L4")
+    assert peak_flops("NVIDIA H100 PCIe") != peak_flops("NVIDIA H100 80GB HBM3")
+    assert peak_flops("NVIDIA GB200") is None
     assert peak_flops("some processor") is None
 
 

@@ -168,3 +168,51 @@ def test_processes_of_a_jail_share_no_memory_unless_they_are_lent_a_little_of_th
         "refused": "No space left on device",
         "seen": False,
     }
+
+
+ON_A_GPU = """
+import os, sys, tempfile
+from pathlib import Path
+from evaluate.sandbox import Jail, enter, owner
+
+with tempfile.TemporaryDirectory() as room:
+    Path(room).chmod(0o711)
+    readable = Path(room, "dev")
+    readable.mkdir()
+    file = readable / "library.py"
+    file.write_text("")
+    file.chmod(0o666)
+    workdir = Path(room, "own")
+    workdir.mkdir()
+    jail = Jail(workdir=str(workdir), readable=(str(readable) + "/",), device="cuda")
+    if (ids := owner(jail)) is not None:
+        os.chown(workdir, *ids)
+    read, write = os.pipe()
+    if os.fork() == 0:
+        held = enter(jail)
+        said = []
+        for name, mode in ((file, "r"), (file, "r+"), ("/proc/self/task/1/comm", "r+")):
+            try:
+                open(name, mode).close()
+                said.append("open")
+            except OSError as error:
+                said.append(error.strerror)
+        os.write(write, "; ".join([*said, os.readlink("/proc/self")]).encode())
+        os._exit(0)
+    os.close(write)
+    os.wait()
+    print(os.fdopen(read).read())
+"""
+
+
+@pytest.mark.skipif(not {"namespaces", "landlock"} <= HOLDS, reason="a layer is missing here")
+def test_on_a_gpu_a_path_that_has_dev_in_it_is_read_only_and_threads_can_be_named() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", ON_A_GPU],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=ROOT,
+        env={"PYTHONPATH": str(ROOT)},
+    )
+    assert done.stdout.strip() == "open; Permission denied; open; 1", done.stderr

@@ -7,7 +7,7 @@ from typing import NamedTuple
 
 import pytest
 
-from evaluate.trial import warm_process
+from evaluate.trial import end_warm_process
 from evolve.cli import main
 from population.individual import (
     Change,
@@ -49,9 +49,7 @@ Evolve = Callable[..., Said]
 @pytest.fixture(scope="session", autouse=True)
 def warm_process_ends_with_the_tests() -> Iterator[None]:
     yield
-    if warm_process.cache_info().currsize:
-        warm_process(1).close()
-        warm_process.cache_clear()
+    end_warm_process()
 
 
 @pytest.fixture
