@@ -1,5 +1,7 @@
 """The scorer runs what was handed in, faithfully, and finds every peek."""
 
+from types import SimpleNamespace
+
 import pytest
 import torch
 import torch.nn.functional as F
@@ -8,6 +10,7 @@ from torch import nn
 from evaluate.container import HandInError
 from evaluate.graph import Model
 from evaluate.probes import Probed, Proof, RefusedError
+from evaluate.score import forward_flops
 
 from .handin import LENGTH, ROWS, VOCAB, handed_in, tokens
 
@@ -231,3 +234,17 @@ def test_huge_and_unnormalised_logits_gain_nothing() -> None:
         shifted = Probed(handed_in(model), VOCAB, "cpu")(tokens())
     assert torch.allclose(plain, shifted, atol=1e-2)
     assert torch.allclose(shifted.exp().sum(-1), torch.ones(ROWS, LENGTH), atol=1e-3)
+
+
+def test_the_products_of_a_forward_are_counted_per_token_and_decide_nothing() -> None:
+    settings = SimpleNamespace(evaluation_batch=2, sequence_length=8)
+    weight = torch.zeros(32, 16)
+
+    def forward(tokens: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(torch.zeros(*tokens.shape, 16), weight)
+
+    def fails(tokens: torch.Tensor) -> torch.Tensor:
+        raise HandInError("it dislikes rows of zeros")
+
+    assert forward_flops(forward, settings, "cpu") == {"flops_per_token": 2 * 16 * 32}
+    assert forward_flops(fails, settings, "cpu") == {}

@@ -14,8 +14,9 @@ import pytest
 import torch
 
 from evaluate import cores
-from evaluate.trial import PREFIX, MachineError
-from population.individual import Failed, Scored, Stage
+from evaluate.compiled import Compiled
+from evaluate.trial import PREFIX, MachineError, utilisation
+from population.individual import Failed, Measurement, Scored, Stage
 from population.statistics import FOREIGN_SHARE
 from population.task import Budget, BudgetKind, Limits
 
@@ -357,3 +358,33 @@ def test_a_device_that_is_not_there_is_the_machines_fault_and_named(trial: Trial
     with pytest.raises(MachineError, match="cuda cannot be used on this machine"):
         trial(program(), device="cuda")
     assert isinstance(trial(program()).outcome, Scored)
+
+
+def test_what_is_kept_of_a_start_up_holds_nothing_of_the_training(
+    trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept = Compiled(tmp_path / "kept" / "one")
+    monkeypatch.setattr("evaluate.trial.compiled_parts", lambda spec: kept)
+    source = program(
+        first="import os, pathlib\n",
+        before_clock="os.makedirs('.compiled', exist_ok=True)\n"
+        "print('found', sorted(os.listdir('.compiled')))\n"
+        "pathlib.Path('.compiled/kernel').write_text('code')\n",
+        in_loop="    pathlib.Path('.compiled/learnt').write_text('weights')\n",
+    )
+    first, second = trial(source), trial(source)
+    assert "found []" in first.log
+    assert "found ['kernel']" in second.log
+    assert [path.name for path in kept.kept.iterdir()] == ["kernel"]
+
+
+def test_a_gpus_use_is_told_as_a_share_of_its_peak_where_that_is_known(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured = [Measurement("flops_per_token", 2e8, "1"), Measurement("tokens_per_s", 1e6, "1/s")]
+    monkeypatch.setattr("evaluate.trial.device_name", lambda device: "NVIDIA A100-SXM4-80GB")
+    (mfu,) = utilisation(measured, "cuda")
+    assert mfu.value == pytest.approx(3 * 2e8 * 1e6 / 312e12)
+    assert utilisation(measured[:1], "cuda") == []
+    monkeypatch.setattr("evaluate.trial.device_name", lambda device: "an unknown card")
+    assert utilisation(measured, "cuda") == []

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import fields
 from pathlib import Path
@@ -43,12 +44,23 @@ def test_a_run_is_continued_with_what_it_was_born_with(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("key", "value"), [("seed", 8), ("budget", "4s"), ("mu", 5), ("lambda_", 2), ("sync", True)]
+    ("key", "value"),
+    [("seed", 8), ("budget", "4s"), ("mu", 5), ("lambda_", 2), ("sync", True), ("device", "cuda")],
 )
 def test_a_run_is_not_continued_under_other_rules(tmp_path: Path, key: str, value: object) -> None:
     born(configure({"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "seed": 7, "budget": "3s"}))
     with pytest.raises(RunError, match="was born with"):
         configure({"runs": tmp_path, "name": "a", key: value})
+
+
+def test_a_run_from_before_there_was_a_choice_of_device_goes_on_on_the_processor(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config = configure({"runs": tmp_path, "name": "a", "task": POLYNOMIAL})
+    without = {k: v for k, v in json.loads(config.to_json()).items() if k != "device"}
+    monkeypatch.setattr(RunConfig, "to_json", lambda self: json.dumps(without))
+    born(config)
+    assert configure({"runs": tmp_path, "name": "a"}).device == "cpu"
 
 
 def test_a_budget_written_in_another_way_is_the_same(tmp_path: Path) -> None:
