@@ -61,6 +61,13 @@ def seen_by(
     return replace(history, survivors=survivors)
 
 
+def some_in_turn(history: History, turn: int, count: int) -> tuple[IndividualId, ...]:
+    """Return `count` of those that rank, at least two where there are, others at each turn."""
+    ranked = [one for one, standing in history.standings.items() if standing.ranks]
+    first = turn % max(len(ranked), 1)
+    return tuple((ranked[first:] + ranked[:first])[: max(count, 2)])
+
+
 def choose_parents(
     standings: Mapping[IndividualId, Standing],
     survivors: Sequence[IndividualId],

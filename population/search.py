@@ -22,7 +22,7 @@ from population.individual import (
 from population.jobs import is_infrastructure
 from population.limits import SearchConfig, evaluations_left, may_race, places_left, promised
 from population.lookahead import Lookahead
-from population.parents import seen_by
+from population.parents import Mode, seen_by, some_in_turn
 from population.ports import (
     INJECT,
     Abandoned,
@@ -336,9 +336,15 @@ class Search:
                 self._lookahead.pile_up()
 
     def _breeding(self) -> History:
-        """Return what operators may know now."""
+        """Return what operators may know now.
+
+        A population whose survivors have nothing left to give turns to all who have a score, a few
+        at a time.
+        """
         mode, strict = self.config.mode, self.config.sync
         seen = seen_by(mode, self._state.history(), self._state.founders, strict)
+        if mode is Mode.EVOLVE and len(self._refusals) >= REFUSALS_IN_A_ROW // 2:
+            seen = replace(seen, survivors=some_in_turn(seen, len(self._refusals), self.config.mu))
         return replace(seen, program=self.program())
 
     def _fill_in(self) -> bool:

@@ -2,6 +2,7 @@ import itertools
 import threading
 import time
 from collections import Counter
+from dataclasses import replace
 
 import pytest
 from fakes import (
@@ -654,6 +655,27 @@ def test_quick_operators_with_nothing_to_offer_end_no_search_that_awaits_an_answ
     made = search(config, MemoryLineage(), FakeEvaluation(2), portfolio=mixed, observer=observe)
     assert made.run(never).counted == 40
     assert seen[:4] == ["nothing"] * 4
+
+
+class OfTheSecond(Nudge):
+    """An operator that has used up all programs but the second founder."""
+
+    def propose(self, parents, history, rng):
+        if parents[0].id != 2:
+            return Proposal("nudge", (parents[0].id,), None, refusal="it has no other child")
+        return super().propose(parents, history, rng)
+
+
+def test_a_population_whose_survivors_are_used_up_breeds_from_all_who_have_a_score():
+    world = {
+        "sources": tuple(program(2.0 + n, "ab"[n == 1]) for n in range(4)),
+        "variation": OfTheSecond(),
+    }
+    few = SearchConfig(mu=1, lambda_=2, max_evaluations=12, racing_share=0.0)
+    state, _, _ = run(few, **world)
+    assert state.counted == 12
+    with pytest.raises(RunError, match="200 proposals in a row"):
+        run(replace(few, mode=Mode.GREEDY), **world)
 
 
 def test_slow_operators_that_are_always_refused_still_end_the_search():
