@@ -211,7 +211,7 @@ def test_the_harness_scores_it_better_than_the_frequencies_of_bytes(
     shares = counts[counts > 0] / counts.sum()
     assert isinstance(result.outcome, Scored), (result.outcome, result.log)
     assert result.outcome.value < -(shares * np.log2(shares)).sum()
-    assert len(result.curve) == 6
+    assert len(result.curve) == 3
 
 
 def test_the_convolution_is_the_causal_one_from_the_first_position_on(load: Load) -> None:
