@@ -595,7 +595,7 @@ class _Download:
     def _failed(self, why: str) -> DataError:
         return DataError(
             f"{self.url}: {why}. Check the network and run again: what has arrived is kept. Or "
-            "name a copy with --mirror, or your own text with --data PATH."
+            "name a copy in EVOLVE_MIRROR, or your own text with --data PATH."
         )
 
 

@@ -29,6 +29,10 @@ PEAK_BF16_FLOPS = {
 """Dense bfloat16 operations per second at most, by the vendors' data sheets, by words of names."""
 
 
+class DeviceMissingError(EvolveError):
+    """This machine has no such device."""
+
+
 class DeviceBusyError(EvolveError):
     """Something lives on the device that is about to be leased."""
 
@@ -49,6 +53,22 @@ def device_count() -> int:
     """Return how many GPUs torch sees; asked in a process of its own, which lets go of them."""
     said = _torch("print(torch.cuda.device_count())").split()
     return int(said[-1]) if said and said[-1].isdigit() else 0
+
+
+def require_device(device: str) -> None:
+    """Return where this machine has the device; asked before anything is fetched for it.
+
+    Raises:
+        DeviceMissingError: torch sees none.
+    """
+    missing = device == "cuda" and device_count() == 0
+    if device == "mps":
+        missing = _torch("print(torch.backends.mps.is_available())") != "True"
+    if missing:
+        raise DeviceMissingError(
+            f"torch sees no {device} device on this machine: `evolve doctor` tells what it sees; "
+            "leave --device out, or train on a cluster that has one (`evolve run --address`)"
+        )
 
 
 @cache

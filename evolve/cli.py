@@ -138,6 +138,7 @@ def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
 @json_option
 def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given: Any) -> int:
     """Train and score one FILE as the search would."""
+    from evaluate.device import require_device
     from evaluate.sandbox import require_all
     from evolve.composition import cache_folder, prepared
     from evolve.taskfile import find_task, load_task, usual_device
@@ -147,6 +148,7 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     device = given["device"] or usual_device(folder)
     task = load_task(folder, given["budget"], given["data"], device)
     genome = read_genome(file, task)
+    require_device(device)
     required = require_all() if require_sandbox else ()
     data = prepared(task, cache_folder(given["cache"]))
     trial = Trial(task, genome, data, given["shard"], required)

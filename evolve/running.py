@@ -9,7 +9,7 @@ from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-from evaluate.device import device_name
+from evaluate.device import device_name, require_device
 from evaluate.pool import RayPool
 from evaluate.sandbox import probe, protects_data
 from evolve.breeding import Breeders, breeders
@@ -155,6 +155,8 @@ def run(config: RunConfig) -> int:
         EvolveError: the run cannot be started or continued.
     """
     task = config.load_task()
+    if config.address is None:
+        require_device(task.device)
     data = prepared(task, cache_folder(config.cache))
     out_of_reach(config.folder, "name another folder with --runs")
     breeders(config.breeding, task, Spent()).require_usable()  # before a run is born of it

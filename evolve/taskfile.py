@@ -144,7 +144,8 @@ def _check_other(top: Table, scale: str) -> None:
     _budget(machine.table("budget"))
     _limits(machine)
     machine.whole("cores", 1)
-    machine.positive("gpus", 1.0)
+    if scale == "gpu":
+        machine.positive("gpus", 1.0)
     for key in ("seeds", "data"):
         machine.has(key)
     machine.close()

@@ -250,7 +250,7 @@ def test_a_server_that_is_busy_is_asked_again(hub: Hub, tmp_path: Path) -> None:
 
 def test_a_server_that_stays_busy_is_given_up_with_a_remedy(hub: Hub, tmp_path: Path) -> None:
     hub.statuses = [503] * 100
-    with pytest.raises(prepare.DataError, match=r"HTTP 503.*--mirror.*--data PATH"):
+    with pytest.raises(prepare.DataError, match=r"HTTP 503.*EVOLVE_MIRROR.*--data PATH"):
         prepared(tmp_path, hub.url)
 
 

@@ -7,11 +7,13 @@ import pytest
 from evaluate import device
 from evaluate.device import (
     DeviceBusyError,
+    DeviceMissingError,
     accelerator,
     device_free,
     device_name,
     memory_used_bytes,
     peak_flops,
+    require_device,
 )
 
 
@@ -109,3 +111,16 @@ def test_a_machine_without_device_files_trains_on_its_processor(
         assert accelerator() == "cpu"
     finally:
         accelerator.cache_clear()
+
+
+def test_a_device_that_torch_does_not_see_is_refused_with_what_to_do(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(device, "device_count", lambda: 0)
+    monkeypatch.setattr(device, "_torch", lambda program: "False")
+    for name in ("cuda", "mps"):
+        with pytest.raises(DeviceMissingError, match=f"no {name} device on this machine"):
+            require_device(name)
+    require_device("cpu")
+    monkeypatch.setattr(device, "device_count", lambda: 1)
+    require_device("cuda")
