@@ -34,7 +34,7 @@ from population.parents import Mode
 from population.ports import History
 from population.search import SearchConfig
 
-CREDIT = "mutate.portfolio.MOST_CREDIT"
+CREDIT = "mutate.bandit.MOST_CREDIT"
 TOURNAMENT = "population.parents.TOURNAMENT"
 FRESH = "population.parents.FRESH"
 TRIED = "population.newcomers.TRIALS"

@@ -37,6 +37,8 @@ from evolve.config import SEARCHES
 EVALUATIONS = (50, 100, 300)
 TIME = 0.5
 ALPHA = 0.05
+LEARNING = 20
+"""Evaluations that may fail for want of experience."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,8 @@ class Searched:
         after: the leader's true value when `TIME` of the device time was used up that so many
             evaluations of the first founder take: who fails early tries more in it.
         reached: evaluations to each target of the landscape, None: never.
+        wasted: share of the device time since the first `LEARNING` evaluations that failed ones
+            have used; not known of searches that were kept before it was asked.
     """
 
     landscape: str
@@ -60,6 +64,7 @@ class Searched:
     failures: tuple[int, ...]
     after: tuple[float, ...]
     reached: tuple[int | None, ...]
+    wasted: tuple[float, ...] = ()
 
     @property
     def key(self) -> tuple[str, str, int, int]:
@@ -94,7 +99,8 @@ def search(job: Job) -> Searched:
 
 def report(trace: Trace, job: Job, targets: Sequence[float], usual_s: float) -> Searched:
     """Return what is kept of a trace; `usual_s` is what an evaluation of the founder takes."""
-    rows = [trace.at(count) for count in job.at]
+    rows, first = [trace.at(count) for count in job.at], trace.at(LEARNING)
+    spent = [(row.wasted_s - first.wasted_s, row.device_s - first.device_s) for row in rows]
     return Searched(
         job.landscape,
         job.method,
@@ -106,6 +112,7 @@ def report(trace: Trace, job: Job, targets: Sequence[float], usual_s: float) -> 
         tuple(row.failures for row in rows),
         tuple(trace.after(TIME * count * usual_s).true for count in job.at),
         tuple(trace.reached(target) for target in targets),
+        tuple(wasted / device_s if device_s > 0 else 0.0 for wasted, device_s in spent),
     )
 
 
@@ -151,7 +158,10 @@ def tables(found: Iterable[Searched], subject: str, console: Console) -> None:
     for (landscape, slots), methods in groups.items():
         console.print(_values(f"{landscape}, {slots} at once", methods))
         if subject in methods:
-            console.print(_compared(subject, methods))
+            console.print(_compared(subject, methods, "true", "at {:.0f}"))
+            console.print(
+                _compared(subject, methods, "after", f"in {TIME} of the time of {{:.0f}}")
+            )
 
 
 def _values(title: str, methods: dict[str, list[Searched]]) -> Table:
@@ -164,6 +174,7 @@ def _values(title: str, methods: dict[str, list[Searched]]) -> Table:
         f"after the time of {TIME * at[-1]:.0f}",
         f"claimed - true at {at[-1]}",
         "failures",
+        f"device time lost after {LEARNING}",
         "evaluations to targets",
         "n",
     ):
@@ -178,10 +189,15 @@ def _values(title: str, methods: dict[str, list[Searched]]) -> Table:
             f"{np.median([one.after[-1] for one in own]):.4f}",
             f"{(claimed - true)[:, -1].mean():+.5f}",
             f"{np.mean([one.failures[-1] for one in own]):.0f}",
+            _mean_share([one.wasted[-1] for one in own if one.wasted]),
             " ".join(_reached(own)),
             str(len(own)),
         )
     return table
+
+
+def _mean_share(shares: Sequence[float]) -> str:
+    return f"{np.mean(shares):.2%}" if shares else ""
 
 
 def _reached(own: Sequence[Searched]) -> Iterator[str]:
@@ -191,21 +207,28 @@ def _reached(own: Sequence[Searched]) -> Iterator[str]:
         yield f"{middle:.0f}" if math.isfinite(middle) else "-"
 
 
-def _compared(subject: str, methods: dict[str, list[Searched]]) -> Table:
-    """Return the subject's paired differences to each other method, p by Holm within the table."""
+def _compared(subject: str, methods: dict[str, list[Searched]], field: str, heading: str) -> Table:
+    """Return the subject's paired differences to each other method, p by Holm within the table.
+
+    Args:
+        subject: the method that is compared.
+        methods: what each found.
+        field: of `Searched`, with a value for each number of evaluations.
+        heading: of a column, with the place of that number.
+    """
     at = methods[subject][0].at
     others = [name for name in methods if name != subject]
     own = {one.seed: one for one in methods[subject]}
     middles: dict[tuple[str, int], float] = {}
     alone: dict[tuple[str, int], float] = {}
     for name, place in product(others, range(len(at))):
-        pairs = [(own[o.seed].true[place], o.true[place]) for o in methods[name] if o.seed in own]
-        differences = [ours - theirs for ours, theirs in pairs]
+        both = [(own[one.seed], one) for one in methods[name] if one.seed in own]
+        differences = [getattr(a, field)[place] - getattr(b, field)[place] for a, b in both]
         middles[name, place] = float(np.median(differences))
         alone[name, place] = signed_rank(differences)
     corrected = dict(zip(alone, holm(list(alone.values())), strict=True))
     table = Table(title=f"{subject} minus each, paired by seed (p by Holm)", title_justify="left")
-    for header in ("method", *(f"at {count}" for count in at)):
+    for header in ("method", *(heading.format(count) for count in at)):
         table.add_column(header)
     for name in others:
         row = []

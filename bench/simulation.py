@@ -80,6 +80,7 @@ class Row:
     Attributes:
         evaluations: settled ones that count, failures included. failures: of these.
         clock_s: since the start, by the simulated clock. device_s: used by all evaluations.
+        wasted_s: of that, by those that failed.
         leader: whom an export would take. claimed: its shrunken mean. true: its noise-free value.
     """
 
@@ -87,6 +88,7 @@ class Row:
     failures: int
     clock_s: float
     device_s: float
+    wasted_s: float
     leader: IndividualId
     claimed: float
     true: float
@@ -122,6 +124,7 @@ class Device:
     slots: int = 1
     clock_s: float = 0.0
     device_s: float = 0.0
+    wasted_s: float = 0.0
     truths: dict[str, Truth] = field(default_factory=dict)
     _running: list[tuple[float, int, Request]] = field(default_factory=list)
 
@@ -146,6 +149,7 @@ class Device:
         self.clock_s, _, request = heapq.heappop(self._running)
         truth = self.truth(request.genome.source)
         self.device_s += truth.cost_s
+        self.wasted_s += truth.cost_s if truth.value is None else 0.0
         return [
             Result(
                 request.id,
@@ -246,6 +250,7 @@ def _row(state: State, device: Device) -> Row:
         failures=len(state.failures),
         clock_s=device.clock_s,
         device_s=device.device_s,
+        wasted_s=device.wasted_s,
         leader=best.id,
         claimed=state.direction.fitness(standing.fitness),
         true=truth.value,

@@ -6,6 +6,7 @@ import platform
 import socket
 import time
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -109,6 +110,7 @@ class RayPool:
         _connect(address, None if self._fixed is None else self._fixed * task.cores)
         self.kind = common_kind(ray.nodes()) if self._gpus else None
         self._slots = self._count_slots()
+        self._a_host = self._slots if address is None else max(self._fits(), default=0)
         if self._slots == 0:
             self.close()
             raise PoolError(
@@ -126,7 +128,11 @@ class RayPool:
 
     def _count_slots(self) -> int:
         self._refreshed = time.monotonic()
-        total = 0
+        total = sum(self._fits())
+        return total if self._fixed is None else min(total, self._fixed)
+
+    def _fits(self) -> Iterator[int]:
+        """Yield how many candidates each node trains at once."""
         for node in ray.nodes():
             if node["Alive"]:
                 offered = node["Resources"]
@@ -135,8 +141,7 @@ class RayPool:
                 fits = offered.get("CPU", 0.0) // self._task.cores
                 if self._gpus:
                     fits = min(fits, offered.get("GPU", 0.0) // self._gpus)
-                total += int(fits)
-        return total if self._fixed is None else min(total, self._fixed)
+                yield int(fits)
 
     def submit(self, *requests: Request) -> None:
         """Start evaluations; see the port's contract: one task holds its device for all of them."""
@@ -152,7 +157,7 @@ class RayPool:
             request,
             data=self._data,
             data_sha256=self._data_sha256,
-            slots=self._slots,
+            slots=self._a_host,
         )
         return replace(spec, required=self._required)
 

@@ -20,8 +20,9 @@ from population.errors import RunError
 from population.task import Budget, Task
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
-_FIXED = ("budget", "device", "seed", "mu", "lambda_", "sync")
+_FIXED = ("budget", "device", "seed", "mu", "lambda_", "sync", "slots")
 SEARCHES = ("evolve", "greedy", "best-of", "random", "tpe", "cmaes")
+_LATER = ("device", "slots")  # not kept by the first versions
 _AT_BIRTH = ("task", "data", *_FIXED)  # task and data may move; their hashes are checked instead
 
 
@@ -60,7 +61,8 @@ class RunConfig:
         breeding: how proposals come about; kept, but a later call may say otherwise.
         mu: survivors. lambda_: births between two survivor selections.
         sync: a generation begins only when the one before it has ended.
-        cache: folder of prepared data. slots: candidates at once, None: what the machine has.
+        cache: folder of prepared data. slots: candidates at once on this machine, None: as many as
+            it has room for; kept, since scores of another number do not compare.
         address: of a Ray cluster, None: this machine.
         evaluations, generations, hours: stop conditions, None: none.
         require_sandbox: train only where every layer of the sandbox holds.
@@ -132,7 +134,7 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
             )
         said["earlier"] = tuple(dict.fromkeys(_earlier(runs, one) for one in said["earlier"]))
     for key in _FIXED:
-        if stored and key in said and said[key] != stored[key]:
+        if key in said and said[key] != stored.get(key, said[key]):
             raise RunError(
                 f"run {name} was born with {key.rstrip('_')} = {stored[key]}; got {said[key]}; "
                 "leave the option out to continue it, or start another run with another --run"
@@ -237,8 +239,10 @@ def _stored(folder: Path) -> dict[str, Any]:
     text = stored_identity(folder).configuration
     try:
         stored = json.loads(text)
-        known = {key: stored[key] for key in _AT_BIRTH if key != "device"}
+        known = {key: stored[key] for key in _AT_BIRTH if key not in _LATER}
         known["device"] = stored.get("device", "cpu")  # before there was a choice
+        if stored.get("slots") is not None:
+            known["slots"] = stored["slots"]
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder} was not made by `evolve run`: its configuration is {text!r}; "

@@ -185,6 +185,7 @@ def _claim(
         "champion_scores": list(examination.champion),
         "founder_scores": list(examination.founder),
         "failures": list(examination.failures),
+        "less_reliable": examination.less_reliable,
     }
 
 
@@ -239,7 +240,7 @@ def _findings(evidence: dict[str, Any]) -> list[str]:
         else f"{champion} is not shown to be better than {founder}: "
         f"{metric} {claim['difference']:+.4f} +- {width}"
     )
-    noise = claim["noise"]
+    noise, less_reliable = claim["noise"], claim["less_reliable"]
     return [
         f"exam: {says} ({100 * claim['confidence']:g}%, {claim['pairs']} pairs on fresh seeds"
         + (f", noise of one score {noise['both']:.4f})" if noise is not None else ")"),
@@ -247,6 +248,7 @@ def _findings(evidence: dict[str, Any]) -> list[str]:
         f"{claim['comparison']} of this run, of whose {100 * claim['error_budget_of_the_run']:g}% "
         f"it gets 1/{claim['error_budget_of_the_run'] / claim['error']:.0f}",
         *_too_few(claim),
+        *(["      it failed more often than the founder: so nothing is claimed"] * less_reliable),
     ]
 
 

@@ -6,6 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 
@@ -17,6 +18,7 @@ from evolve.composition import (
     cache_folder,
     founders,
     identity,
+    local_slots,
     out_of_reach,
     pool,
     prepared,
@@ -157,6 +159,8 @@ def run(config: RunConfig) -> int:
     task = config.load_task()
     if config.address is None:
         require_device(task.device)
+    if config.address is None and config.slots is None:
+        config = replace(config, slots=local_slots(task))
     data = prepared(task, cache_folder(config.cache))
     out_of_reach(config.folder, "name another folder with --runs")
     breeders(config.breeding, task, Spent()).require_usable()  # before a run is born of it

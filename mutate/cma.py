@@ -18,20 +18,25 @@ PATIENCE = 20
 
 
 def cma_es(
-    declared: Sequence[Constant], told: Sequence[Told], own: str, rng: np.random.Generator
+    declared: Sequence[Constant],
+    parent: Point,
+    told: Sequence[Told],
+    own: str,
+    rng: np.random.Generator,
 ) -> Iterator[Point]:
     """Yield draws from the strategy's present distribution; a choice is its place in the list.
 
-    The strategy starts at the first point told. It is told its own offspring in order of birth, a
-    whole population at a time; those of a population that still trains do not count yet.
+    The strategy starts at the parent. It is told its own offspring in order of birth, a whole
+    population at a time; those of a population that still trains do not count yet.
 
     Args:
         declared: constants.
-        told: of the founder, and of all that was bred.
+        parent: their values in the founder that is varied.
+        told: of all that was bred.
         own: the operator's name.
         rng: of this proposal.
     """
-    start = shares(declared, told[0].point)
+    start = shares(declared, parent)
     width = max(len(declared), 2)  # one dimension has no covariance
     strategy = CMA(
         mean=np.resize(start, width),
@@ -40,7 +45,7 @@ def cma_es(
         seed=int(rng.integers(2**31)),
     )
     size = strategy.population_size
-    bred = [one for one in told if one.operator == own]
+    bred = [one for one in told if one.operator == own and not one.void]
     for first in range(0, len(bred) - size + 1, size):
         population = bred[first : first + size]
         if any(one.value is None for one in population):

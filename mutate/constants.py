@@ -159,7 +159,7 @@ def tpe(question: Question, rng: np.random.Generator) -> Draws:
 
 def cma(question: Question, rng: np.random.Generator) -> Draws:
     """Draw from CMA-ES: a control."""
-    return "cma-es", cma_es(question.declared, question.told, question.own, rng)
+    return "cma-es", cma_es(question.declared, question.parent, question.told, question.own, rng)
 
 
 def _seed(rng: np.random.Generator) -> int:

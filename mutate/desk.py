@@ -13,6 +13,7 @@ from dataclasses import replace
 
 import numpy as np
 
+from mutate.bandit import USUAL, credited
 from mutate.llm import LLM, Answer, Question, Scope, Unavailable
 from mutate.models import Model
 from mutate.spending import Purse, Spent
@@ -139,13 +140,26 @@ class Desk:
     def _resting(self, model: Model) -> bool:
         return self._rests.get(model.name, 0.0) > self._clock()
 
-    def pick(self, rng: np.random.Generator, without: Collection[str] = ()) -> Model | None:
-        """Draw a model by weight among those that answer at present, None where none does."""
+    def pick(
+        self,
+        rng: np.random.Generator,
+        without: Collection[str] = (),
+        worths: Mapping[str, float] | None = None,
+    ) -> Model | None:
+        """Draw a model among those that answer at present, None where none does.
+
+        Args:
+            rng: the proposal's own stream.
+            without: names of models that are not wanted.
+            worths: credit of each, which moves its weight; None: weights alone count.
+        """
         awake = self._awake(without)
         if not awake:
             return None
-        weights = np.array([model.weight for model in awake])
-        return awake[int(rng.choice(len(awake), p=weights / weights.sum()))]
+        total = sum(model.weight for model in awake)
+        found = [(worths or {}).get(model.name, USUAL) for model in awake]
+        shares = np.array(credited([model.weight / total for model in awake], found))
+        return awake[int(rng.choice(len(awake), p=shares / shares.sum()))]
 
     def ask(self, question: Question) -> Answer:
         """Return the answer, within the purse; waits while only calls under way fill that.

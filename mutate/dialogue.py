@@ -9,7 +9,7 @@ Every call is an attempt of the proposal, with its cost, whatever came of it.
 
 import hashlib
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -55,11 +55,13 @@ class Prompts:
     Attributes:
         system, opening: return the first blocks and the first turn for a model.
         source: what edits are applied to.
+        worths: credit of each model, None where there is none yet.
     """
 
     system: Callable[[Model], tuple[Block, ...]]
     opening: Callable[[Model], tuple[Block, ...]]
     source: str
+    worths: Mapping[str, float] | None = None
 
 
 class Dialogue:
@@ -94,7 +96,8 @@ class Dialogue:
     def hold(self) -> Drafted:
         """Ask until a program passes, the steps are used up or nobody answers."""
         tried: list[str] = []
-        while (model := self._desk.pick(self._rng, tried)) is not None:
+        worths = self._prompts.worths
+        while (model := self._desk.pick(self._rng, tried, worths)) is not None:
             tried.append(model.name)
             drafted = self._with_model(model)
             if drafted is not None:

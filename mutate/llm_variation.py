@@ -10,6 +10,7 @@ from functools import partial
 import numpy as np
 
 from mutate import prompt
+from mutate.bandit import credits, model_of
 from mutate.checks import Checks
 from mutate.desk import Desk
 from mutate.dialogue import Dialogue, Drafted, Prompts
@@ -71,6 +72,7 @@ class LlmVariation:
             system=partial(prompt.system, self._brief, history.program.text),
             opening=partial(prompt.opening, self._intent, parents, history, self._brief, rng),
             source=parents[0].genome.source,
+            worths=credits(history, model_of, history.models),
         )
 
         def judge(source: str) -> str:

@@ -1,19 +1,14 @@
-"""Which operator next: prior shares, moved by what each operator's children were worth.
+"""Which operator next: prior shares, moved by what each operator's children were worth."""
 
-Source: probability matching for adaptive operators, Thierens, GECCO 2005, section 2; here with
-unequal prior shares and a bound on how far credit moves them.
-"""
-
-import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from statistics import NormalDist
 
 import numpy as np
 
-from population.individual import IndividualId, Stage
-from population.ports import Choice, History, Standing, Tally, Variation
+from mutate.bandit import USUAL, broke, credited, credits, operator_of
+from population.individual import IndividualId
+from population.ports import Choice, History, Tally, Variation
 
 CROSSOVER_SHARE = 0.5
 """While several structures survive: combining them is the only structural step without an LLM."""
@@ -21,12 +16,6 @@ REPAIR_SHARE = 0.5
 """Of the proposals while a program that a model wrote lies broken and nobody has mended it."""
 TRIALS_SHARE = 0.8
 """Of the proposals while a newcomer is owed trials: one that has none left must stop nobody."""
-PRIOR_WINS, PRIOR_LOSSES = 2.0, 6.0
-"""What every operator is believed to be worth before it has bred: a quarter of its proposals."""
-REFUSED_LOSS = 0.25
-"""A refused proposal has cost money or time, though no device."""
-MOST_CREDIT = 3.0
-"""How far credit moves a share from its prior, up or down."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,19 +97,11 @@ class Portfolio:
         for one, standing in reversed(history.standings.items()):
             if (
                 standing.individual.operator in self._mends
-                and _broke(standing)
+                and broke(standing)
                 and one not in history.tried
             ):
                 return one
         return None
-
-
-def _broke(standing: Standing) -> bool:
-    """Whether a program earned no score by its own fault, not the machine's."""
-    failure = standing.report.failure if standing.report else None
-    ours = failure is not None and failure.stage is Stage.INFRASTRUCTURE
-    settled = standing.fitness is None and not standing.in_flight
-    return settled and standing.failures > 0 and not ours
 
 
 def _shares(arms: Sequence[Arm], history: History) -> list[float]:
@@ -129,63 +110,9 @@ def _shares(arms: Sequence[Arm], history: History) -> list[float]:
     total = sum(priors)
     if not total:
         return [1 / len(arms)] * len(arms)
-    worth = credits(history)
-    usual = PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES)
-    found = [worth.get(arm.variation.name, usual) for arm in arms]
-    return _credited([prior / total for prior in priors], found)
-
-
-def _credited(priors: Sequence[float], worths: Sequence[float]) -> list[float]:
-    """Return shares in proportion to prior and worth, none moved by more than `MOST_CREDIT`.
-
-    The bounds leave a sum that grows with the factor common to all, from below 1 to above it.
-    """
-
-    def bounded(factor: float) -> list[float]:
-        moves = [min(max(factor * own, 1 / MOST_CREDIT), MOST_CREDIT) for own in worths]
-        return [prior * move for prior, move in zip(priors, moves, strict=True)]
-
-    low, high = 1 / (MOST_CREDIT * max(worths)), MOST_CREDIT / min(worths)
-    for _ in range(60):
-        middle = (low + high) / 2
-        low, high = (middle, high) if sum(bounded(middle)) < 1 else (low, middle)
-    return bounded(high)
-
-
-def credits(history: History) -> dict[str, float]:
-    """Return for each operator that has bred the share of its proposals that won, shrunken.
-
-    A child wins by the probability that it is better than its first parent by more than the noise
-    of one score; while the noise is unknown, if it scored better at all.
-    """
-    won: dict[str, float] = defaultdict(float)
-    lost: dict[str, float] = defaultdict(float)
-    for standing in history.standings.values():
-        operator, chance = standing.individual.operator, _win(standing, history)
-        if chance is not None:
-            won[operator] += chance
-            lost[operator] += 1 - chance
-    for operator, tally in history.tallies.items():
-        lost[operator] += REFUSED_LOSS * tally.refused
-    known = PRIOR_WINS + PRIOR_LOSSES
-    return {
-        operator: (PRIOR_WINS + won[operator]) / (known + won[operator] + lost[operator])
-        for operator in {*won, *lost}
-    }
-
-
-def _win(standing: Standing, history: History) -> float | None:
-    parents = standing.individual.parents
-    parent = history.standings.get(parents[0]) if parents else None
-    if parent is None or parent.fitness is None or standing.in_flight:
-        return None
-    if standing.fitness is None or standing.held:
-        return 0.0 if standing.held or _broke(standing) else None
-    gain = standing.fitness - parent.fitness - history.sigma
-    error = math.hypot(standing.standard_error, parent.standard_error)
-    if not 0 < error < math.inf:
-        return float(gain > 0)
-    return NormalDist().cdf(gain / error)
+    worth = credits(history, operator_of, history.tallies)
+    found = [worth.get(arm.variation.name, USUAL) for arm in arms]
+    return credited([prior / total for prior in priors], found)
 
 
 def _caught_up(arms: Sequence[Arm], shares: Sequence[float], history: History) -> list[float]:

@@ -21,8 +21,10 @@ class Told:
     """What is known of one individual.
 
     Attributes:
-        value: its fitness, None while it trains; of a failure, worse than all that is scored.
+        value: its fitness, None where that is not known; of a failure, worse than all that is
+            scored.
         failed: it earned no score. operator: that made it. structure: its own.
+        void: it was evaluated, and its value will never be known.
     """
 
     point: Point
@@ -30,6 +32,7 @@ class Told:
     failed: bool = False
     operator: str = ""
     structure: str = ""
+    void: bool = False
 
 
 def results(parent: Individual, history: History) -> list[Told]:
@@ -42,7 +45,8 @@ def results(parent: Individual, history: History) -> list[Told]:
     median meets that of the parent's structure.
 
     A failure is told as worse than everything that is scored: who passes over failures goes back
-    to where they came from. What still trains is told without a value.
+    to where they came from. What still trains is told without a value, and so is what our side
+    lost and what the quarantine holds or has refused.
 
     Last come, while this run knows little, the points of the runs that it was born from.
     """
@@ -51,23 +55,24 @@ def results(parent: Individual, history: History) -> list[Told]:
     shifts = _shifts(parent.structure, [standing for standing, _ in sharing])
     shifts |= _lost(parent.structure, history)
     scores = [
-        None if s.fitness is None else s.fitness + shifts.get(s.individual.structure, 0.0)
+        None if s.fitness is None or s.held else s.fitness + shifts.get(s.individual.structure, 0.0)
         for s, _ in sharing
     ]
     scored = [score for score in scores if score is not None]
     worse = min(scored, default=0.0) - (max(scored) - min(scored) if scored else 0.0) - 1e-9
     told = []
     for (standing, point), score in zip(sharing, scores, strict=True):
-        failed = score is None and standing.failures > 0
+        failed = standing.fitness is None and standing.failures > 0
         who = standing.individual
         value = worse if failed else score
-        told.append(Told(point, value, failed, who.operator, who.structure))
+        void = standing.is_void
+        told.append(Told(point, value, failed, who.operator, who.structure, void))
     shared = sum(not one.failed and one.value is not None for one in told)
     if shared < ENOUGH_OWN:
         level = {
             s.individual.fingerprint: score
             for (s, _), score in zip(sharing, scores, strict=True)
-            if score is not None and not s.held
+            if score is not None
         }
         told += _precedents(declared, history, level)
     return told
@@ -138,7 +143,7 @@ def _shifts(structure: str, sharing: Sequence[Standing]) -> dict[str, float]:
     """Return for each structure what its scores gain so that all have the median of `structure`."""
     groups: dict[str, list[float]] = {}
     for standing in sharing:
-        if standing.fitness is not None:
+        if standing.fitness is not None and not standing.held:
             groups.setdefault(standing.individual.structure, []).append(standing.fitness)
     if structure not in groups:
         return {}
@@ -155,7 +160,7 @@ def _lost(structure: str, history: History) -> dict[str, float]:
     for standing in history.standings.values():
         born = standing.individual
         parent = history.standings.get(born.parents[0]) if born.parents else None
-        if parent is None or parent.fitness is None or standing.fitness is None:
+        if parent is None or parent.fitness is None or standing.fitness is None or standing.held:
             continue
         lost, origin = parent.fitness - standing.fitness, parent.individual.structure
         steps.setdefault(origin, {}).setdefault(born.structure, []).append(lost)

@@ -1,10 +1,11 @@
 """The exam: champion against founder on fresh seeds and a shard that nothing was chosen by."""
 
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, replace
 
 from population.blocks import Block
 from population.claims import ERROR_BUDGET, Claim, compare, error_share
-from population.individual import EvaluationId, Individual, Purpose, Request
+from population.individual import EvaluationId, Individual, IndividualId, Purpose, Request
 from population.ports import Ended, Evaluation, Lineage, Started
 from population.requests import training_seed
 from population.state import State
@@ -29,6 +30,8 @@ class Examination:
         comparison: whether these two were the first, second ... that this run has compared.
         champion, founder: metric values of the complete pairs, in the same order.
         failures: a sentence for each pair or training that tells nothing; its pair is left out.
+        less_reliable: the champion failed more often than the founder: then it is not claimed to
+            be better, since the pairs are those in which it trained at all.
     """
 
     claim: Claim | None
@@ -36,6 +39,7 @@ class Examination:
     champion: tuple[float, ...]
     founder: tuple[float, ...]
     failures: tuple[str, ...]
+    less_reliable: bool = False
 
     @property
     def decided(self) -> bool:
@@ -146,7 +150,7 @@ class _Hall:
 
 def _examination(state: State, champion: Individual, founder: Individual) -> Examination:
     names = {one.id: one.name or f"individual {one.id}" for one in (champion, founder)}
-    scores, failures = [], []
+    scores, failures, broken = [], [], Counter[IndividualId | None]()
     for block in _blocks(state, champion, founder):
         values = block.values()
         if values is not None:
@@ -154,11 +158,15 @@ def _examination(state: State, champion: Individual, founder: Individual) -> Exa
         for who, why in block.failures():
             whose = names[who] if who is not None else "a pair"
             failures.append(f"{whose}, seed {block.seed}: {why}")
+            broken[who] += block.counts
     ours, theirs = tuple(a for a, _ in scores), tuple(b for _, b in scores)
     number = _comparison(state, champion, founder)
     error = ERROR_BUDGET * error_share(number)
     claim = compare(ours, theirs, state.direction, error) if scores else None
-    return Examination(claim, number, ours, theirs, tuple(failures))
+    less_reliable = broken[champion.id] > broken[founder.id]
+    if claim is not None and less_reliable:
+        claim = replace(claim, better=False)
+    return Examination(claim, number, ours, theirs, tuple(failures), less_reliable)
 
 
 def _blocks(state: State, champion: Individual, founder: Individual) -> list[Block]:
@@ -168,6 +176,7 @@ def _blocks(state: State, champion: Individual, founder: Individual) -> list[Blo
 
 def _comparison(state: State, champion: Individual, founder: Individual) -> int:
     """Return whether the two are the first, second ... that this run compares."""
-    begun = dict.fromkeys(frozenset(block.results) for block in state.exam_blocks.values())
+    pairs = (frozenset(block.results) for block in state.exam_blocks.values())
+    begun = dict.fromkeys(pair for pair in pairs if len(pair) == 2)  # one alone was cut off
     begun.setdefault(frozenset((champion.id, founder.id)))
     return list(begun).index(frozenset((champion.id, founder.id))) + 1

@@ -126,6 +126,15 @@ class Comparability:
         text = "\n".join(str(getattr(self, name)) for name in self.__slots__)
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
+    def differences(self, other: "Comparability") -> str:
+        """Return what differs, for a message: `torch 2.13.0, not 2.12.1`."""
+        pairs = ((name, getattr(self, name), getattr(other, name)) for name in self.__slots__)
+        return ", ".join(
+            f"{name.replace('_', ' ')} {own or 'none'}, not {its or 'none'}"
+            for name, own, its in pairs
+            if own != its
+        )
+
 
 class Purpose(StrEnum):
     """Why an evaluation was made; only `screen` and `race` rank individuals."""

@@ -56,7 +56,13 @@ def seen_by(
         return replace(history, survivors=survivors + others)
     if mode is Mode.BEST_OF:
         return replace(
-            history, survivors=survivors, standings=known, notes="", tallies={}, earlier=()
+            history,
+            survivors=survivors,
+            standings=known,
+            notes="",
+            tallies={},
+            models={},
+            earlier=(),
         )
     return replace(history, survivors=survivors)
 
@@ -132,8 +138,12 @@ def _partner(
 
 
 def settled_since(one: Standing, standings: Mapping[IndividualId, Standing]) -> int:
-    """Return how many that were born after it have earned a score, or failed."""
-    later = (s for s in standings.values() if s.individual.id > one.individual.id)
+    """Return how many that were born when its score was known have earned one, or failed.
+
+    With many slots, those that were in training when it came say nothing of what it can give.
+    """
+    first = max(one.individual.id + 1, one.known_to)
+    later = (s for s in standings.values() if s.individual.id >= first)
     return sum(s.fitness is not None or s.failures > 0 for s in later)
 
 

@@ -54,6 +54,7 @@ NOTES = "notes"
 its answer becomes `History.notes`."""
 ACCEPTED = "accepted"
 NO_PROPOSAL = ProposalId(0)
+NOBODY = IndividualId(0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +77,12 @@ class Proposal:
     refusal: str = ""
     attempts: tuple[Attempt, ...] = ()
 
+    @property
+    def model(self) -> str:
+        """The language model that was asked for it last, empty where none was."""
+        asked = (one.model for one in reversed(self.attempts) if one.what != NOTES)
+        return next((model for model in asked if model), "")
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
@@ -95,10 +102,14 @@ class Report:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """How often an operator was asked, and how often what it offered was refused."""
+    """How often an operator or a model was asked, and how often what it offered was refused."""
 
     proposals: int = 0
     refused: int = 0
+
+    def plus(self, refused: bool) -> "Tally":
+        """Return it with one more proposal."""
+        return Tally(self.proposals + 1, self.refused + refused)
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,10 +119,12 @@ class Standing:
     Attributes:
         fitness: shrunken mean, larger is better; None while nothing of it is scored.
         standard_error: of that mean, in units of the metric.
-        evaluations: scored evaluations that count. failures: failed ones.
+        evaluations: scored evaluations that count. failures: failed ones, but for ours.
         in_flight: evaluations that run now.
         held: in quarantine, or refused by it: it neither breeds nor leads.
         report: of its latest settled evaluation, None while there is none.
+        model: the language model that wrote it, empty where none did.
+        known_to: the first individual that was born after it had earned a score, or was to be.
     """
 
     individual: Individual
@@ -122,11 +135,19 @@ class Standing:
     in_flight: int
     held: bool = False
     report: Report | None = None
+    model: str = ""
+    known_to: IndividualId = NOBODY
 
     @property
     def ranks(self) -> bool:
         """Whether it has a score, and one that is believed: who ranks may breed and lead."""
         return self.fitness is not None and not self.held
+
+    @property
+    def is_void(self) -> bool:
+        """Whether it was evaluated and tells nothing: lost, of another key, or not believed."""
+        settled = self.report is not None and not self.failures
+        return self.held or (settled and self.fitness is None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +200,8 @@ class History:
         survivors: ids of the present survivor set, best first.
         fingerprints: normalised syntax trees that exist already, as digests, with their owner.
         sigma: standard deviation of one evaluation, in units of the metric.
-        tallies: of each operator that was asked. notes: the latest that were distilled.
+        tallies: of each operator that was asked. models: of each language model.
+        notes: the latest that were distilled.
         tried: individuals that a proposal has named as a parent or is about to.
         proposal: the number of the proposal that is made. program: what it is made under.
         earlier: what this run was born from: it informs operators and ranks nobody.
@@ -190,6 +212,7 @@ class History:
     fingerprints: dict[str, IndividualId]
     sigma: float
     tallies: Mapping[str, Tally] = field(default_factory=dict)
+    models: Mapping[str, Tally] = field(default_factory=dict)
     notes: str = ""
     tried: Set[IndividualId] = frozenset()
     proposal: ProposalId = NO_PROPOSAL

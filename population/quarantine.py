@@ -6,7 +6,7 @@ were trained again on fresh seeds and scored on the confirmation shard, and at l
 gain is there, too. Every reading of that shard is counted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from statistics import fmean
 
 from population.individual import Individual, IndividualId
@@ -22,18 +22,18 @@ EXACT = 1e-8
 
 
 def held_back(state: State, individual: IndividualId, sigmas: float) -> Quarantined | None:
-    """Return the quarantine of an individual whose first score is a jump, None where it is none.
+    """Return the quarantine of an individual whose score is a jump, None where it is none.
 
     Args:
-        state: of the run, after the individual's latest result.
-        individual: whose result came.
+        state: of the run.
+        individual: whose score, or mean of several, is weighed for the first time.
         sigmas: how many make a jump.
     """
     values, sigma = state.ranking_values(individual), state.history().sigma
     known = individual in state.quarantine or state.confirmations(individual).tries
-    if len(values) != 1 or known or sigma <= EXACT * abs(values[0]):
+    if not values or known or sigma <= EXACT * abs(fmean(values)):
         return None
-    fitness = state.direction.fitness(values[0])
+    fitness = state.direction.fitness(fmean(values))
     standings = state.history().standings
     return jump(state.individuals[individual], fitness, standings, sigmas * sigma)
 
@@ -56,17 +56,19 @@ def jump(
     standings: Mapping[IndividualId, Standing],
     bound: float,
 ) -> Quarantined | None:
-    """Return the quarantine of a child whose first score exceeds its fittest parent's by `bound`.
+    """Return the quarantine of a child whose score exceeds its fittest parent's by `bound`.
+
+    In place of a parent that is held itself stand its own parents.
 
     Args:
-        child: scored for the first time.
+        child: whose score is weighed.
         fitness: of that score, larger is better.
         standings: of all individuals.
         bound: in units of the metric, above 0.
     """
     known = [
         (parent_fitness, parent)
-        for parent in child.parents
+        for parent in _believed(child, standings)
         if (parent_fitness := standings[parent].fitness) is not None
     ]
     if not known:
@@ -74,6 +76,16 @@ def jump(
     best, parent = max(known)
     gain = fitness - best
     return Quarantined(child.id, parent, gain, bound) if gain > bound else None
+
+
+def _believed(
+    child: Individual, standings: Mapping[IndividualId, Standing]
+) -> Iterator[IndividualId]:
+    for parent in child.parents:
+        if standings[parent].held:
+            yield from _believed(standings[parent].individual, standings)
+        else:
+            yield parent
 
 
 def due(held: Quarantined, child: Readings, parent: Readings) -> IndividualId | None:

@@ -18,8 +18,9 @@ from population.individual import (
     Purpose,
     Request,
     Result,
+    Scored,
 )
-from population.jobs import is_infrastructure
+from population.jobs import RANKING, is_infrastructure
 from population.limits import SearchConfig, evaluations_left, may_race, places_left, promised
 from population.lookahead import Lookahead
 from population.parents import Mode, seen_by, some_in_turn
@@ -35,6 +36,7 @@ from population.ports import (
     Program,
     Proposal,
     Proposed,
+    Quarantined,
     Record,
     Selected,
     Standing,
@@ -56,6 +58,9 @@ GIVE_UP_S = 5.0
 """How long proposals that were told to give up are awaited, for what they have cost."""
 REFUSALS_IN_A_ROW = 200
 INFRASTRUCTURE_FAILURES_IN_A_ROW = 30
+STRANGERS = 8
+"""Scores at the start of a call that rank with none of the run's, before it is ended: at most
+two a slot, fewer than a cluster of two kinds of machine may give by chance."""
 
 
 @dataclass
@@ -107,6 +112,7 @@ class Search:
         self._deadline = time.monotonic() + 3600 * (config.max_hours or math.inf)
         self._refusals: list[str] = []
         self._infrastructure_failures = 0
+        self._strangers: int | None = 0
         self._resume()
         self._found()
         self._proposals = Proposals(self.portfolio, config.seed, self._state.next_proposal)
@@ -145,14 +151,15 @@ class Search:
     # Beginning and end
 
     def _resume(self) -> None:
-        latest: IndividualId | None = None
+        state, latest, knew = self._state, None, False
         for record in self.lineage.replay():
-            latest = None
             if isinstance(record, Ended):
-                latest = self._state.in_flight[record.result.request].individual
-            self._state.apply(record)
+                latest, knew = state.in_flight[record.result.request], state.noise() is not None
+            elif not isinstance(record, Quarantined):
+                latest = None
+            state.apply(record)
         if latest is not None:
-            self._hold_back(latest)
+            self._hold_back(latest, knew)
         for request_id in list(self._state.in_flight):
             self._record(Abandoned(request_id))
 
@@ -268,20 +275,35 @@ class Search:
             timeout_s = min(timeout_s, WAIT_BESIDE_PROPOSALS_S)
         results = self.evaluation.wait(timeout_s)
         for result in results:
-            individual = self._state.in_flight[result.request].individual
+            request, knew = self._state.in_flight[result.request], self._state.noise() is not None
             self._record(Ended(self._state.marked(result)))
-            self._hold_back(individual)
+            self._hold_back(request, knew)
         for cleared in endings(self._state):
             self._record(cleared)
         self._check_infrastructure(results)
+        self._check_comparability(results)
 
     # Quarantine
 
-    def _hold_back(self, individual: IndividualId) -> None:
-        sigmas = self.config.quarantine_sigmas
-        held = held_back(self._state, individual, sigmas) if sigmas else None
-        if held is not None:
-            self._record(held)
+    def _hold_back(self, ended: Request, knew: bool) -> None:
+        """Hold back whose first score is a jump, and whose score was one when no noise was known.
+
+        Args:
+            ended: the latest evaluation.
+            knew: whether the noise was known before it.
+        """
+        state, sigmas = self._state, self.config.quarantine_sigmas
+        if sigmas is None or ended.purpose not in RANKING:
+            return
+        weighed: Sequence[IndividualId] = ()
+        if not knew and state.noise() is not None:
+            weighed = tuple(state.individuals)
+        elif len(state.ranking_values(ended.individual)) == 1:
+            weighed = (ended.individual,)
+        for one in weighed:
+            held = held_back(state, one, sigmas)
+            if held is not None:
+                self._record(held)
 
     def _check_infrastructure(self, results: Sequence[Result]) -> None:
         for result in results:
@@ -293,6 +315,21 @@ class Search:
                 f"are not the candidates', the last: {results[-1].outcome}. All results are kept: "
                 "`evolve doctor` checks this machine, `evolve run` goes on afterwards"
             )
+
+    def _check_comparability(self, results: Sequence[Result]) -> None:
+        """Raise RunError where nothing that this call has scored ranks with the run's scores."""
+        usual = self._state.usual_machine
+        for result in results:
+            if self._strangers is None or usual is None or not isinstance(result.outcome, Scored):
+                continue
+            here = result.comparability
+            self._strangers = None if here.key == usual.key else self._strangers + 1
+            if self._strangers == min(STRANGERS, 2 * self.evaluation.slots):
+                raise RunError(
+                    f"scores from here do not compare with this run's ({here.differences(usual)}), "
+                    "so they would rank nobody. All results are kept: go on where the run was, or "
+                    "begin a new one with `evolve run --from` and this run's name"
+                )
 
     # Breeding
 

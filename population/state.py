@@ -7,11 +7,11 @@ record is not state.
 import math
 from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
-from statistics import fmean
 
 from population.blocks import Block
 from population.errors import LineageError
 from population.individual import (
+    Comparability,
     EvaluationId,
     Failed,
     Individual,
@@ -45,14 +45,8 @@ from population.ports import (
     Started,
     Tally,
 )
-from population.statistics import (
-    FOREIGN_SHARE,
-    Estimate,
-    Noise,
-    estimate_noise,
-    estimates,
-    is_contended,
-)
+from population.scores import Scores
+from population.statistics import FOREIGN_SHARE, Estimate, Noise, is_contended
 from population.task import Direction
 
 LOG_CHARACTERS = 6_000
@@ -87,13 +81,14 @@ class State:
         raced: evaluations of purpose race, unsettled ones included.
         births: settled newcomers since the last survivor selection; founders are none.
         unborn: newcomers without any settled evaluation.
-        failures: every settled failure with the id of its individual.
+        failures: every settled failure with the id of its individual, ours included.
         quarantine: whose scores are held back until the confirmation shard agrees.
         refused: whom it has refused, for good.
         confirmation_reads, exam_reads: evaluations that were started on those shards.
         exam_blocks: pairs of all exams by seed, in the order in which they were begun.
         reports: what the latest settled evaluation of each individual showed.
-        tallies: of each operator. notes: the latest. tried: whom a proposal named as parent.
+        tallies: of each operator. models: of each language model. notes: the latest.
+        tried: whom a proposal named as parent.
         earlier: what the run was born from.
         paces: how far the latest scored training of each individual came.
     """
@@ -126,20 +121,22 @@ class State:
         self.exam_blocks: dict[int, Block] = {}
         self.reports: dict[IndividualId, Report] = {}
         self.tallies: dict[str, Tally] = {}
+        self.models: dict[str, Tally] = {}
+        self._models: dict[IndividualId, str] = {}
         self.paces: dict[IndividualId, Pace] = {}
         self.notes = ""
         self.earlier: tuple[Earlier, ...] = ()
         self.tried: frozenset[IndividualId] = frozenset()
         self._jobs: Counter[IndividualId] = Counter()
         self._confirmations: Counter[IndividualId] = Counter()
-        self._confirmed: dict[str, dict[IndividualId, list[float]]] = {}
-        self._keys: Counter[str] = Counter()
-        self._values: dict[str, dict[IndividualId, list[float]]] = {}
+        self._machines: dict[str, Comparability] = {}
+        self._scores = Scores(direction)
+        self._confirmed = Scores(direction)
         self._failed: Counter[IndividualId] = Counter()
+        self._known_to: dict[IndividualId, IndividualId] = {}
         self._last_proposal = 0
         self._last_evaluation = 0
         self._history: History | None = None
-        self._ranks: tuple[dict[IndividualId, Estimate], Noise | None] | None = None
 
     def apply(self, record: Record) -> None:
         """Take one record into account.
@@ -156,7 +153,7 @@ class State:
                 self._enter(individual)
             case Proposed(proposal_id, proposal, individual):
                 self._last_proposal = max(self._last_proposal, proposal_id)
-                self._tally(proposal, refused=individual is None)
+                self._tally(proposal, individual)
                 if individual is not None:
                     self._enter(individual)
             case Started(request):
@@ -184,9 +181,13 @@ class State:
         else:
             self.unborn.add(individual.id)
 
-    def _tally(self, proposal: Proposal, refused: bool) -> None:
-        before = self.tallies.get(proposal.operator, Tally())
-        self.tallies[proposal.operator] = Tally(before.proposals + 1, before.refused + refused)
+    def _tally(self, proposal: Proposal, individual: Individual | None) -> None:
+        refused = individual is None
+        self.tallies[proposal.operator] = self.tallies.get(proposal.operator, Tally()).plus(refused)
+        if proposal.model:
+            self.models[proposal.model] = self.models.get(proposal.model, Tally()).plus(refused)
+            if individual is not None:
+                self._models[individual.id] = proposal.model
         if proposal.genome is not None or any(one.stop_reason for one in proposal.attempts):
             self.tried |= set(proposal.parents)  # else nobody was asked
         for attempt in proposal.attempts:
@@ -253,7 +254,6 @@ class State:
             self.unborn.remove(request.individual)
             self.births += 1
         self._remember(request.individual, result)
-        self._ranks = None
 
     def _remember(self, individual: IndividualId, result: Result) -> None:
         outcome = result.outcome
@@ -264,20 +264,20 @@ class State:
         self.reports[individual] = Report(failure, log, result.measurements, result.curve)
         if isinstance(outcome, Scored):
             key = result.comparability.key
-            self._keys[key] += 1
+            self._machines.setdefault(key, result.comparability)
+            self._scores.add(key, individual, outcome.value)
+            self._known_to.setdefault(individual, self.next_individual)
             steps, tokens = result.measured("steps"), result.measured("tokens")
             if steps is not None and tokens is not None:
                 self.paces[individual] = Pace(steps, tokens, key)
-            self._values.setdefault(key, {}).setdefault(individual, []).append(outcome.value)
             return
-        self._failed[individual] += 1
+        self._failed[individual] += not is_infrastructure(result)
         self.failures.append((individual, outcome))
 
     def _confirm(self, individual: IndividualId, result: Result) -> None:
         outcome = result.outcome
         if isinstance(outcome, Scored) and math.isfinite(outcome.value):
-            values = self._confirmed.setdefault(result.comparability.key, {})
-            values.setdefault(individual, []).append(outcome.value)
+            self._confirmed.add(result.comparability.key, individual, outcome.value)
 
     def _clear(self, individual: IndividualId, agrees: bool) -> None:
         del self.quarantine[individual]
@@ -312,7 +312,12 @@ class State:
     @property
     def anything_scored(self) -> bool:
         """Whether any individual has a score that ranks."""
-        return bool(self._keys)
+        return bool(self._scores.usual_key)
+
+    @property
+    def usual_machine(self) -> Comparability | None:
+        """What most scores have in common, those that rank; None while nothing is scored."""
+        return self._machines.get(self._scores.usual_key)
 
     def evaluations_of(self, individual: IndividualId) -> int:
         """How many evaluations it was given, in flight and failed ones included."""
@@ -325,11 +330,11 @@ class State:
 
     def ranking_values(self, individual: IndividualId) -> tuple[float, ...]:
         """Return the metric values of an individual that rank it."""
-        return tuple(self._ranking_values().get(individual, ()))
+        return tuple(self._scores.of(self._scores.usual_key).get(individual, ()))
 
     def confirmations(self, individual: IndividualId) -> Readings:
         """Return what the confirmation shard has said of an individual so far."""
-        values = self._confirmed.get(self._usual_key(), {}).get(individual, [])
+        values = self._confirmed.of(self._scores.usual_key).get(individual, [])
         return Readings(
             values=tuple(self.direction.fitness(value) for value in values),
             tries=self._confirmations[individual],
@@ -357,7 +362,7 @@ class State:
 
     def noise(self) -> Noise | None:
         """Return the noise of one evaluation, None while too few genomes were repeated."""
-        return self._ranked()[1]
+        return self._scores.ranked(self.refused | set(self.quarantine))[1]
 
     def history(self) -> History:
         """Return an immutable snapshot of all that operators and selections may know.
@@ -372,6 +377,7 @@ class State:
                 fingerprints=dict(self.fingerprints),
                 sigma=noise.sigma if noise else 0.0,
                 tallies=dict(self.tallies),
+                models=dict(self.models),
                 notes=self.notes,
                 tried=self.tried,
                 earlier=self.earlier,
@@ -379,9 +385,10 @@ class State:
         return self._history
 
     def _standings(self) -> dict[IndividualId, Standing]:
-        ranks, values = self._ranked()[0], self._ranking_values()
+        doubted = self.refused | set(self.quarantine)
+        ranks, values = self._scores.ranked(doubted)[0], self._scores.of(self._scores.usual_key)
         running = Counter(job.request.individual for job in self.unsettled.values())
-        unknown = Estimate(math.nan, math.inf)
+        unknown, later = Estimate(math.nan, math.inf), self.next_individual
         return {
             one: Standing(
                 individual=individual,
@@ -392,25 +399,8 @@ class State:
                 in_flight=running[one],
                 held=one in self.quarantine or one in self.refused,
                 report=self.reports.get(one),
+                model=self._models.get(one, ""),
+                known_to=self._known_to.get(one, later),
             )
             for one, individual in self.individuals.items()
         }
-
-    def _ranked(self) -> tuple[dict[IndividualId, Estimate], Noise | None]:
-        if self._ranks is None:
-            values = self._ranking_values()
-            noise = estimate_noise(values)
-            sigmas = [noise.of(one) for one in values] if noise else None
-            means = [self.direction.fitness(fmean(own)) for own in values.values()]
-            counts = [len(own) for own in values.values()]
-            ranks = zip(values, estimates(means, counts, sigmas), strict=True)
-            self._ranks = dict(ranks), noise
-        return self._ranks
-
-    def _ranking_values(self) -> dict[IndividualId, list[float]]:
-        """Return the values that may be ranked against each other, by individual."""
-        return self._values.get(self._usual_key(), {})
-
-    def _usual_key(self) -> str:
-        """Return the comparability key of most results, the earliest among equals."""
-        return max(self._keys, key=self._keys.__getitem__, default="")

@@ -3,6 +3,7 @@
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import compress
 from statistics import fmean, median, quantiles
 
 from population.individual import IndividualId
@@ -170,7 +171,10 @@ def shrink(mean: float, count: int, sigma: float, prior: Prior) -> Estimate:
 
 
 def estimates(
-    means: Sequence[float], counts: Sequence[int], sigmas: Sequence[float] | None
+    means: Sequence[float],
+    counts: Sequence[int],
+    sigmas: Sequence[float] | None,
+    believed: Sequence[bool] = (),
 ) -> list[Estimate]:
     """Return each individual's shrunken mean fitness with its standard error.
 
@@ -181,12 +185,15 @@ def estimates(
         means: of each individual, as fitness: larger is better.
         counts: evaluations behind each mean, 1 or more.
         sigmas: noise of one evaluation of each, None while it is unknown.
+        believed: whether each informs the others; empty: all do, as where none does.
     """
     if sigmas is None:
         return [Estimate(mean, math.inf) for mean in means]
     if not means or min(sigmas) == 0.0:
         return [Estimate(mean, 0.0) for mean in means]
-    prior = fit_prior(means, counts, sigmas)
+    among = believed if any(believed) else [True] * len(means)
+    informed = [list(compress(own, among)) for own in (means, sigmas)]
+    prior = fit_prior(informed[0], list(compress(counts, among)), informed[1])
     return [shrink(m, n, sigma, prior) for m, n, sigma in zip(means, counts, sigmas, strict=True)]
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from bench.landscape import Truth
-from bench.search import Job, Searched, report, searched
+from bench.search import LEARNING, Job, Searched, report, searched
 from bench.simulation import Device, founders, outcome, shipped, simulate
 from mutate.genome import values
 from population.individual import EvaluationId, Failed, Purpose, Request, Scored
@@ -63,6 +63,9 @@ def test_what_is_reported_is_how_the_search_stood_at_each_point() -> None:
     found = report(trace, job, Bowl.targets, 10.0)
     assert found.true == (trace.at(10).true, trace.at(40).true)
     assert found.claimed[1] == trace.rows[-1].claimed
+    first, last = trace.at(LEARNING), trace.at(40)
+    lost_s = 1.0 * (last.failures - first.failures)
+    assert found.wasted == (0.0, pytest.approx(lost_s / (last.device_s - first.device_s)))
     easy, hard = found.reached
     assert easy is not None
     assert hard is None or easy <= hard

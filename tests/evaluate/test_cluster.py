@@ -22,7 +22,10 @@ pytestmark = [
 ]  # Ray leaves sockets of its own open
 
 
-def test_a_node_that_dies_is_survived(text_data: Path, tmp_path: Path) -> None:
+def test_a_node_that_dies_is_survived(
+    text_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluate.pool.REFRESH_S", 0.0)
     cluster = Cluster(
         initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False}
     )
@@ -36,12 +39,17 @@ def test_a_node_that_dies_is_survived(text_data: Path, tmp_path: Path) -> None:
                 pool.submit(request(number, slow))
             time.sleep(4.0)
             cluster.remove_node(second)
-            outcomes = [result.outcome for result in collect(pool, 2).values()]
+            before = collect(pool, 2).values()
+            outcomes = [result.outcome for result in before]
             lost = [one for one in outcomes if isinstance(one, Failed)]
             assert [one.stage for one in lost] == [Stage.INFRASTRUCTURE]
             assert sum(isinstance(one, Scored) for one in outcomes) == 1
+            assert pool.slots == 1
             pool.submit(request(3, program()))
-            assert isinstance(collect(pool, 1)[3].outcome, Scored)
+            after = collect(pool, 1)[3]
+            assert isinstance(after.outcome, Scored)
+            keys = {r.comparability.key for r in before if isinstance(r.outcome, Scored)}
+            assert keys == {after.comparability.key}  # a node less, and scores still compare
         finally:
             pool.close()
     finally:

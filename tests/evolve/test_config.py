@@ -53,6 +53,13 @@ def test_a_run_is_not_continued_under_other_rules(tmp_path: Path, key: str, valu
         configure({"runs": tmp_path, "name": "a", key: value})
 
 
+def test_a_run_goes_on_with_as_many_candidates_at_once_as_it_was_born_with(tmp_path: Path) -> None:
+    born(configure({"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "slots": 3}))
+    assert configure({"runs": tmp_path, "name": "a"}).slots == 3
+    with pytest.raises(RunError, match="born with slots = 3; got 1"):
+        configure({"runs": tmp_path, "name": "a", "slots": 1})
+
+
 def test_a_run_from_before_there_was_a_choice_of_device_goes_on_on_the_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

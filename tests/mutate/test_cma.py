@@ -14,7 +14,7 @@ FOUNDER: dict[str, Value] = {"X": 0.5, "LR": 0.1, "KIND": "a"}
 
 
 def draw(told: list[Told], seed: int = 0) -> dict[str, Value]:
-    return next(cma_es(DECLARED, told, "constants", np.random.default_rng(seed)))
+    return next(cma_es(DECLARED, FOUNDER, told, "constants", np.random.default_rng(seed)))
 
 
 def fitness(point: dict[str, Value]) -> float:
@@ -42,3 +42,19 @@ def test_offspring_of_others_and_of_an_unfinished_population_do_not_move_it() ->
     others = [Told(far, 5.0, operator="crossover")] * 50
     unfinished = [Told(far, 5.0, operator="constants")] * 6 + [Told(far, None, False, "constants")]
     assert draw(alone) == draw(alone + others) == draw(alone + unfinished * 1)
+
+
+def test_it_begins_around_the_parent_wherever_the_first_program_was() -> None:
+    parent: dict[str, Value] = {"X": 0.9, "LR": 0.1, "KIND": "a"}
+    drawn = [
+        next(cma_es(DECLARED, parent, [Told(FOUNDER, -1.0)], "constants", np.random.default_rng(n)))
+        for n in range(100)
+    ]
+    assert abs(float(np.mean([float(point["X"]) for point in drawn])) - 0.9) < 0.06
+
+
+def test_what_will_never_be_known_holds_up_no_population() -> None:
+    far: dict[str, Value] = {"X": 1.0, "LR": 1.0, "KIND": "c"}
+    lost = [Told(far, None, operator="constants", void=True)]
+    bred = [Told(far, 5.0, operator="constants")] * 7
+    assert draw(bred) == draw(lost + bred) != draw([])

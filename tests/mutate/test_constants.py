@@ -12,7 +12,7 @@ from mutate.constants import ENOUGH_RESULTS, ConstantsMutation, distribution, re
 from mutate.genome import Value, constants, rewrite, values
 from mutate.told import ENOUGH_OWN
 from population.individual import IndividualId
-from population.ports import Earlier, History, Precedent, Proposal, Standing
+from population.ports import Earlier, History, Precedent, Proposal, Report, Standing
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 
 OPERATOR = ConstantsMutation(CHECKS)
@@ -118,6 +118,18 @@ def test_the_model_is_told_of_scores_failures_and_what_still_trains() -> None:
     assert told[2].value is not None
     assert told[2].value < -3.0
     assert told[3].value is None
+
+
+def test_what_is_not_believed_and_what_our_side_lost_is_known_and_has_no_value() -> None:
+    fake = replace(standing(2, BASE.replace("0.02 ", "0.03 "), 9.0), held=True)
+    lost = replace(standing(3, BASE.replace("0.02 ", "0.04 "), None), report=Report())
+    known = history([standing(1, BASE, -1.0), fake, lost])
+    first, *others = results(known.standings[IndividualId(1)].individual, known)
+    assert first.value == -1.0
+    assert [(one.point["LR"], one.value, one.failed, one.void) for one in others] == [
+        (0.03, None, False, True),
+        (0.04, None, False, True),
+    ]
 
 
 def test_a_failure_alone_is_told_too() -> None:

@@ -62,6 +62,14 @@ def test_models_are_drawn_by_their_weights() -> None:
     assert picked(desk, "editor", "writer") == set()
 
 
+def test_a_model_whose_children_win_is_drawn_more_often_and_none_is_left_out() -> None:
+    desk = world([], [replace(EDITOR, weight=3.0), WRITER]).desk
+    rng = np.random.default_rng(0)
+    worths = {"editor": 0.05, "writer": 0.8}
+    names = [model.name for _ in range(400) if (model := desk.pick(rng, (), worths))]
+    assert 0.2 < names.count("editor") / 400 < 0.5
+
+
 # Rests
 
 

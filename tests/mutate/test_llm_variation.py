@@ -22,6 +22,7 @@ from population.ports import (
     Variation,
 )
 from population.task import Direction
+from tests.mutate.families import child, with_
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 from tests.mutate.scripted import EDITOR, WRITER, World, world
 
@@ -95,6 +96,20 @@ def test_a_mutation_offers_the_changed_program_as_a_child_of_its_parent(intent: 
     assert proposal.fingerprint
     assert proposal.constants["LR"] == 0.02
     assert "Try wider heads." in made.llm.asked[0].system[0].text
+
+
+def test_a_model_whose_children_won_is_asked_more_often() -> None:
+    won = [replace(child(n, "explore", 9.0), model="writer") for n in range(10, 18)]
+    lost = [replace(child(n, "explore", 0.1), model="editor") for n in range(20, 28)]
+    made = world(lambda _: WIDEN, [EDITOR, WRITER])
+    variation = LlmVariation(Intent.EXPLORE, made.desk, CHECKS, BRIEF, arity=1)
+    for before in (known(), with_(*won, *lost)):
+        parent = before.standings[IndividualId(1)].individual
+        for seed in range(60):
+            variation.propose([parent], before, np.random.default_rng(seed))
+    first = [question.model.name for question in made.llm.asked if len(question.turns) == 1]
+    before, after = first[:60].count("writer"), first[-60:].count("writer")
+    assert 15 < before < 45 < after
 
 
 def test_it_is_an_operator_that_takes_its_time() -> None:

@@ -4,29 +4,23 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from mutate.constants import ConstantsMutation
 from mutate.portfolio import (
     CROSSOVER_SHARE,
-    MOST_CREDIT,
-    PRIOR_LOSSES,
-    PRIOR_WINS,
     REPAIR_SHARE,
     TRIALS_SHARE,
     Arm,
     Portfolio,
     Tuner,
     _caught_up,
-    _credited,
-    credits,
     crossover_share,
 )
 from mutate.recombination import Recombination
-from population.individual import Failed, Individual, IndividualId, Stage
+from population.individual import Individual, IndividualId, Stage
 from population.newcomers import STALLED, owed_trials
-from population.ports import Choice, History, Proposal, Report, Standing, Tally
+from population.ports import Choice, History, Proposal, Standing, Tally
+from tests.mutate.families import FOUNDERS, broken, child, known, with_
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 
 TUNED = BASE.replace("0.02", "0.03")
@@ -37,11 +31,6 @@ def keyless() -> Portfolio:
     """The operators that need no key, in the shares that a run gives them."""
     constants = Arm(ConstantsMutation(CHECKS), lambda history: 1 - crossover_share(history))
     return Portfolio([constants, Arm(Recombination(CHECKS), crossover_share)])
-
-
-def known(*sources: str, survivors: tuple[int, ...] = ()) -> History:
-    standings = [standing(number, source, 1.0) for number, source in enumerate(sources, 1)]
-    return history(standings, survivors)
 
 
 @pytest.mark.parametrize(
@@ -113,7 +102,6 @@ class Named:
 
 
 QUICK, SLOW, OTHER = Named("quick"), Named("slow", slow=True), Named("other", slow=True)
-FOUNDERS = known(BASE, DONOR, survivors=(1, 2))
 
 
 def chosen(portfolio: Portfolio, state: History = FOUNDERS, quick: bool = False) -> Counter[str]:
@@ -166,15 +154,6 @@ def test_what_the_quarantine_holds_is_not_crossed() -> None:
 # Repair
 
 
-def broken(
-    number: int, operator: str = "slow", stage: Stage = Stage.TRAINING, in_flight: int = 0
-) -> Standing:
-    failed = standing(number, BASE, None, failures=1)
-    individual = replace(failed.individual, operator=operator, parents=(IndividualId(1),))
-    report = Report(Failed(stage, "crash", "it raised"))
-    return replace(failed, individual=individual, report=report, in_flight=in_flight)
-
-
 def mending(ready: bool = True) -> Portfolio:
     mends = frozenset({"slow", "repair"})
     return Portfolio([arm(QUICK), arm(SLOW)], arm(Named("repair", slow=True), 1.0, ready), mends)
@@ -184,10 +163,6 @@ def repaired(portfolio: Portfolio, state: History, quick: bool = False) -> set[I
     repairs = [c for c in drawn(portfolio, state, quick) if c.variation.name == "repair"]
     assert all(len(choice.parents) == 1 for choice in repairs)
     return {choice.parents[0] for choice in repairs}
-
-
-def with_(*standings: Standing) -> History:
-    return history([standing(1, BASE, 1.0), standing(2, DONOR, 1.0), *standings], (1, 2))
 
 
 def test_the_latest_broken_program_is_mended_in_half_of_the_proposals() -> None:
@@ -251,71 +226,6 @@ def test_nobody_is_tuned_by_a_chain_or_while_nobody_is_owed_trials() -> None:
 
 
 # Credit
-
-
-def child(
-    number: int, operator: str, fitness: float | None, failures: int = 0, source: str = BASE
-) -> Standing:
-    born = standing(number, source, fitness, failures)
-    individual = replace(born.individual, operator=operator, parents=(IndividualId(1),))
-    return replace(born, individual=individual)
-
-
-def test_an_operator_is_worth_the_share_of_its_proposals_that_won() -> None:
-    usual = PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES)
-    worth = credits(
-        with_(child(3, "slow", 2.0), child(4, "quick", 0.0), child(5, "other", None, 1))
-    )
-    assert worth["slow"] == pytest.approx((PRIOR_WINS + 1) / (PRIOR_WINS + PRIOR_LOSSES + 1))
-    assert worth["quick"] == pytest.approx(worth["other"])
-    assert worth["quick"] < usual < worth["slow"]
-
-
-@pytest.mark.parametrize(
-    "undecided",
-    [
-        child(3, "slow", None),
-        broken(3, stage=Stage.INFRASTRUCTURE),
-        replace(child(3, "slow", 5.0), in_flight=1),
-    ],
-)
-def test_what_is_not_decided_is_no_credit(undecided: Standing) -> None:
-    assert "slow" not in credits(with_(undecided))
-
-
-def test_a_gain_within_the_noise_or_held_back_is_no_win() -> None:
-    worth = credits(with_(child(3, "slow", 1.005), replace(child(4, "quick", 9.0), held=True)))
-    usual = PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES)
-    assert worth["slow"] < (PRIOR_WINS + 0.5) / (PRIOR_WINS + PRIOR_LOSSES + 1)
-    assert worth["quick"] < usual
-
-
-def test_a_refused_proposal_costs_a_part_of_a_loss() -> None:
-    state = replace(FOUNDERS, tallies={"slow": Tally(8, 8), "quick": Tally(8, 0)})
-    worth = credits(state)
-    assert worth["slow"] == pytest.approx(PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES + 2))
-    assert worth.get("quick", 0.25) == 0.25
-
-
-shares = st.lists(st.floats(0.001, 1), min_size=1, max_size=8)
-
-
-@given(shares, st.lists(st.floats(0.001, 1), min_size=8, max_size=8))
-def test_credit_moves_no_share_by_more_than_its_bound(
-    given_: list[float], worths: list[float]
-) -> None:
-    priors = [share / sum(given_) for share in given_]
-    moved = _credited(priors, worths[: len(priors)])
-    assert sum(moved) == pytest.approx(1)
-    for prior, share in zip(priors, moved, strict=True):
-        assert prior / MOST_CREDIT <= share * (1 + 1e-9)
-        assert share <= prior * MOST_CREDIT * (1 + 1e-9)
-
-
-@given(shares, st.floats(0.01, 1))
-def test_equal_worth_moves_no_share(given_: list[float], worth: float) -> None:
-    priors = [share / sum(given_) for share in given_]
-    assert _credited(priors, [worth] * len(priors)) == pytest.approx(priors)
 
 
 def test_an_operator_whose_children_win_is_chosen_more_often() -> None:

@@ -251,3 +251,24 @@ def test_pairs_that_our_side_lost_are_not_among_those_asked_for():
     _, records, _ = exam(FakeEvaluation(outcome=lambda _: lost), pairs=2)
     examination, _, _ = exam(FakeEvaluation(outcome=unclear), records, pairs=2)
     assert examination.claim.pairs == 2
+
+
+def test_a_champion_that_fails_more_often_than_the_founder_is_not_claimed_to_be_better():
+    def now_and_then(request):
+        if request.individual == CHAMPION.id and request.seed % 3 == 0:
+            return Failed(Stage.TRAINING, "not_finite", "its loss diverged")
+        return noisy(request)
+
+    examination, _, _ = exam(FakeEvaluation(outcome=now_and_then))
+    assert examination.claim.difference < -0.3
+    assert examination.less_reliable
+    assert not examination.claim.better
+    assert not exam()[0].less_reliable
+
+
+def test_a_comparison_that_was_cut_off_within_its_first_pair_uses_up_no_share_of_the_budget():
+    _, records, _ = exam(pairs=1)
+    first = next(n for n, record in enumerate(records) if isinstance(record, Started))
+    cut = [*records[: first + 1], Abandoned(records[first].request.id)]
+    examination, _, _ = exam(records=cut)
+    assert examination.comparison == 1

@@ -142,3 +142,16 @@ def test_independent_samples_know_nothing_of_what_came_of_others():
     assert set(seen.standings) == {1, 2}
     assert (seen.notes, seen.tallies, seen.earlier) == ("", {}, ())
     assert set(seen_by(Mode.GREEDY, known, [1, 2]).standings) == {1, 2, 3}
+
+
+def test_those_that_were_in_training_when_the_best_came_do_not_make_it_old():
+    standings, survivors = population((1, 9.0), (2, 8.0), (3, 7.0), (4, 6.0))
+    standings |= population(*((i, 0.0) for i in range(5, 5 + 2 * FRESH)))[0]
+    rng = np.random.default_rng(0)
+
+    def first():
+        return [choose_parents(standings, survivors, 1, rng)[0] for _ in range(300)].count(1)
+
+    assert first() < 270
+    standings[1] = replace(standings[1], known_to=5 + FRESH + 1)
+    assert first() > 250

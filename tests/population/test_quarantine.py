@@ -3,7 +3,17 @@
 from dataclasses import dataclass, replace
 
 import pytest
-from fakes import SHARDS, FakeEvaluation, MemoryLineage, folded, never, program, search, value_of
+from fakes import (
+    MACHINE,
+    SHARDS,
+    FakeEvaluation,
+    MemoryLineage,
+    folded,
+    never,
+    program,
+    search,
+    value_of,
+)
 from fakes import individual as made
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,6 +25,7 @@ from population.individual import (
     Outcome,
     Purpose,
     Request,
+    Result,
     Scored,
     Stage,
 )
@@ -171,3 +182,43 @@ def test_without_quarantine_nothing_is_held_back() -> None:
     assert kinds(lineage.records, Quarantined) == []
     assert all(isinstance(r.result.outcome, Scored) for r in kinds(lineage.records, Ended))
     assert all(r.request.purpose is not Purpose.CONFIRM for r in kinds(lineage.records, Started))
+
+
+def test_a_jump_from_before_the_noise_was_known_is_held_back_as_soon_as_it_is() -> None:
+    lineage, evaluation = MemoryLineage(), FakeEvaluation(outcome=fake_on_the_selection_shard)
+    config = replace(CONFIG, max_evaluations=24, racing_share=0.2)
+    whole = search(config, lineage, evaluation, Leap(), sources=[program(2.0)]).run(never)
+    (held,), (cleared,) = kinds(lineage.records, Quarantined), kinds(lineage.records, Cleared)
+    assert lineage.records.index(held) > 12  # it had led for a while, and bred
+    assert not cleared.agrees
+    assert whole.survivors[0] != held.individual
+    assert held.individual in whole.refused
+
+
+def test_beside_a_parent_that_is_held_itself_a_child_is_measured_by_its_grandparent() -> None:
+    known = standings(1.0, 3.0)
+    fake = known[IndividualId(2)]
+    born = replace(fake.individual, parents=(IndividualId(1),))
+    known[IndividualId(2)] = replace(fake, individual=born, held=True)
+    assert jump(child_of(2), 3.1, known, 0.5) == Quarantined(
+        IndividualId(9), IndividualId(1), 3.1 - 1.0, 0.5
+    )
+
+
+def test_a_run_that_goes_on_after_an_exam_holds_nobody_back_for_it() -> None:
+    state, records, _ = world(fake_on_the_selection_shard)
+    (held,) = kinds(records, Quarantined)
+    confirmed = {r.request.id for r in kinds(records, Started) if r.request.shard == SHARDS[1]}
+    unheld = [
+        record
+        for record in records
+        if not isinstance(record, Quarantined | Cleared)
+        and not (isinstance(record, Started) and record.request.id in confirmed)
+        and not (isinstance(record, Ended) and record.result.request in confirmed)
+    ]
+    child = state.individuals[held.individual]
+    own = state.next_evaluation
+    exam = Request(own, child.id, child.genome, 1, SHARDS[2], Purpose.EXAM)
+    lineage = MemoryLineage([*unheld, Started(exam), Ended(Result(own, Scored(1.0), MACHINE))])
+    search(CONFIG, lineage, FakeEvaluation(), Leap()).run(never)
+    assert kinds(lineage.records, Quarantined) == []

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 from fakes import (
+    MACHINE,
     FakeEvaluation,
     MemoryLineage,
     Mixed,
@@ -860,3 +861,37 @@ def test_what_slow_operators_made_is_recorded_at_once_and_trained_after_a_kill(i
     state = search(config, lineage, FakeEvaluation(1), portfolio=Mixed(slow)).run(never)
     assert waiting <= set(state.individuals)
     assert unstarted() == set()
+
+
+def elsewhere(**changes):
+    """An evaluation on a machine whose scores do not compare with those of the usual one."""
+
+    class Elsewhere(FakeEvaluation):
+        def wait(self, timeout_s):
+            machine = replace(MACHINE, torch="2.14")
+            return [replace(one, comparability=machine) for one in super().wait(timeout_s)]
+
+    return Elsewhere(**changes)
+
+
+def test_a_run_that_goes_on_where_its_scores_do_not_compare_ends_and_says_what_differs():
+    _, records, _ = run(replace(SMALL, max_evaluations=10))
+    lineage = MemoryLineage(list(records))
+    with pytest.raises(RunError, match=r"torch 2\.14, not 2\.13.*--from"):
+        search(SMALL, lineage, elsewhere()).run(never)
+    assert len(kinds(lineage.records, Ended)) == len(kinds(records, Ended)) + 2
+
+
+def test_a_run_whose_scores_come_from_two_kinds_of_machine_goes_on():
+    class Both(FakeEvaluation):
+        def wait(self, timeout_s):
+            return [
+                replace(one, comparability=replace(MACHINE, device="other"))
+                if one.request % 3 == 0
+                else one
+                for one in super().wait(timeout_s)
+            ]
+
+    _, records, _ = run(replace(SMALL, max_evaluations=10), Both())
+    state, _, _ = run(SMALL, Both(), records=records)
+    assert state.counted == 16

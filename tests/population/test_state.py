@@ -17,6 +17,7 @@ from population.ports import (
     Founded,
     Proposal,
     Proposed,
+    Quarantined,
     Report,
     Selected,
     Started,
@@ -218,6 +219,17 @@ def test_each_operator_s_proposals_and_refusals_are_counted():
     assert state.history().tallies == {"explore": Tally(3, 2), "constants": Tally(1, 1)}
 
 
+def test_each_model_s_proposals_and_children_are_known():
+    child = individual(3, program(0.5), operator="explore")
+    asked = (Attempt("edit", "no such line", model="m"), Attempt("mend", ACCEPTED, model="m"))
+    distilled = (Attempt(NOTES, ACCEPTED, model="other"), Attempt("edit", "no", model="n"))
+    state = folded(
+        [*FOUNDED, proposed(1, child=child, attempts=asked), proposed(2, attempts=distilled)]
+    )
+    assert state.history().models == {"m": Tally(1, 0), "n": Tally(1, 1)}
+    assert [one.model for one in state.history().standings.values()] == ["", "", "m"]
+
+
 def test_whom_a_proposal_named_is_tried_whether_it_was_refused_or_not_if_anybody_answered():
     child = individual(3, program(0.5), operator="explore")
     answered = (Attempt("edit", "no such line", stop_reason="end_turn"),)
@@ -306,3 +318,40 @@ def test_whatever_operators_know_is_the_same_after_a_replay_from_the_database(tm
     assert again.tried == {1, 2}
     assert set(again.tallies) == {"repair", "explore"}
     assert again.standings[3].report.failure is not None
+
+
+def test_what_our_side_lost_is_no_failure_of_the_candidate():
+    state = folded([*FOUNDED, Started(request(1, ONE))], infrastructure_retries=0)
+    state.apply(Ended(failed(1, Stage.INFRASTRUCTURE)))
+    assert state.history().standings[1].failures == 0
+    assert state.history().standings[1].is_void
+    assert not state.history().standings[2].is_void
+
+
+def test_a_score_that_is_not_believed_says_nothing_of_the_others():
+    others = [individual(n, program(1.0 + n / 100)) for n in range(3, 9)]
+    records = [*FOUNDED, *map(Founded, others)]
+    values = [(ONE, 1.00), (ONE, 1.02), (TWO, 1.03), (TWO, 1.01)]
+    values += [(one, 1.0 + one.id / 200) for one in others]
+    for number, (who, value) in enumerate(values, 1):
+        records += evaluated(number, who, value)
+    before = folded(records).history().standings
+    fake = individual(9, program(0.0))
+    records += [Founded(fake), *evaluated(20, fake, 0.0)]
+    believed = folded(records).history().standings
+    held = folded([*records, Quarantined(fake.id, ONE.id, 1.0, 0.1)]).history().standings
+    for one in (ONE, TWO, *others):
+        assert held[one.id].fitness == pytest.approx(before[one.id].fitness)
+    assert believed[TWO.id].fitness != pytest.approx(before[TWO.id].fitness, abs=1e-6)
+
+
+def test_a_program_is_known_to_all_that_are_born_after_its_score():
+    three = individual(3, program(1.5), operator="nudge")
+    asked = request(1, ONE)
+    state = folded([*FOUNDED, Started(asked)])
+    assert state.history().standings[ONE.id].known_to == 3
+    state.apply(Proposed(1, Proposal("nudge", (ONE.id,), three.genome), three))
+    state.apply(Ended(scored(1, 2.0)))
+    assert state.history().standings[ONE.id].known_to == 4
+    state.apply(Founded(individual(4, program(1.7))))
+    assert state.history().standings[ONE.id].known_to == 4
