@@ -4,6 +4,7 @@ import math
 from dataclasses import dataclass
 
 from population.errors import RunError
+from population.individual import IndividualId
 from population.parents import Mode
 from population.state import State
 
@@ -65,6 +66,13 @@ def evaluations_left(config: SearchConfig, state: State) -> float:
         return 0
     limit = math.inf if config.max_evaluations is None else config.max_evaluations
     return limit - state.counted - state.pending
+
+
+def founder_due(config: SearchConfig, state: State) -> IndividualId | None:
+    """Return the founder that is to be trained next, None where all were asked for."""
+    count = state.evaluations_of
+    due = [one for one in state.founders if count(one) < config.founder_replicates]
+    return min(due, key=lambda one: (count(one), one), default=None)
 
 
 def places_left(config: SearchConfig, state: State) -> float:

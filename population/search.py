@@ -21,28 +21,24 @@ from population.individual import (
     Scored,
 )
 from population.jobs import RANKING, is_infrastructure
-from population.limits import SearchConfig, evaluations_left, may_race, places_left, promised
-from population.lookahead import Lookahead
-from population.parents import Mode, seen_by, some_in_turn
+from population.limits import SearchConfig, evaluations_left, founder_due, may_race
+from population.nursery import Nursery
 from population.ports import (
     INJECT,
     Abandoned,
     Ended,
     Evaluation,
     Founded,
-    History,
     Injections,
     Lineage,
     Program,
-    Proposal,
-    Proposed,
     Quarantined,
     Record,
     Selected,
     Standing,
     Started,
 )
-from population.proposals import Portfolio, Proposals, Ready
+from population.proposals import Portfolio
 from population.quarantine import endings, held_back
 from population.requests import confirmation_request, ranking_request
 from population.state import State
@@ -54,9 +50,6 @@ __all__ = ["Search", "SearchConfig"]
 WAIT_S = 0.5
 """How long the driver listens for results before it looks whether it should stop."""
 WAIT_BESIDE_PROPOSALS_S = 0.02
-GIVE_UP_S = 5.0
-"""How long proposals that were told to give up are awaited, for what they have cost."""
-REFUSALS_IN_A_ROW = 200
 INFRASTRUCTURE_FAILURES_IN_A_ROW = 30
 STRANGERS = 8
 """Scores at the start of a call that rank with none of the run's, before it is ended: at most
@@ -110,22 +103,29 @@ class Search:
         retries = config.contended_retries, config.infrastructure_retries
         self._state = State(self.direction, *retries)
         self._deadline = time.monotonic() + 3600 * (config.max_hours or math.inf)
-        self._refusals: list[str] = []
         self._infrastructure_failures = 0
         self._strangers: int | None = 0
         self._resume()
         self._found()
-        self._proposals = Proposals(self.portfolio, config.seed, self._state.next_proposal)
-        self._lookahead = Lookahead()
+        self._nursery = Nursery(
+            config,
+            self._state,
+            self.portfolio,
+            program=self.program,
+            injections=self.injections,
+            slots=lambda: self.evaluation.slots,
+            record=self._record,
+            is_over=self._is_over,
+        )
         try:
             self._loop(should_stop)
             self.on_end()
-            self._record_leftovers(should_stop)
+            self._nursery.record_leftovers(should_stop, self.on_stop)
         except PoolError:
-            self._record_leftovers(lambda: True)
+            self._nursery.record_leftovers(lambda: True, self.on_stop)
             raise
         finally:
-            self._proposals.close()
+            self._nursery.close()
         self._finish(stopped=should_stop())
         return self._state
 
@@ -133,9 +133,9 @@ class Search:
         while not should_stop():
             if self._generation_is_complete():
                 self._select_survivors()
-            self._take_injections()
-            self._prepare_ahead()
-            self._keep_answers()
+            self._nursery.take_injections()
+            self._nursery.prepare_ahead()
+            self._nursery.keep_answers()
             self._fill_slots()
             self._check_that_a_founder_works()
             if not self._state.unsettled and not self._state.quarantine and self._is_over():
@@ -170,7 +170,11 @@ class Search:
 
     def _check_that_a_founder_works(self) -> None:
         state = self._state
-        if state.anything_scored or state.unsettled or self._founder_to_screen() is not None:
+        if (
+            state.anything_scored
+            or state.unsettled
+            or founder_due(self.config, self._state) is not None
+        ):
             return
         reasons = "; ".join(
             f"{state.individuals[who].name or who}: {failed.stage} {failed.reason}, {failed.detail}"
@@ -181,44 +185,22 @@ class Search:
             "`evolve show ID` prints the log of each, `evolve try FILE` runs one alone"
         )
 
-    def _record_leftovers(self, should_stop: Callable[[], bool]) -> None:
-        """Record what was prepared for slots that never came free: it has cost something.
-
-        After a stop, what is still not ready a few seconds after it was told to give up is lost;
-        the order is then that in which they come.
-        """
-        given_up_at = math.inf
-        in_order = self.config.sync
-        self._proposals.forget_quick()
-        while len(self._proposals) and time.monotonic() < given_up_at:
-            if should_stop() and given_up_at == math.inf:
-                given_up_at = time.monotonic() + GIVE_UP_S
-                in_order = False
-                self.on_stop()
-            ready = self._proposals.take(self._breeding, in_order)
-            if ready is None:
-                self._proposals.wait(WAIT_S, in_order)
-            else:
-                unused = "the run ended before it could be trained"
-                self._refuse(ready, ready.proposal.refusal or unused)
-
     def _is_over(self) -> bool:
         """Whether nothing new is to be trained."""
         late = time.monotonic() >= self._deadline
-        return late or self._is_exhausted() or evaluations_left(self.config, self._state) <= 0
-
-    def _is_exhausted(self) -> bool:
-        return len(self._refusals) >= REFUSALS_IN_A_ROW
+        exhausted = self._nursery.is_exhausted
+        return late or exhausted or evaluations_left(self.config, self._state) <= 0
 
     def _finish(self, stopped: bool) -> None:
         """Select once more, except where a stop has cut the founders' phase short."""
         if self._state.settled_since_selection and (self._state.selections or not stopped):
             self._select_survivors()
-        if self._is_exhausted():
+        if self._nursery.is_exhausted:
             raise RunError(
-                f"the search has ended: {len(self._refusals)} proposals in a row were refused, "
-                f"the last because {self._refusals[-1]}. All results are kept. Widen the ranges "
-                "of the constants, add a seed or another operator, and run it again"
+                f"the search has ended: {len(self._nursery.refusals)} proposals in a row were "
+                f"refused, the last because {self._nursery.refusals[-1]}. All results are kept. "
+                "Widen the ranges of the constants, add a seed or another operator, and run it "
+                "again"
             )
 
     # Evaluations
@@ -240,7 +222,7 @@ class Search:
         owed = self._state.owed() or confirmation_request(self.config, self._state, self.shards[1])
         if owed is not None or self._is_over():
             return owed
-        founder = self._founder_to_screen()
+        founder = founder_due(self.config, self._state)
         if founder is not None:
             return self._request(founder, Purpose.SCREEN)
         waiting = self._state.unscreened
@@ -249,16 +231,11 @@ class Search:
         contender = self._contender() if first is None else None
         if contender is not None:
             return self._request(contender, Purpose.RACE)
-        newcomer = first or next(iter(waiting), None) or self._breed()
+        newcomer = first or next(iter(waiting), None) or self._nursery.breed()
         return None if newcomer is None else self._request(newcomer, Purpose.SCREEN)
 
     def _request(self, individual: IndividualId, purpose: Purpose) -> Request:
         return ranking_request(self.config, self._state, individual, self.shards[0], purpose)
-
-    def _founder_to_screen(self) -> IndividualId | None:
-        count = self._state.evaluations_of
-        due = [one for one in self._state.founders if count(one) < self.config.founder_replicates]
-        return min(due, key=lambda one: (count(one), one), default=None)
 
     def _contender(self) -> IndividualId | None:
         if not may_race(self.config, self._state):
@@ -268,9 +245,9 @@ class Search:
     def _collect(self, timeout_s: float) -> None:
         """Record what has ended, listening at most `timeout_s` for results and proposals."""
         in_flight = len(self._state.in_flight)
-        if self._proposals.any_slow and in_flight < self.evaluation.slots:
+        if self._nursery.asks_slowly and in_flight < self.evaluation.slots:
             if not in_flight:
-                self._proposals.wait(timeout_s, in_order=self.config.sync)
+                self._nursery.wait(timeout_s)
                 return
             timeout_s = min(timeout_s, WAIT_BESIDE_PROPOSALS_S)
         results = self.evaluation.wait(timeout_s)
@@ -331,112 +308,6 @@ class Search:
                     "begin a new one with `evolve run --from` and this run's name"
                 )
 
-    # Breeding
-
-    def _take_injections(self) -> None:
-        """Make individuals of the programs that wait outside, as far as they can be trained."""
-        while self.injections is not None and not self._is_over():
-            if places_left(self.config, self._state) <= promised(
-                self.config, self._state, len(self._proposals)
-            ):
-                return
-            injection = self.injections.first(self._state.history())
-            if injection is None:
-                return
-            own, program = self._proposals.reserve(), self.program()
-            ready = Ready(own, injection.proposal, program, slow=False)
-            if ready.proposal.genome is None:  # no fault of the operators: it ends no run
-                self._refuse(ready, ready.proposal.refusal)
-            else:
-                self._judge(ready)
-            self.injections.done(injection)
-
-    def _prepare_ahead(self) -> None:
-        """Keep as many proposals in preparation as the look-ahead wants."""
-        founding = not self._state.anything_scored or self._founder_to_screen() is not None
-        if founding or self._is_over():
-            return
-        waiting = len(self._state.unscreened)
-        places = places_left(self.config, self._state) + waiting
-        wanted = self._lookahead.wanted(self.evaluation.slots, places)
-        while len(self._proposals) + waiting < wanted:
-            self._proposals.prepare(self._breeding())
-
-    def _keep_answers(self) -> None:
-        """Record what slow operators have made as soon as it is there: it has cost something."""
-        while not self._is_over() and places_left(self.config, self._state) > 0:
-            ready = self._proposals.take(self._breeding, in_order=self.config.sync, slow=True)
-            if ready is None:
-                break
-            self._judge(ready)
-            if len(self._state.unscreened) > self.evaluation.slots:
-                self._lookahead.pile_up()
-
-    def _breeding(self) -> History:
-        """Return what operators may know now.
-
-        A population whose survivors have nothing left to give turns to all who have a score, a few
-        at a time.
-        """
-        mode, strict = self.config.mode, self.config.sync
-        seen = seen_by(mode, self._state.history(), self._state.founders, strict)
-        if mode is Mode.EVOLVE and len(self._refusals) >= REFUSALS_IN_A_ROW // 2:
-            seen = replace(seen, survivors=some_in_turn(seen, len(self._refusals), self.config.mu))
-        return replace(seen, program=self.program())
-
-    def _fill_in(self) -> bool:
-        """A slot is free and whatever is in preparation takes its time: ask a quick operator.
-
-        Returns whether there is a quick proposal now.
-        """
-        places, pending = places_left(self.config, self._state), len(self._proposals)
-        if self._proposals.all_slow and self._lookahead.fill_in(
-            self.evaluation.slots, places, pending
-        ):
-            self._proposals.prepare(self._breeding(), quick=True)
-        return not self._proposals.all_slow
-
-    def _breed(self) -> IndividualId | None:
-        """Make an individual of the first acceptable proposal that is ready."""
-        while not self._is_over() and places_left(self.config, self._state) > 0:
-            ready = self._proposals.take(self._breeding, in_order=self.config.sync)
-            if ready is None:
-                if self.config.sync or not self._fill_in():
-                    return None
-                continue
-            individual = self._judge(ready)
-            self._prepare_ahead()
-            if individual is not None:
-                return individual
-        return None
-
-    def _judge(self, ready: Ready) -> IndividualId | None:
-        proposal = ready.proposal
-        twin = self._state.fingerprints.get(proposal.fingerprint)
-        if proposal.genome is None or twin is not None:
-            reason = proposal.refusal or f"it equals individual {twin}"
-            self._count_refusal(ready, reason)
-            self._refuse(ready, reason)
-            return None
-        individual = ready.individual(self._state.next_individual)
-        self._refusals.clear()
-        self._lookahead.accepted()
-        self._record(Proposed(ready.id, proposal, individual))
-        return individual.id
-
-    def _count_refusal(self, ready: Ready, reason: str) -> None:
-        """Count towards the end of the search, but for quick ones beside an answer that may come.
-
-        In the time of one such answer they would be refused in their hundreds.
-        """
-        self._lookahead.refused(ready.slow)
-        if ready.slow or not self._proposals.any_slow:
-            self._refusals.append(reason)
-
-    def _refuse(self, ready: Ready, reason: str) -> None:
-        refused: Proposal = replace(ready.proposal, genome=None, refusal=reason)
-        self._record(Proposed(ready.id, refused, None))
-
     # Selection
 
     def _generation_is_complete(self) -> bool:
@@ -444,7 +315,9 @@ class Search:
         if state.selections:
             return state.births >= self.config.lambda_
         training = {job.request.individual for job in state.unsettled.values()}
-        founding = self._founder_to_screen() is not None or training & set(state.founders)
+        founding = founder_due(self.config, self._state) is not None or training & set(
+            state.founders
+        )
         return state.anything_scored and not founding
 
     def _select_survivors(self) -> None:

@@ -22,6 +22,7 @@ from hypothesis import strategies as st
 from journal import IDENTITY
 
 from population import lookahead as lookahead_module
+from population import nursery as nursery_module
 from population import search as search_module
 from population.errors import EvolveError, PoolError, RunError, TaskError
 from population.individual import Failed, Genome, Purpose, Scored, Stage
@@ -562,7 +563,8 @@ def test_settings_out_of_range_are_refused_by_name(field, value):
 def impatient(monkeypatch):
     """Look often whether to stop, and wait briefly for who gives up."""
     monkeypatch.setattr(search_module, "WAIT_S", 0.002)
-    monkeypatch.setattr(search_module, "GIVE_UP_S", 0.1)
+    monkeypatch.setattr(nursery_module, "WAIT_S", 0.002)
+    monkeypatch.setattr(nursery_module, "GIVE_UP_S", 0.1)
 
 
 class Slow(Nudge):
@@ -609,7 +611,7 @@ def test_a_starved_search_looks_further_ahead_up_to_a_bound():
     slow, pending = Slow(), []
 
     def observe(record, state):
-        pending.append(len(made._proposals) if hasattr(made, "_proposals") else 0)
+        pending.append(len(made._nursery) if hasattr(made, "_nursery") else 0)
         if len(state.individuals) > 40:
             slow.may_go_on.set()
 
@@ -641,7 +643,7 @@ def test_a_strict_generation_is_not_filled_in(impatient):
 def test_quick_operators_with_nothing_to_offer_end_no_search_that_awaits_an_answer(
     impatient, monkeypatch
 ):
-    monkeypatch.setattr(search_module, "REFUSALS_IN_A_ROW", 2)
+    monkeypatch.setattr(nursery_module, "REFUSALS_IN_A_ROW", 2)
     monkeypatch.setattr(lookahead_module, "FILL_IN_PAUSE_S", 0.002)
     mixed = Mixed(Slow(), Nothing())
     seen = []
