@@ -4,6 +4,7 @@ import json
 import math
 import shlex
 from collections import defaultdict
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -97,6 +98,7 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
     scores = _scores(reading, finalists)
     own = [row for row in scores if row["individual"] == finalists.champion]
     claim = _claim(finalists.examination, _noise(reading, finalists, scores))
+    claim = claim or _kept_claim(reading.folder, finalists)
     return {
         "run": reading.folder.name,
         "task": run["task"],
@@ -189,6 +191,17 @@ def _claim(
     }
 
 
+def _kept_claim(folder: Path, finalists: Finalists) -> dict[str, Any] | None:
+    """Return what the last exam of a run has claimed, None where it was not of these two."""
+    with suppress(OSError, ValueError, KeyError, TypeError):
+        kept = json.loads((folder / "best" / EVIDENCE).read_text("utf-8"))
+        of = kept["champion"]["individual"], kept["founder"]["individual"]
+        if of == (finalists.champion, finalists.founder):
+            claim: dict[str, Any] | None = kept["claim"]
+            return claim
+    return None
+
+
 def cost_of(reading: Reading, claim: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what language models cost, and what a confirmed gain cost; None where none was asked.
 
@@ -240,7 +253,7 @@ def _findings(evidence: dict[str, Any]) -> list[str]:
         else f"{champion} is not shown to be better than {founder}: "
         f"{metric} {claim['difference']:+.4f} +- {width}"
     )
-    noise, less_reliable = claim["noise"], claim["less_reliable"]
+    noise, less_reliable = claim["noise"], claim.get("less_reliable", False)
     return [
         f"exam: {says} ({100 * claim['confidence']:g}%, {claim['pairs']} pairs on fresh seeds"
         + (f", noise of one score {noise['both']:.4f})" if noise is not None else ")"),

@@ -65,3 +65,9 @@ def test_an_exam_that_was_too_short_to_claim_anything_says_how_long_it_must_be()
     said = verdict(evidence(better=False, half_width=None, pairs=3))
     assert "so few pairs claim nothing, whatever they show: ask for 5" in said
     assert "so few" not in verdict(evidence())
+
+
+def test_a_champion_that_failed_more_often_is_said_to_have() -> None:
+    said = verdict(evidence(better=False, less_reliable=True))
+    assert "it failed more often than the founder: so nothing is claimed" in said
+    assert "failed more often" not in verdict(evidence())
