@@ -95,7 +95,8 @@ class Search:
         Raises:
             TaskError: no founder earned a score.
             RunError: the operators offer nothing acceptable any more; what they offered before
-                is trained, recorded and selected from first.
+                is trained, recorded and selected from first. Or the scores of this call do not
+                compare with those of the run.
             PoolError: the infrastructure fails again and again.
             LineageError: from the lineage.
         """
@@ -121,7 +122,7 @@ class Search:
             self._loop(should_stop)
             self.on_end()
             self._nursery.record_leftovers(should_stop, self.on_stop)
-        except PoolError:
+        except (PoolError, RunError):
             self._nursery.record_leftovers(lambda: True, self.on_stop)
             raise
         finally:
@@ -151,13 +152,15 @@ class Search:
     # Beginning and end
 
     def _resume(self) -> None:
-        state, latest, knew = self._state, None, False
+        state, latest = self._state, None
+        knew = known = False  # the noise, before and after the latest evaluation
         for record in self.lineage.replay():
             if isinstance(record, Ended):
-                latest, knew = state.in_flight[record.result.request], state.noise() is not None
+                latest, knew = state.in_flight[record.result.request], known
             elif not isinstance(record, Quarantined):
                 latest = None
             state.apply(record)
+            known = known or state.noise() is not None
         if latest is not None:
             self._hold_back(latest, knew)
         for request_id in list(self._state.in_flight):
@@ -170,11 +173,8 @@ class Search:
 
     def _check_that_a_founder_works(self) -> None:
         state = self._state
-        if (
-            state.anything_scored
-            or state.unsettled
-            or founder_due(self.config, self._state) is not None
-        ):
+        founding = founder_due(self.config, state) is not None
+        if state.anything_scored or state.unsettled or founding:
             return
         reasons = "; ".join(
             f"{state.individuals[who].name or who}: {failed.stage} {failed.reason}, {failed.detail}"
@@ -260,7 +260,7 @@ class Search:
         self._check_infrastructure(results)
         self._check_comparability(results)
 
-    # Quarantine
+    # What results tell
 
     def _hold_back(self, ended: Request, knew: bool) -> None:
         """Hold back whose first score is a jump, and whose score was one when no noise was known.
@@ -315,9 +315,8 @@ class Search:
         if state.selections:
             return state.births >= self.config.lambda_
         training = {job.request.individual for job in state.unsettled.values()}
-        founding = founder_due(self.config, self._state) is not None or training & set(
-            state.founders
-        )
+        due = founder_due(self.config, state)
+        founding = due is not None or training & set(state.founders)
         return state.anything_scored and not founding
 
     def _select_survivors(self) -> None:
