@@ -24,7 +24,7 @@ import numpy as np
 
 from bench.catalogue import SIGMA, Catalogue, CatalogueMutation
 from bench.intervals import holm, signed_rank
-from bench.simulation import Method, simulate
+from bench.simulation import Method, shipped, simulate
 from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
 from mutate.portfolio import Arm, Portfolio, Tuner, crossover_share
@@ -54,6 +54,7 @@ class Setting:
         fresh: births for which a new best program breeds alone.
         trials: of a newcomer's constants once the search has stalled; 0: it is judged as born.
         early: whether parents are crossed while the search climbs, too.
+        control: a search mode as it is shipped, in place of all that; it varies constants alone.
     """
 
     mode: Mode = Mode.EVOLVE
@@ -69,6 +70,7 @@ class Setting:
     fresh: int = 16
     trials: int = TRIALS
     early: bool = False
+    control: str = ""
 
     @property
     def name(self) -> str:
@@ -82,6 +84,8 @@ class Setting:
 
     def method(self, world: Catalogue) -> Method:
         """Return the search in this world."""
+        if self.control:
+            return shipped(self.control)
         config = SearchConfig(
             mode=self.mode, mu=self.mu, lambda_=self.lambda_, racing_share=self.racing
         )
@@ -129,6 +133,7 @@ def varied(**values: Iterable) -> list[Setting]:
 
 SETTINGS = {
     "greedy": [GREEDY],
+    "controls": varied(control=("random", "tpe", "cmaes")),
     "best-of": [BEST_OF],
     "crossover": varied(crossover=(0.0, 0.1, 0.2, 0.3, 0.5)),
     "mu": varied(mu=(2, 4, 16)),

@@ -6,7 +6,7 @@ import platform
 import socket
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -110,7 +110,7 @@ class RayPool:
         _connect(address, None if self._fixed is None else self._fixed * task.cores)
         self.kind = common_kind(ray.nodes()) if self._gpus else None
         self._slots = self._count_slots()
-        self._a_host = self._slots if address is None else max(self._fits(), default=0)
+        self._a_host = self._slots if address is None else usual(self._fits())
         if self._slots == 0:
             self.close()
             raise PoolError(
@@ -189,6 +189,12 @@ class RayPool:
             ray.cancel(reference, force=True)
         self._requests.clear()
         ray.shutdown()
+
+
+def usual(counts: Iterable[int]) -> int:
+    """Return how many candidates most nodes train at once, the larger of two that are as common."""
+    found = Counter(counts)
+    return max(found, key=lambda one: (found[one], one), default=0)
 
 
 def ray_resources() -> dict[str, float]:

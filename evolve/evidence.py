@@ -261,7 +261,7 @@ def _findings(evidence: dict[str, Any]) -> list[str]:
         f"{claim['comparison']} of this run, of whose {100 * claim['error_budget_of_the_run']:g}% "
         f"it gets 1/{claim['error_budget_of_the_run'] / claim['error']:.0f}",
         *_too_few(claim),
-        *(["      it failed more often than the founder: so nothing is claimed"] * less_reliable),
+        *(["      it failed more often than the founder, which rules a claim out"] * less_reliable),
     ]
 
 

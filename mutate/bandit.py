@@ -81,7 +81,7 @@ def model_of(standing: Standing) -> str:
 def _win(standing: Standing, history: History) -> float | None:
     parents = standing.individual.parents
     parent = history.standings.get(parents[0]) if parents else None
-    if parent is None or parent.fitness is None or standing.in_flight:
+    if parent is None or parent.fitness is None or parent.held or standing.in_flight:
         return None
     if standing.fitness is None or standing.held:
         return 0.0 if standing.held or broke(standing) else None

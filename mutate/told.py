@@ -24,7 +24,7 @@ class Told:
         value: its fitness, None where that is not known; of a failure, worse than all that is
             scored.
         failed: it earned no score. operator: that made it. structure: its own.
-        void: it was evaluated, and its value will never be known.
+        void: it was evaluated and has no value: lost, of another machine, or not believed.
     """
 
     point: Point
@@ -160,7 +160,9 @@ def _lost(structure: str, history: History) -> dict[str, float]:
     for standing in history.standings.values():
         born = standing.individual
         parent = history.standings.get(born.parents[0]) if born.parents else None
-        if parent is None or parent.fitness is None or standing.fitness is None or standing.held:
+        if parent is None or parent.fitness is None or standing.fitness is None:
+            continue
+        if parent.held or standing.held:
             continue
         lost, origin = parent.fitness - standing.fitness, parent.individual.structure
         steps.setdefault(origin, {}).setdefault(born.structure, []).append(lost)

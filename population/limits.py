@@ -9,6 +9,8 @@ from population.parents import Mode
 from population.state import State
 
 RACING_SHARE = 0.15
+MOST_FOUNDINGS = 3
+"""So many times its replicates a founder is trained at most."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +30,9 @@ class SearchConfig:
             proposals are taken in the order in which they were asked for.
         contended_retries, infrastructure_retries: further attempts for one evaluation.
         quarantine_sigmas: a first score that is better than the fittest parent's by more than
-            this many sigmas is held back until the confirmation shard agrees; None: never. The
-            evaluations that this takes do not count.
+            this many sigmas is held back until the confirmation shard agrees; those from before
+            the noise was known, when it is; None: never. The evaluations that this takes do not
+            count.
     """
 
     seed: int = 0
@@ -69,9 +72,17 @@ def evaluations_left(config: SearchConfig, state: State) -> float:
 
 
 def founder_due(config: SearchConfig, state: State) -> IndividualId | None:
-    """Return the founder that is to be trained next, None where all were asked for."""
-    count = state.evaluations_of
-    due = [one for one in state.founders if count(one) < config.founder_replicates]
+    """Return the founder that is to be trained next, None where none is.
+
+    Founders are what all else is compared with: where most scores come to be of another machine,
+    they are trained there, too.
+    """
+    count, wanted = state.evaluations_of, config.founder_replicates
+    due = [
+        one
+        for one in state.founders
+        if state.replicates_of(one) < wanted and count(one) < MOST_FOUNDINGS * wanted
+    ]
     return min(due, key=lambda one: (count(one), one), default=None)
 
 

@@ -72,10 +72,10 @@ def _losses(standings: Mapping[IndividualId, Standing]) -> Iterator[float]:
     for standing in (s for s in standings.values() if s.ranks):
         parents = standing.individual.parents
         parent = standings.get(parents[0]) if parents else None
-        if parent is None or parent.fitness is None:
+        if parent is None or not parent.ranks:
             continue
         if parent.individual.structure != standing.individual.structure:
-            yield parent.fitness - _fitness(standing)
+            yield _fitness(parent) - _fitness(standing)
 
 
 def _newcomers(standings: Mapping[IndividualId, Standing]) -> dict[str, Structure]:

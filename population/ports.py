@@ -79,9 +79,9 @@ class Proposal:
 
     @property
     def model(self) -> str:
-        """The language model that was asked for it last, empty where none was."""
-        asked = (one.model for one in reversed(self.attempts) if one.what != NOTES)
-        return next((model for model in asked if model), "")
+        """The language model that answered last, empty where none did."""
+        answered = (one for one in reversed(self.attempts) if one.what != NOTES)
+        return next((one.model for one in answered if one.model and one.stop_reason), "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,12 +119,13 @@ class Standing:
     Attributes:
         fitness: shrunken mean, larger is better; None while nothing of it is scored.
         standard_error: of that mean, in units of the metric.
-        evaluations: scored evaluations that count. failures: failed ones, but for ours.
+        evaluations: scored evaluations that count. failures: failed ones.
+        lost: those that our side lost for good.
         in_flight: evaluations that run now.
         held: in quarantine, or refused by it: it neither breeds nor leads.
         report: of its latest settled evaluation, None while there is none.
         model: the language model that wrote it, empty where none did.
-        known_to: the first individual that was born after it had earned a score, or was to be.
+        known_to: whoever has this id or a later one was born when its score was known.
     """
 
     individual: Individual
@@ -135,6 +136,7 @@ class Standing:
     in_flight: int
     held: bool = False
     report: Report | None = None
+    lost: int = 0
     model: str = ""
     known_to: IndividualId = NOBODY
 

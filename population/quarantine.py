@@ -30,7 +30,8 @@ def held_back(state: State, individual: IndividualId, sigmas: float) -> Quaranti
         sigmas: how many make a jump.
     """
     values, sigma = state.ranking_values(individual), state.history().sigma
-    known = individual in state.quarantine or state.confirmations(individual).tries
+    known = individual in state.quarantine or individual in state.refused
+    known = known or state.confirmations(individual).tries > 0
     if not values or known or sigma <= EXACT * abs(fmean(values)):
         return None
     fitness = state.direction.fitness(fmean(values))
@@ -81,11 +82,14 @@ def jump(
 def _believed(
     child: Individual, standings: Mapping[IndividualId, Standing]
 ) -> Iterator[IndividualId]:
-    for parent in child.parents:
-        if standings[parent].held:
-            yield from _believed(standings[parent].individual, standings)
+    waiting = dict.fromkeys(child.parents)
+    while waiting:
+        one = next(iter(waiting))
+        del waiting[one]
+        if standings[one].held:
+            waiting |= dict.fromkeys(standings[one].individual.parents)
         else:
-            yield parent
+            yield one
 
 
 def due(held: Quarantined, child: Readings, parent: Readings) -> IndividualId | None:

@@ -41,7 +41,7 @@ class Scores:
         The noise is None while too few genomes were repeated.
 
         Args:
-            doubted: whose values are not believed: they say nothing of the others.
+            doubted: whose values are not believed: they say nothing of where the others lie.
         """
         key = frozenset(doubted)
         if key not in self._ranks:

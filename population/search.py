@@ -51,9 +51,9 @@ WAIT_S = 0.5
 """How long the driver listens for results before it looks whether it should stop."""
 WAIT_BESIDE_PROPOSALS_S = 0.02
 INFRASTRUCTURE_FAILURES_IN_A_ROW = 30
-STRANGERS = 8
-"""Scores at the start of a call that rank with none of the run's, before it is ended: at most
-two a slot, fewer than a cluster of two kinds of machine may give by chance."""
+STRANGERS, STRANGERS_A_SLOT = 8, 4
+"""So many scores that do not rank with the run's, and none that does, end a call at its beginning:
+a cluster with two kinds of machine hardly ever begins so by chance."""
 
 
 @dataclass
@@ -301,11 +301,12 @@ class Search:
                 continue
             here = result.comparability
             self._strangers = None if here.key == usual.key else self._strangers + 1
-            if self._strangers == min(STRANGERS, 2 * self.evaluation.slots):
+            most = min(STRANGERS, STRANGERS_A_SLOT * self.evaluation.slots)
+            if self._strangers is not None and self._strangers >= most:
                 raise RunError(
-                    f"scores from here do not compare with this run's ({here.differences(usual)}), "
-                    "so they would rank nobody. All results are kept: go on where the run was, or "
-                    "begin a new one with `evolve run --from` and this run's name"
+                    f"scores from here do not rank with this run's: {here.differences(usual)}. "
+                    "All results are kept: go on where the run was, or begin a new one with "
+                    "`evolve run --from` and this run's name"
                 )
 
     # Selection

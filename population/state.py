@@ -133,7 +133,9 @@ class State:
         self._scores = Scores(direction)
         self._confirmed = Scores(direction)
         self._failed: Counter[IndividualId] = Counter()
+        self._lost: Counter[IndividualId] = Counter()
         self._known_to: dict[IndividualId, IndividualId] = {}
+        self._last_individual = 0
         self._last_proposal = 0
         self._last_evaluation = 0
         self._history: History | None = None
@@ -169,11 +171,13 @@ class State:
                 self.settled_since_selection = 0
             case Quarantined(individual):
                 self.quarantine[individual] = record
+                self.survivors = tuple(one for one in self.survivors if one != individual)
             case Cleared(individual, agrees, _):
                 self._clear(individual, agrees)
 
     def _enter(self, individual: Individual) -> None:
         self.individuals[individual.id] = individual
+        self._last_individual = max(self._last_individual, individual.id)
         self.fingerprints.setdefault(individual.fingerprint, individual.id)
         self.unscreened[individual.id] = None
         if individual.operator == "founder":
@@ -271,7 +275,7 @@ class State:
             if steps is not None and tokens is not None:
                 self.paces[individual] = Pace(steps, tokens, key)
             return
-        self._failed[individual] += not is_infrastructure(result)
+        (self._lost if is_infrastructure(result) else self._failed)[individual] += 1
         self.failures.append((individual, outcome))
 
     def _confirm(self, individual: IndividualId, result: Result) -> None:
@@ -284,6 +288,8 @@ class State:
         self.settled_since_selection += 1
         if not agrees:
             self.refused.add(individual)
+        else:
+            self._known_to[individual] = self.next_individual
 
     def _take(self, request_id: EvaluationId) -> Request:
         try:
@@ -297,7 +303,7 @@ class State:
     @property
     def next_individual(self) -> IndividualId:
         """The id of the next individual."""
-        return IndividualId(max(self.individuals, default=0) + 1)
+        return IndividualId(self._last_individual + 1)
 
     @property
     def next_proposal(self) -> ProposalId:
@@ -322,6 +328,18 @@ class State:
     def evaluations_of(self, individual: IndividualId) -> int:
         """How many evaluations it was given, in flight and failed ones included."""
         return self._jobs[individual]
+
+    def replicates_of(self, individual: IndividualId) -> int:
+        """How many of its evaluations tell of it, failures and those under way included.
+
+        Scores that do not rank, since most of the run's have another key, are not among them.
+        """
+        running = sum(
+            job.request.individual == individual and job.request.purpose in RANKING
+            for job in self.unsettled.values()
+        )
+        told = len(self.ranking_values(individual)) + self._failed[individual]
+        return told + self._lost[individual] + running
 
     @property
     def pending(self) -> int:
@@ -396,6 +414,7 @@ class State:
                 standard_error=ranks.get(one, unknown).standard_error,
                 evaluations=len(values.get(one, ())),
                 failures=self._failed[one],
+                lost=self._lost[one],
                 in_flight=running[one],
                 held=one in self.quarantine or one in self.refused,
                 report=self.reports.get(one),

@@ -62,7 +62,7 @@ def choose_contender(
 
     Source: racing, Maron and Moore, Hoeffding Races, NIPS 6 (1994), without its error bound.
     """
-    scored = [standings[one] for one in survivors if standings[one].fitness is not None]
+    scored = [standings[one] for one in survivors if standings[one].ranks]
     if not scored:
         return None
     best = max(scored, key=fitness_order)
@@ -88,4 +88,4 @@ def _is_exact(standing: Standing) -> bool:
 
 
 def _effort(standing: Standing) -> int:
-    return standing.evaluations + standing.failures + standing.in_flight
+    return standing.evaluations + standing.failures + standing.lost + standing.in_flight

@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 import prepare
-from evaluate.pool import RayPool
+from evaluate.pool import RayPool, usual
 from population.errors import PoolError
 from population.individual import (
     EvaluationId,
@@ -92,11 +92,11 @@ def test_a_worker_that_is_killed_comes_back_as_lost_and_leaves_nothing(pool: Ray
     pool.submit(request(10, program(before_clock="import time; time.sleep(45)\n")))
     deadline = time.monotonic() + 60
     workers: list[psutil.Process] = []
-    while not workers and time.monotonic() < deadline:
+    descendants: list[psutil.Process] = []
+    while not descendants and time.monotonic() < deadline:
         workers = [p for p in psutil.Process().children(recursive=True) if "_evaluate" in _title(p)]
-        time.sleep(0.1)
-    time.sleep(2.0)
-    descendants = [c for w in workers for c in w.children(recursive=True)]
+        time.sleep(1.0)
+        descendants = [c for w in workers for c in w.children(recursive=True)]
     for worker in workers:
         os.kill(worker.pid, signal.SIGKILL)
     outcome = collect(pool, 1)[10].outcome
@@ -119,3 +119,8 @@ def test_an_address_that_does_not_answer_is_an_error_with_a_remedy(
 ) -> None:
     with pytest.raises(PoolError, match=r"does not answer.*--address"):
         RayPool(task(tmp_path), text_data, slots=1, address="127.0.0.1:1")
+
+
+@pytest.mark.parametrize(("counts", "most"), [([8, 8, 4], 8), ([8, 4, 4], 4), ([4, 8], 8), ([], 0)])
+def test_a_host_is_told_to_train_as_many_at_once_as_most_do(counts: list[int], most: int) -> None:
+    assert usual(counts) == most

@@ -69,5 +69,5 @@ def test_an_exam_that_was_too_short_to_claim_anything_says_how_long_it_must_be()
 
 def test_a_champion_that_failed_more_often_is_said_to_have() -> None:
     said = verdict(evidence(better=False, less_reliable=True))
-    assert "it failed more often than the founder: so nothing is claimed" in said
+    assert "it failed more often than the founder, which rules a claim out" in said
     assert "failed more often" not in verdict(evidence())

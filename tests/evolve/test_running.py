@@ -10,10 +10,10 @@ from pathlib import Path
 import psutil
 import pytest
 
-from evolve.composition import identity
+from evolve.composition import identity, local_slots
 from evolve.config import configure
 from evolve.reading import Reading
-from evolve.taskfile import REPOSITORY
+from evolve.taskfile import REPOSITORY, load_task
 from population.lineage import DuckLineage
 from tests.evaluate.conftest import write_texts
 from tests.evolve.conftest import POLYNOMIAL
@@ -73,7 +73,7 @@ def test_a_running_run_can_be_read_not_driven_twice_and_is_interrupted_cleanly(
             if "generation 0" in line:
                 break
         kept = (tmp_path / "runs" / "a" / "best" / "solve.py").exists()
-        second = start(tmp_path)
+        second = evolve(tmp_path, "run", "--run", "a", "--task", POLYNOMIAL)
         status = evolve(tmp_path, "status", "--json")
         process.send_signal(signal.SIGINT)
         rest = process.stdout.read()
@@ -87,6 +87,7 @@ def test_a_running_run_can_be_read_not_driven_twice_and_is_interrupted_cleanly(
     with Reading(tmp_path / "runs" / "a") as reading:
         assert reading.status()["running"] is False
         assert reading.status()["scored"] >= 4
+        assert reading.configuration()["slots"] == local_slots(load_task(POLYNOMIAL))
 
 
 def command_of(process: psutil.Process) -> list[str]:

@@ -89,3 +89,10 @@ def test_a_model_is_worth_what_its_children_and_its_refused_proposals_were() -> 
     assert worth.keys() == {"wise", "quick", "mute"}
     assert worth["quick"] < PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES) < worth["wise"]
     assert worth["mute"] == pytest.approx(PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES + 2))
+
+
+def test_children_of_a_program_that_is_not_believed_are_no_credit() -> None:
+    fake = replace(child(3, "other", 9.0), held=True)
+    born = child(4, "slow", 1.0)
+    mine = replace(born, individual=replace(born.individual, parents=(fake.individual.id,)))
+    assert "slow" not in by_operator(with_(fake, mine))

@@ -29,7 +29,7 @@ from population.individual import (
     Scored,
     Stage,
 )
-from population.ports import Cleared, Ended, Proposal, Quarantined, Standing, Started
+from population.ports import Cleared, Ended, Proposal, Proposed, Quarantined, Standing, Started
 from population.quarantine import MOST_TRIES, due, jump, verdict
 from population.search import SearchConfig
 from population.state import Readings
@@ -189,10 +189,18 @@ def test_a_jump_from_before_the_noise_was_known_is_held_back_as_soon_as_it_is() 
     config = replace(CONFIG, max_evaluations=24, racing_share=0.2)
     whole = search(config, lineage, evaluation, Leap(), sources=[program(2.0)]).run(never)
     (held,), (cleared,) = kinds(lineage.records, Quarantined), kinds(lineage.records, Cleared)
-    assert lineage.records.index(held) > 12  # it had led for a while, and bred
+    before = lineage.records.index(held)
+    assert before > 12  # it had led for a while, and bred
+    later = [r.individual for r in kinds(lineage.records[before:], Proposed) if r.individual]
+    assert later and all(held.individual not in one.parents for one in later)
     assert not cleared.agrees
     assert whole.survivors[0] != held.individual
     assert held.individual in whole.refused
+    for cut in range(len(lineage.records)):
+        again = MemoryLineage(lineage.records[:cut])
+        evaluation = FakeEvaluation(outcome=fake_on_the_selection_shard)
+        search(config, again, evaluation, Leap(), sources=[program(2.0)]).run(never)
+        assert kinds(again.records, Quarantined) == [held], cut
 
 
 def test_beside_a_parent_that_is_held_itself_a_child_is_measured_by_its_grandparent() -> None:

@@ -881,7 +881,7 @@ def test_a_run_that_goes_on_where_its_scores_do_not_compare_ends_and_says_what_d
     lineage = MemoryLineage(list(records))
     with pytest.raises(RunError, match=r"torch 2\.14, not 2\.13.*--from"):
         search(SMALL, lineage, elsewhere()).run(never)
-    assert len(kinds(lineage.records, Ended)) == len(kinds(records, Ended)) + 2
+    assert len(kinds(lineage.records, Ended)) == len(kinds(records, Ended)) + 4
 
 
 def test_a_run_whose_scores_come_from_two_kinds_of_machine_goes_on():
@@ -897,3 +897,11 @@ def test_a_run_whose_scores_come_from_two_kinds_of_machine_goes_on():
     _, records, _ = run(replace(SMALL, max_evaluations=10), Both())
     state, _, _ = run(SMALL, Both(), records=records)
     assert state.counted == 16
+
+
+def test_founders_are_trained_again_where_most_scores_come_to_be_of_another_machine():
+    _, records, _ = run(replace(SMALL, max_evaluations=3))
+    state, _, evaluation = run(replace(SMALL, max_evaluations=14), elsewhere(), records=records)
+    again = Counter(asked.individual for asked in evaluation.submitted)
+    assert again[1] >= 2 and again[2] >= 2
+    assert all(len(state.ranking_values(one)) >= 2 for one in state.founders)

@@ -13,6 +13,7 @@ from population.ports import (
     NOTES,
     Abandoned,
     Attempt,
+    Cleared,
     Ended,
     Founded,
     Proposal,
@@ -221,8 +222,15 @@ def test_each_operator_s_proposals_and_refusals_are_counted():
 
 def test_each_model_s_proposals_and_children_are_known():
     child = individual(3, program(0.5), operator="explore")
-    asked = (Attempt("edit", "no such line", model="m"), Attempt("mend", ACCEPTED, model="m"))
-    distilled = (Attempt(NOTES, ACCEPTED, model="other"), Attempt("edit", "no", model="n"))
+    asked = (
+        Attempt("edit", "no such line", model="m"),
+        Attempt("mend", ACCEPTED, model="m", stop_reason="end_turn"),
+    )
+    distilled = (
+        Attempt(NOTES, ACCEPTED, model="other"),
+        Attempt("edit", "no", model="n", stop_reason="x"),
+        Attempt("mend", "overloaded", model="o"),
+    )
     state = folded(
         [*FOUNDED, proposed(1, child=child, attempts=asked), proposed(2, attempts=distilled)]
     )
@@ -355,3 +363,23 @@ def test_a_program_is_known_to_all_that_are_born_after_its_score():
     assert state.history().standings[ONE.id].known_to == 4
     state.apply(Founded(individual(4, program(1.7))))
     assert state.history().standings[ONE.id].known_to == 4
+
+
+def test_who_is_held_breeds_no_more_and_is_new_again_when_it_is_cleared():
+    records = [*FOUNDED, *evaluated(1, ONE, 2.0), *evaluated(2, TWO, 1.0)]
+    records += [Selected(0, 0.1, ((TWO.id, 1.0, 0.1), (ONE.id, 2.0, 0.1)))]
+    state = folded([*records, Quarantined(TWO.id, ONE.id, 1.0, 0.1)])
+    assert state.survivors == (ONE.id,)
+    state.apply(Founded(individual(3, program(1.5))))
+    assert state.history().standings[TWO.id].known_to == 3
+    state.apply(Cleared(TWO.id, True, 1.0))
+    assert state.history().standings[TWO.id].known_to == 4
+
+
+def test_replicates_are_what_ranks_what_failed_and_what_runs():
+    other = replace(MACHINE, device="other")
+    records = [*evaluated(1, ONE, 2.0), *evaluated(2, ONE, 2.1), *evaluated(3, TWO, 1.0)]
+    records += evaluated(4, TWO, 1.0, comparability=other)
+    state = folded([*FOUNDED, *records, Started(request(5, TWO, seed=5))])
+    assert (state.replicates_of(ONE.id), state.replicates_of(TWO.id)) == (2, 2)
+    assert state.evaluations_of(TWO.id) == 3

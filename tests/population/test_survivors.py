@@ -1,4 +1,5 @@
 from collections import Counter
+from dataclasses import replace
 
 from fakes import standing
 from hypothesis import given
@@ -78,3 +79,20 @@ def _seen(one, evaluations):
     return type(one)(
         one.individual, one.fitness, one.standard_error, evaluations, one.failures, one.in_flight
     )
+
+
+def test_who_is_held_is_no_contender():
+    standings = {n: standing(n, fitness) for n, fitness in ((1, 9.0), (2, 1.0), (3, 0.95))}
+    standings |= {n: standing(n, 0.0) for n in range(4, 4 + LEADS_FOR)}
+    assert choose_contender(standings, (1, 2, 3)) == 1
+    standings[1] = replace(standings[1], held=True)
+    assert choose_contender(standings, (1, 2, 3)) == 2
+
+
+def test_a_contender_that_our_side_loses_again_and_again_is_not_always_next():
+    standings = {n: standing(n, fitness) for n, fitness in ((1, 1.0), (2, 0.99))}
+    standings |= {n: standing(n, -9.0) for n in range(3, 3 + LEADS_FOR)}
+    standings[1] = replace(standings[1], evaluations=3)
+    assert choose_contender(standings, (1, 2)) == 2
+    standings[2] = replace(standings[2], lost=4)
+    assert choose_contender(standings, (1, 2)) == 1
