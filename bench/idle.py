@@ -4,7 +4,7 @@
 
 Trainings of 300 s and operators of so many seconds, both faster by the same factor: waits inside
 the search do not shrink with them, so its idle share is rather overstated. What is counted lies
-between the end of the founders' phase and the moment when nothing more may be begun.
+between the first training and the moment when nothing more may be begun.
 """
 
 import argparse
@@ -107,7 +107,7 @@ class Watch:
             self._running = len(state.in_flight)
         self._changed_s = now
         self._over = self._over or state.counted + state.pending >= self.most
-        if self.began_s is None and state.selections:
+        if self.began_s is None and isinstance(record, Started):
             self.began_s = now
 
     def share(self) -> float:

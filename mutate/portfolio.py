@@ -8,6 +8,7 @@ import numpy as np
 
 from mutate.bandit import USUAL, broke, credited, credits, operator_of
 from population.individual import IndividualId
+from population.parents import breeders
 from population.ports import Choice, History, Tally, Variation
 
 CROSSOVER_SHARE = 0.5
@@ -134,11 +135,9 @@ def _caught_up(arms: Sequence[Arm], shares: Sequence[float], history: History) -
 
 
 def crossover_share(history: History) -> float:
-    """Return how often two parents are combined, given who survives; the scored, before that.
+    """Return how often two parents are combined, given who may breed.
 
     Never while all are of one structure: exchanging constants finds less than the numeric operator.
     """
-    breeders = [history.standings[one].individual for one in history.survivors] or [
-        s.individual for s in history.standings.values() if s.ranks
-    ]
-    return CROSSOVER_SHARE if len({one.structure for one in breeders}) > 1 else 0.0
+    structures = {history.standings[one].individual.structure for one in breeders(history)}
+    return CROSSOVER_SHARE if len(structures) > 1 else 0.0

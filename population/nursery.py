@@ -17,6 +17,8 @@ WAIT_S = 0.5
 GIVE_UP_S = 5.0
 """How long proposals that were told to give up are awaited, for what they have cost."""
 REFUSALS_IN_A_ROW = 200
+BLIND_REFUSALS = 20
+"""Refused proposals from founders without a score, after which slots wait for the scores."""
 
 
 @dataclass
@@ -42,6 +44,7 @@ class Nursery:
     def __post_init__(self) -> None:
         self._proposals = Proposals(self.portfolio, self.config.seed, self.state.next_proposal)
         self._lookahead = Lookahead()
+        self._blind_refusals = 0
         self.refusals: list[str] = []
 
     def __len__(self) -> int:
@@ -128,12 +131,25 @@ class Nursery:
             self._proposals.prepare(self._breeding(), quick=True)
         return not self._proposals.all_slow
 
+    def _begin_blind(self) -> bool:
+        """Prepare a proposal from founders that have no score yet, for a slot beside them.
+
+        Only a population breeds so: all others breed from the best founder, and nobody knows it.
+        Returns whether there is a quick one.
+        """
+        enough = self._blind_refusals >= BLIND_REFUSALS or len(self._proposals) >= self.slots()
+        if self.config.mode is not Mode.EVOLVE or enough:
+            return False
+        self._proposals.prepare(self._breeding(), quick=True)
+        return not self._proposals.all_slow
+
     def breed(self) -> IndividualId | None:
         """Make an individual of the first acceptable proposal that is ready."""
         while not self.is_over() and places_left(self.config, self.state) > 0:
             ready = self._proposals.take(self._breeding, in_order=self.config.sync)
             if ready is None:
-                if self.config.sync or not self._fill_in():
+                fill_in = self._fill_in if self.state.anything_scored else self._begin_blind
+                if self.config.sync or not fill_in():
                     return None
                 continue
             individual = self._judge(ready)
@@ -162,7 +178,9 @@ class Nursery:
         In the time of one such answer they would be refused in their hundreds.
         """
         self._lookahead.refused(ready.slow)
-        if ready.slow or not self._proposals.any_slow:
+        if not self.state.anything_scored:
+            self._blind_refusals += 1
+        elif ready.slow or not self._proposals.any_slow:
             self.refusals.append(reason)
 
     def _refuse(self, ready: Ready, reason: str) -> None:

@@ -74,6 +74,20 @@ def some_in_turn(history: History, turn: int, count: int) -> tuple[IndividualId,
     return tuple((ranked[first:] + ranked[:first])[: max(count, 2)])
 
 
+def breeders(history: History) -> tuple[IndividualId, ...]:
+    """Return who may breed: the survivors, before there are any whoever ranks, else the founders.
+
+    Founders that have failed are not among them.
+    """
+    standings = history.standings
+    ranked = tuple(one for one, s in standings.items() if s.ranks)
+    return (
+        history.survivors
+        or ranked
+        or tuple(one for one, s in standings.items() if not s.individual.parents and not s.failures)
+    )
+
+
 def choose_parents(
     standings: Mapping[IndividualId, Standing],
     survivors: Sequence[IndividualId],
@@ -91,6 +105,8 @@ def choose_parents(
     preferred, the fittest of each: two programs that differ in constants alone have little to
     exchange.
 
+    While nobody has a score, all are alike.
+
     Args:
         standings: of all individuals, by id.
         survivors: the ids that may breed.
@@ -107,6 +123,9 @@ def choose_parents(
     """
     if len(survivors) < arity:
         raise ValueError(f"expected at least {arity} survivors to breed from, got {len(survivors)}")
+    if not any(standings[one].ranks for one in survivors):
+        drawn = rng.choice(len(survivors), arity, replace=False)
+        return tuple(survivors[i] for i in drawn)
     chosen: list[IndividualId] = []
     best = max(survivors, key=lambda one: fitness_order(standings[one]))
     if settled_since(standings[best], standings) < FRESH and rng.random() >= OTHERS:

@@ -10,7 +10,7 @@ import numpy as np
 
 from population.errors import EvolveError
 from population.individual import Individual, IndividualId, ProposalId
-from population.parents import choose_parents
+from population.parents import breeders, choose_parents
 from population.ports import Choice, History, Program, Proposal
 
 THREADS = 64
@@ -207,13 +207,11 @@ def propose(choice: Choice, history: History, rng: np.random.Generator) -> Propo
     """
     variation, parents = choice.variation, choice.parents
     if not parents:
-        breeders = history.survivors or tuple(
-            one for one, s in history.standings.items() if s.ranks
-        )
-        if len(breeders) < variation.arity:
-            reason = f"it needs {variation.arity} scored parents and there are {len(breeders)}"
+        among = breeders(history)
+        if len(among) < variation.arity:
+            reason = f"it needs {variation.arity} scored parents and there are {len(among)}"
             return Proposal(variation.name, (), None, refusal=reason)
-        parents = choose_parents(history.standings, breeders, variation.arity, rng)
+        parents = choose_parents(history.standings, among, variation.arity, rng)
     try:
         return variation.propose(
             [history.standings[one].individual for one in parents], history, rng

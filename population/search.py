@@ -8,7 +8,7 @@ the stored records and goes on from there.
 
 import math
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from population.errors import PoolError, RunError, TaskError
@@ -263,7 +263,7 @@ class Search:
     # What results tell
 
     def _hold_back(self, ended: Request, knew: bool) -> None:
-        """Hold back whose first score is a jump, and whose score was one when no noise was known.
+        """Hold back whose first score is a jump, or has become one by what is known now.
 
         Args:
             ended: the latest evaluation.
@@ -276,11 +276,18 @@ class Search:
         if not knew and state.noise() is not None:
             weighed = tuple(state.individuals)
         elif len(state.ranking_values(ended.individual)) == 1:
-            weighed = (ended.individual,)
+            weighed = (ended.individual, *self._blind_children(ended.individual))
         for one in weighed:
             held = held_back(state, one, sigmas)
             if held is not None:
                 self._record(held)
+
+    def _blind_children(self, individual: IndividualId) -> Iterator[IndividualId]:
+        """Yield the children of a founder: they may have been scored before it."""
+        if individual in self._state.founders:
+            for one in self._state.individuals.values():
+                if individual in one.parents:
+                    yield one.id
 
     def _check_infrastructure(self, results: Sequence[Result]) -> None:
         for result in results:

@@ -1,4 +1,5 @@
 import threading
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -110,10 +111,22 @@ def test_an_error_that_names_a_remedy_passes_through(made):
         taken(proposals)
 
 
-def test_before_anything_is_scored_a_proposal_is_refused(made):
+def test_before_anything_is_scored_all_founders_breed_alike_but_those_that_failed(made):
+    founders = [standing(1, None), replace(standing(2, None), failures=1), standing(3, None)]
+    history = History({one.individual.id: one for one in founders}, (), {}, 0.0)
     proposals = made(Nudge())
-    unscored = standing(1, None)
-    history = History({unscored.individual.id: unscored}, (), {}, 0.0)
+    parents = Counter()
+    for _ in range(60):
+        proposals.prepare(history)
+        parents[taken(proposals, lambda: history).proposal.parents] += 1
+    assert parents.keys() == {(1,), (3,)}
+    assert min(parents.values()) > 15
+
+
+def test_where_every_founder_has_failed_a_proposal_is_refused(made):
+    failed = replace(standing(1, None), failures=1)
+    history = History({failed.individual.id: failed}, (), {}, 0.0)
+    proposals = made(Nudge())
     proposals.prepare(history)
     assert "there are 0" in taken(proposals, lambda: history).proposal.refusal
 
@@ -126,16 +139,16 @@ def test_the_scored_breed_while_there_is_no_survivor_set(made):
 
 
 def test_a_quick_proposal_is_made_from_what_is_known_when_it_is_taken(made):
-    unscored = standing(1, None)
+    failed = replace(standing(1, None), failures=1)
     proposals = made(Nudge())
-    proposals.prepare(History({unscored.individual.id: unscored}, (), {}, 0.0))
+    proposals.prepare(History({failed.individual.id: failed}, (), {}, 0.0))
     assert taken(proposals).proposal.parents == (1,)
 
 
 def test_a_slow_proposal_is_made_from_what_was_known_when_it_was_asked_for(made):
-    unscored = standing(1, None)
+    failed = replace(standing(1, None), failures=1)
     proposals = made(Nudge(slow=True))
-    proposals.prepare(History({unscored.individual.id: unscored}, (), {}, 0.0))
+    proposals.prepare(History({failed.individual.id: failed}, (), {}, 0.0))
     assert "there are 0" in taken(proposals).proposal.refusal
 
 

@@ -9,6 +9,7 @@ from fakes import (
     FakeEvaluation,
     MemoryLineage,
     folded,
+    founders,
     never,
     program,
     search,
@@ -19,17 +20,29 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from population.individual import (
+    EvaluationId,
     Failed,
     Genome,
     IndividualId,
     Outcome,
+    ProposalId,
     Purpose,
     Request,
     Result,
     Scored,
     Stage,
 )
-from population.ports import Cleared, Ended, Proposal, Proposed, Quarantined, Standing, Started
+from population.ports import (
+    Cleared,
+    Ended,
+    Founded,
+    Proposal,
+    Proposed,
+    Quarantined,
+    Record,
+    Standing,
+    Started,
+)
 from population.quarantine import MOST_TRIES, due, jump, verdict
 from population.search import SearchConfig
 from population.state import Readings
@@ -201,6 +214,21 @@ def test_a_jump_from_before_the_noise_was_known_is_held_back_as_soon_as_it_is() 
         evaluation = FakeEvaluation(outcome=fake_on_the_selection_shard)
         search(config, again, evaluation, Leap(), sources=[program(2.0)]).run(never)
         assert kinds(again.records, Quarantined) == [held], cut
+
+
+def test_a_child_that_was_scored_before_its_founder_is_weighed_when_that_is() -> None:
+    one, two = founders(program(2.0), program(2.1))
+    child = replace(made(3, program(1.0)), operator="leap", parents=(two.id,))
+    records: list[Record] = [Founded(one), Founded(two)]
+    records.append(Proposed(ProposalId(1), Proposal("leap", (two.id,), child.genome), child))
+    values = [(one, 2.0), (one, 2.01), (child, 1.0), (one, 2.02)]
+    for number, (who, value) in enumerate(values, 1):
+        asked = Request(EvaluationId(number), who.id, who.genome, number, SHARDS[0], Purpose.SCREEN)
+        records += [Started(asked), Ended(Result(asked.id, Scored(value), MACHINE))]
+    lineage = MemoryLineage(records)
+    search(CONFIG, lineage, FakeEvaluation(), Leap()).run(never)
+    first = kinds(lineage.records, Quarantined)[0]
+    assert (first.individual, first.parent) == (child.id, two.id)
 
 
 def test_beside_a_parent_that_is_held_itself_a_child_is_measured_by_its_grandparent() -> None:

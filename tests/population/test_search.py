@@ -905,3 +905,54 @@ def test_founders_are_trained_again_where_most_scores_come_to_be_of_another_mach
     again = Counter(asked.individual for asked in evaluation.submitted)
     assert again[1] >= 2 and again[2] >= 2
     assert all(len(state.ranking_values(one)) >= 2 for one in state.founders)
+
+
+def begun_before_a_score(records):
+    """Individuals whose training began before anything had ended."""
+    first = next(n for n, record in enumerate(records) if isinstance(record, Ended))
+    return [request.individual for request in requests(records[:first])]
+
+
+def test_slots_that_are_left_beside_the_founders_are_bred_for_from_them():
+    config = replace(SMALL, sync=False, max_evaluations=40)
+    _, records, _ = run(config, FakeEvaluation(slots=10))
+    begun = begun_before_a_score(records)
+    assert Counter(begun)[1] == Counter(begun)[2] == 2
+    assert len(begun) == 10
+    born = [r.individual for r in kinds(records, Proposed) if r.individual and r.individual.id <= 8]
+    assert {one.parents for one in born} == {(1,), (2,)}
+
+
+@pytest.mark.parametrize("changes", [{"mode": Mode.GREEDY}, {"mode": Mode.FOUNDER}, {"sync": True}])
+def test_who_breeds_from_the_best_alone_or_in_strict_generations_waits_for_the_founders(changes):
+    config = replace(SMALL, **{"sync": False, "max_evaluations": 40} | changes)
+    _, records, _ = run(config, FakeEvaluation(slots=10))
+    assert set(begun_before_a_score(records)) == {1, 2}
+
+
+def test_refusals_from_before_any_score_are_few_and_end_no_search():
+    class Learned(Nudge):
+        def propose(self, parents, history, rng):
+            if all(one.fitness is None for one in history.standings.values()):
+                return Proposal(self.name, (parents[0].id,), None, refusal="too early")
+            return super().propose(parents, history, rng)
+
+    config = replace(SMALL, sync=False)
+    state, records, _ = run(config, FakeEvaluation(slots=10), variation=Learned())
+    early = [record for record in kinds(records, Proposed) if record.proposal.refusal]
+    assert 0 < len(early) <= 20
+    assert state.counted == 16
+
+
+def test_slow_operators_alone_are_asked_beside_the_founders_once_for_each_slot_at_most(impatient):
+    slow = Slow()
+    asked = []
+
+    def stop():
+        asked.append(slow.asked)
+        return len(asked) > 20
+
+    evaluation = FakeEvaluation(slots=6, may_end=lambda: False)
+    run(replace(SMALL, sync=False), evaluation, stop, variation=slow)
+    slow.may_go_on.set()
+    assert 0 < max(asked) <= 6
