@@ -1,5 +1,6 @@
 """The exam: champion against founder on fresh seeds and a shard that nothing was chosen by."""
 
+import zlib
 from collections import Counter
 from dataclasses import dataclass, replace
 
@@ -140,8 +141,10 @@ class _Hall:
         return dict.fromkeys((request.id for request in requests), seed)
 
     def _seed(self, stream: int) -> int:
-        """Return one that no earlier block of this run had."""
-        return training_seed(self.base_seed, stream, self.state.exam_reads)
+        """Return one that no earlier block had: of this run, nor of other programs in another."""
+        texts = "\0".join(one.genome.source for one in self.programs)
+        pair = zlib.crc32(texts.encode(errors="replace"))
+        return training_seed(self.base_seed, stream, pair, self.state.exam_reads)
 
     def _record(self, record: Started | Ended) -> None:
         self.lineage.record(record)

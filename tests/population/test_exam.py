@@ -272,3 +272,12 @@ def test_a_comparison_that_was_cut_off_within_its_first_pair_uses_up_no_share_of
     cut = [*records[: first + 1], Abandoned(records[first].request.id)]
     examination, _, _ = exam(records=cut)
     assert examination.comparison == 1
+
+
+def test_other_programs_are_trained_on_other_seeds_in_a_run_of_the_same_seed():
+    found = [
+        {request.seed for request in asked(exam(champion=champion)[1])}
+        for champion in (CHAMPION, OTHER, CHAMPION)
+    ]
+    assert found[0] == found[2]
+    assert not found[0] & found[1]
