@@ -13,7 +13,7 @@ from evaluate.cores import available
 from evaluate.device import accelerator, device_files, device_name
 from evaluate.pool import RayPool
 from evaluate.sandbox import Layer, probe, protects_data
-from evolve.composition import data_folder, data_sha256, founders
+from evolve.composition import data_folder, data_sha256, founders, local_slots
 from evolve.taskfile import format_budget, load_task, usual_device
 from population.errors import EvolveError, SandboxError
 from population.task import Task
@@ -47,6 +47,8 @@ def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) 
         return [*findings, Finding("task", BROKEN, str(error))]
     says = f"{task.name}: {count} founders, {task.metric} ({task.direction}), "
     findings.append(Finding("task", OK, says + f"budget {format_budget(task.budget)}"))
+    machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    findings.append(memory(local_slots(task), task.limits.memory_bytes, machine_bytes))
     findings.append(_checked("data", lambda: _data(task, cache)))
     findings += _sandbox(task)
     findings.append(_checked("Ray", lambda: _ray(task, address)))
@@ -78,6 +80,17 @@ def _disk(cache: Path, runs: Path) -> Iterator[Finding]:
             yield Finding(subject, NOTE, says, "free 1 GiB, or name another folder")
         else:
             yield Finding(subject, OK, says)
+
+
+def memory(slots: int, limit_bytes: int, machine_bytes: int) -> Finding:
+    """Tell whether this machine holds as many candidates at once as it trains, at their limit."""
+    says = (
+        f"{machine_bytes / 2**30:.1f} GiB; {slots} at once may use {limit_bytes / 2**30:g} GiB each"
+    )
+    if slots * limit_bytes <= machine_bytes:
+        return Finding("memory", OK, says)
+    remedy = "where candidates need that much: fewer --slots, or less `memory` in task.toml"
+    return Finding("memory", NOTE, says, remedy)
 
 
 def _data(task: Task, cache: Path) -> Finding:

@@ -8,7 +8,6 @@ import numpy as np
 
 from mutate.bandit import USUAL, broke, credited, credits, operator_of
 from population.individual import IndividualId
-from population.parents import breeders
 from population.ports import Choice, History, Tally, Variation
 
 CROSSOVER_SHARE = 0.5
@@ -139,5 +138,5 @@ def crossover_share(history: History) -> float:
 
     Never while all are of one structure: exchanging constants finds less than the numeric operator.
     """
-    structures = {history.standings[one].individual.structure for one in breeders(history)}
+    structures = {history.standings[one].individual.structure for one in history.breeders}
     return CROSSOVER_SHARE if len(structures) > 1 else 0.0

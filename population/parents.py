@@ -74,20 +74,6 @@ def some_in_turn(history: History, turn: int, count: int) -> tuple[IndividualId,
     return tuple((ranked[first:] + ranked[:first])[: max(count, 2)])
 
 
-def breeders(history: History) -> tuple[IndividualId, ...]:
-    """Return who may breed: the survivors, before there are any whoever ranks, else the founders.
-
-    Founders that have failed are not among them.
-    """
-    standings = history.standings
-    ranked = tuple(one for one, s in standings.items() if s.ranks)
-    return (
-        history.survivors
-        or ranked
-        or tuple(one for one, s in standings.items() if not s.individual.parents and not s.failures)
-    )
-
-
 def choose_parents(
     standings: Mapping[IndividualId, Standing],
     survivors: Sequence[IndividualId],

@@ -221,6 +221,17 @@ class History:
     program: Program = Program()
     earlier: tuple[Earlier, ...] = ()
 
+    @property
+    def breeders(self) -> tuple[IndividualId, ...]:
+        """Who may breed: the survivors, before there are any whoever ranks, else the founders.
+
+        Founders that have failed are not among them.
+        """
+        known = self.standings.items()
+        ranked = [one for one, s in known if s.ranks]
+        founders = [one for one, s in known if not s.individual.parents and not s.failures]
+        return self.survivors or tuple(ranked or founders)
+
 
 class Variation(Protocol):
     """A mutation (arity 1) or crossover (arity 2 or more).

@@ -10,7 +10,7 @@ import numpy as np
 
 from population.errors import EvolveError
 from population.individual import Individual, IndividualId, ProposalId
-from population.parents import breeders, choose_parents
+from population.parents import choose_parents
 from population.ports import Choice, History, Program, Proposal
 
 THREADS = 64
@@ -207,7 +207,7 @@ def propose(choice: Choice, history: History, rng: np.random.Generator) -> Propo
     """
     variation, parents = choice.variation, choice.parents
     if not parents:
-        among = breeders(history)
+        among = history.breeders
         if len(among) < variation.arity:
             reason = f"it needs {variation.arity} scored parents and there are {len(among)}"
             return Proposal(variation.name, (), None, refusal=reason)
