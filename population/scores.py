@@ -1,14 +1,15 @@
-"""Scores by comparability key: only those of one key rank together."""
+"""Scores by machine and setup: only those of one comparability rank together."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
+from functools import cached_property
 from statistics import fmean
 
-from population.individual import IndividualId
+from population.individual import Comparability, IndividualId
 from population.statistics import Estimate, Noise, estimate_noise, estimates
 from population.task import Direction
 
-Ranks = tuple[dict[IndividualId, Estimate], Noise | None]
+Ranks = dict[IndividualId, Estimate]
 
 
 class Scores:
@@ -16,29 +17,33 @@ class Scores:
 
     def __init__(self, direction: Direction) -> None:
         self._direction = direction
-        self._count: Counter[str] = Counter()
-        self._values: dict[str, dict[IndividualId, list[float]]] = defaultdict(dict)
+        self._count: Counter[Comparability] = Counter()
+        self._values: dict[Comparability, dict[IndividualId, list[float]]] = defaultdict(dict)
         self._ranks: dict[frozenset[IndividualId], Ranks] = {}
 
-    def add(self, key: str, individual: IndividualId, value: float) -> None:
-        """Take one more value into account, finite and scored under this comparability key."""
-        self._count[key] += 1
-        self._values[key].setdefault(individual, []).append(value)
+    def add(self, made: Comparability, individual: IndividualId, value: float) -> None:
+        """Take one more value into account, finite and scored under this comparability."""
+        self._count[made] += 1
+        self._values[made].setdefault(individual, []).append(value)
         self._ranks.clear()
+        self.__dict__.pop("noise", None)
 
     @property
-    def usual_key(self) -> str:
-        """The key of most values, the earliest among equals; empty where there is none."""
-        return max(self._count, key=self._count.__getitem__, default="")
+    def usual(self) -> Comparability | None:
+        """That of most values, the earliest among equals; None where there is none."""
+        return max(self._count, key=self._count.__getitem__, default=None)
 
-    def of(self, key: str) -> Mapping[IndividualId, list[float]]:
-        """Return the values under a key, by individual."""
-        return self._values.get(key, {})
+    def of(self, made: Comparability | None) -> Mapping[IndividualId, list[float]]:
+        """Return the values of one comparability, by individual."""
+        return self._values.get(made, {}) if made else {}
+
+    @cached_property
+    def noise(self) -> Noise | None:
+        """Of one evaluation, by the usual values; None while too few genomes were repeated."""
+        return estimate_noise(self.of(self.usual))
 
     def ranked(self, doubted: Set[IndividualId] = frozenset()) -> Ranks:
-        """Return shrunken means as fitnesses, and the noise; of the values under the usual key.
-
-        The noise is None while too few genomes were repeated.
+        """Return shrunken means as fitnesses, of the usual values.
 
         Args:
             doubted: whose values are not believed: they say nothing of where the others lie.
@@ -49,11 +54,9 @@ class Scores:
         return self._ranks[key]
 
     def _rank(self, doubted: Set[IndividualId]) -> Ranks:
-        values = self.of(self.usual_key)
-        noise = estimate_noise(values)
+        values, noise = self.of(self.usual), self.noise
         sigmas = [noise.of(one) for one in values] if noise else None
         means = [self._direction.fitness(fmean(own)) for own in values.values()]
         counts = [len(own) for own in values.values()]
         believed = [one not in doubted for one in values]
-        found = estimates(means, counts, sigmas, believed)
-        return dict(zip(values, found, strict=True)), noise
+        return dict(zip(values, estimates(means, counts, sigmas, believed), strict=True))

@@ -129,7 +129,6 @@ class State:
         self.tried: frozenset[IndividualId] = frozenset()
         self._jobs: Counter[IndividualId] = Counter()
         self._confirmations: Counter[IndividualId] = Counter()
-        self._machines: dict[str, Comparability] = {}
         self._scores = Scores(direction)
         self._confirmed = Scores(direction)
         self._failed: Counter[IndividualId] = Counter()
@@ -267,13 +266,12 @@ class State:
         log = result.log[-LOG_CHARACTERS:] if failure else ""
         self.reports[individual] = Report(failure, log, result.measurements, result.curve)
         if isinstance(outcome, Scored):
-            key = result.comparability.key
-            self._machines.setdefault(key, result.comparability)
-            self._scores.add(key, individual, outcome.value)
+            made = result.comparability
+            self._scores.add(made, individual, outcome.value)
             self._known_to.setdefault(individual, self.next_individual)
             steps, tokens = result.measured("steps"), result.measured("tokens")
             if steps is not None and tokens is not None:
-                self.paces[individual] = Pace(steps, tokens, key)
+                self.paces[individual] = Pace(steps, tokens, made.key)
             return
         (self._lost if is_infrastructure(result) else self._failed)[individual] += 1
         self.failures.append((individual, outcome))
@@ -281,7 +279,7 @@ class State:
     def _confirm(self, individual: IndividualId, result: Result) -> None:
         outcome = result.outcome
         if isinstance(outcome, Scored) and math.isfinite(outcome.value):
-            self._confirmed.add(result.comparability.key, individual, outcome.value)
+            self._confirmed.add(result.comparability, individual, outcome.value)
 
     def _clear(self, individual: IndividualId, agrees: bool) -> None:
         del self.quarantine[individual]
@@ -318,12 +316,12 @@ class State:
     @property
     def anything_scored(self) -> bool:
         """Whether any individual has a score that ranks."""
-        return bool(self._scores.usual_key)
+        return self._scores.usual is not None
 
     @property
     def usual_machine(self) -> Comparability | None:
         """What most scores have in common, those that rank; None while nothing is scored."""
-        return self._machines.get(self._scores.usual_key)
+        return self._scores.usual
 
     def evaluations_of(self, individual: IndividualId) -> int:
         """How many evaluations it was given, in flight and failed ones included."""
@@ -348,11 +346,11 @@ class State:
 
     def ranking_values(self, individual: IndividualId) -> tuple[float, ...]:
         """Return the metric values of an individual that rank it."""
-        return tuple(self._scores.of(self._scores.usual_key).get(individual, ()))
+        return tuple(self._scores.of(self._scores.usual).get(individual, ()))
 
     def confirmations(self, individual: IndividualId) -> Readings:
         """Return what the confirmation shard has said of an individual so far."""
-        values = self._confirmed.of(self._scores.usual_key).get(individual, [])
+        values = self._confirmed.of(self._scores.usual).get(individual, [])
         return Readings(
             values=tuple(self.direction.fitness(value) for value in values),
             tries=self._confirmations[individual],
@@ -380,7 +378,7 @@ class State:
 
     def noise(self) -> Noise | None:
         """Return the noise of one evaluation, None while too few genomes were repeated."""
-        return self._scores.ranked(self.refused | set(self.quarantine))[1]
+        return self._scores.noise
 
     def history(self) -> History:
         """Return an immutable snapshot of all that operators and selections may know.
@@ -404,7 +402,7 @@ class State:
 
     def _standings(self) -> dict[IndividualId, Standing]:
         doubted = self.refused | set(self.quarantine)
-        ranks, values = self._scores.ranked(doubted)[0], self._scores.of(self._scores.usual_key)
+        ranks, values = self._scores.ranked(doubted), self._scores.of(self._scores.usual)
         running = Counter(job.request.individual for job in self.unsettled.values())
         unknown, later = Estimate(math.nan, math.inf), self.next_individual
         return {
@@ -416,7 +414,7 @@ class State:
                 failures=self._failed[one],
                 lost=self._lost[one],
                 in_flight=running[one],
-                held=one in self.quarantine or one in self.refused,
+                held=one in doubted,
                 report=self.reports.get(one),
                 model=self._models.get(one, ""),
                 known_to=self._known_to.get(one, later),
