@@ -110,7 +110,7 @@ class RayPool:
         _connect(address, None if self._fixed is None else self._fixed * task.cores)
         self.kind = common_kind(ray.nodes()) if self._gpus else None
         self._slots = self._count_slots()
-        self._a_host = self._slots if address is None else usual(self._fits())
+        self._per_host = self._slots if address is None else usual(self._fits())
         if self._slots == 0:
             self.close()
             raise PoolError(
@@ -157,7 +157,7 @@ class RayPool:
             request,
             data=self._data,
             data_sha256=self._data_sha256,
-            slots=self._a_host,
+            slots=self._per_host,
         )
         return replace(spec, required=self._required)
 

@@ -105,7 +105,7 @@ class Search:
         self._state = State(self.direction, *retries)
         self._deadline = time.monotonic() + 3600 * (config.max_hours or math.inf)
         self._infrastructure_failures = 0
-        self._strangers: int | None = 0
+        self._strangers: int | None = 0  # None once a score of this call ranks
         self._resume()
         self._found()
         self._nursery = Nursery(
