@@ -1,6 +1,7 @@
 """The search and its controls on a real task: whole runs, champions trained anew and compared.
 
     python -m bench.controls OUT --evaluations 60 --replicates 3
+    python -m bench.controls OUT --minutes 6 --searches evolve@10s evolve@2s,10s    two budgets
 
 Each search is run by `evolve run`, one after the other, that none disturbs another. Its champion is
 exported without an exam, then trained on fresh seeds and scored on a shard that selected nothing;
@@ -11,6 +12,7 @@ was. On two cores the default task takes about seven minutes a run.
 import argparse
 import json
 import math
+import re
 import statistics
 import subprocess
 import sys
@@ -56,16 +58,25 @@ class Found:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How each search is run and its champion trained anew, on `shard`, `repeat` times."""
+    """How each search is run and its champion trained anew, on `shard`, `repeat` times.
+
+    Attributes:
+        limit: what ends a run, as options of `evolve run`.
+    """
 
     out: Path
-    evaluations: int
+    limit: tuple[str, ...]
     repeat: int
     shard: str
 
     def found(self, search: str, seed: int) -> Found:
-        """Return what a search has found; it is run, or gone on with, where that is not known."""
-        name = f"{search}-{seed}"
+        """Return what a search has found; it is run, or gone on with, where that is not known.
+
+        Args:
+            search: a mode, and after an `@` its budget where that is not the task's.
+            seed: of the run.
+        """
+        name = f"{re.sub('[@,]', '-', search)}-{seed}"
         kept = self.out / f"{name}.json"
         if not kept.exists():
             kept.write_text(json.dumps(asdict(self._run(search, seed, name))), "utf-8")
@@ -75,8 +86,9 @@ class Plan:
     def _run(self, search: str, seed: int, name: str) -> Found:
         run = ("--run", name, "--runs", str(self.out))
         began = time.monotonic()
-        evolve("run", *run, "--search", search, "--seed", str(seed), "--no-llm", "--plain",
-               "--no-export", "--evaluations", str(self.evaluations))  # fmt: skip
+        mode, _, budget = search.partition("@")
+        asked = ("--search", mode, "--seed", str(seed), *(("--budget", budget) if budget else ()))
+        evolve("run", *run, *asked, *self.limit, "--no-llm", "--plain", "--no-export")
         seconds = time.monotonic() - began
         evolve("export", *run, "--pairs", "0")
         best = self.out / name / "best"
@@ -151,19 +163,30 @@ def _difference(ours: Sequence[float], theirs: Sequence[float]) -> str:
     return f"{mean:+.4f} +- {half:.4f}"
 
 
+def known(search: str) -> str:
+    """Return a search as it was named. Raises ArgumentTypeError where there is none such."""
+    if search.partition("@")[0] not in SEARCHES:
+        raise argparse.ArgumentTypeError(f"no search {search!r}: one of {', '.join(SEARCHES)}")
+    return search
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("out", type=Path, help="folder of runs and results, to go on from")
     parser.add_argument("--searches", nargs="+", default=["evolve", "greedy", "random", "tpe"],
-                        choices=SEARCHES)  # fmt: skip
+                        type=known, metavar="SEARCH[@BUDGET]")  # fmt: skip
     parser.add_argument("--evaluations", type=int, default=60)
+    parser.add_argument("--minutes", type=float, help="a run takes, in place of evaluations")
     parser.add_argument("--replicates", type=int, default=3)
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--repeat", type=int, default=5, help="fresh seeds of each champion")
     parser.add_argument("--shard", default="exam")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
-    plan = Plan(options.out, options.evaluations, options.repeat, options.shard)
+    limit = ("--evaluations", str(options.evaluations))
+    if options.minutes:
+        limit = ("--hours", str(options.minutes / 60))
+    plan = Plan(options.out, limit, options.repeat, options.shard)
     console, found = Console(width=200), []
     seeds = range(options.first_seed, options.first_seed + options.replicates)
     for seed, search in product(seeds, options.searches):  # a table that is cut off is even

@@ -4,7 +4,7 @@ import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
-from population.individual import Request
+from population.individual import Purpose, Request
 from population.task import Budget, EvaluatorKind, Limits, Task
 
 MAX_TENSOR_BYTES = 8 << 30
@@ -56,7 +56,7 @@ def trial_spec(
     data_sha256: str,
     slots: int,
 ) -> TrialSpec:
-    """Return the trial of `request` under `task`."""
+    """Return the trial of `request` under `task`: one at the rung has the short budget."""
     return TrialSpec(
         request=request,
         artifact=task.artifact,
@@ -69,6 +69,6 @@ def trial_spec(
         device=task.device,
         cores=task.cores,
         candidates_per_host=slots,
-        budget=task.budget,
+        budget=task.budget.short if request.purpose is Purpose.RUNG else task.budget,
         limits=task.limits,
     )

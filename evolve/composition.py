@@ -130,6 +130,7 @@ def search_config(config: RunConfig, task: Task) -> SearchConfig:
         max_hours=config.hours,
         sync=config.sync,
         quarantine_sigmas=QUARANTINE_SIGMAS if sharded else None,
+        rung=None if task.budget.rung is None else task.budget.rung / task.budget.amount,
     )
 
 

@@ -111,7 +111,8 @@ def draw(snapshot: Snapshot, metric: str, now: float) -> RenderableType:
         Text(
             f"{duration(now - snapshot.started_at)}  generation {snapshot.generation}"
             f"  individuals {snapshot.individuals}  failed {snapshot.failed}"
-            f"  refused {snapshot.refused}  noise {number(snapshot.sigma)}{_spending(snapshot)}"
+            f"  refused {snapshot.refused}{_ladder(snapshot)}  noise {number(snapshot.sigma)}"
+            f"{_spending(snapshot)}"
         )
     )
     if snapshot.best is not None:
@@ -140,6 +141,12 @@ def display(metric: str, plain: bool) -> Display:
     if plain or not sys.stdout.isatty():
         return PlainDisplay()
     return LiveDisplay(metric)
+
+
+def _ladder(snapshot: Snapshot) -> str:
+    if not snapshot.short:
+        return ""
+    return f"  short trainings {snapshot.short}, {snapshot.let_through} let through"
 
 
 def _spending(snapshot: Snapshot) -> str:

@@ -46,7 +46,9 @@ class Snapshot:
     Attributes:
         pid, host: of the driver. started_at, updated_at, ended_at: UNIX seconds; `ended_at` is
             None while the driver works.
-        counted: evaluations that count towards a limit. failed: those without a score.
+        counted: evaluations that count towards a limit, short trainings as their share, rounded
+            down. failed: those without a score.
+        short: short trainings of newcomers. let_through: who was trained in full after one.
         refused: proposals that did not become individuals, since the driver started.
         sigma: standard deviation of one evaluation, None while unknown.
         limit: `--evaluations`, None without.
@@ -61,6 +63,8 @@ class Snapshot:
     generation: int = 0
     individuals: int = 0
     counted: int = 0
+    short: int = 0
+    let_through: int = 0
     failed: int = 0
     refused: int = 0
     sigma: float | None = None
@@ -104,7 +108,9 @@ class Watch:
             updated_at=now,
             generation=max(state.selections - 1, 0),
             individuals=len(state.individuals),
-            counted=state.counted,
+            counted=int(state.counted),
+            short=state.rungs.judged,
+            let_through=len(state.rungs.passed),
             failed=len(state.failures),
             refused=self.snapshot.refused if refused is None else refused,
             sigma=noise.sigma if noise else None,

@@ -119,7 +119,9 @@ def run_options(command: Command) -> Command:
 def task_options(command: Command) -> Command:
     """Add what names a task, its budget and its data."""
     budget = click.option(
-        "--budget", metavar="AMOUNT", help="Training budget: 10s, 200steps or 1e6tokens."
+        "--budget",
+        metavar="AMOUNT",
+        help="Training budget: 10s, 200steps, 1e6tokens; 2s,10s trains newcomers 2s and the best 10s.",
     )
     data = click.option("--data", metavar="SRC", help="Data source, in place of the task's.")
     device = click.option(

@@ -30,27 +30,49 @@ def find_task() -> Path:
 def parse_budget(text: str, budget: Budget) -> Budget:
     """Return `budget` with the kind and amount that `text` names: `10s`, `200steps`, `1e6tokens`.
 
+    `2s,10s` names a rung, too: newcomers train 2 s, the best of them 10 s.
+
     Raises:
-        TaskError: the text names neither.
+        TaskError: the text names neither, or a rung of another kind or not below the budget.
     """
+    first, comma, last = text.rpartition(",")
+    whole = _amount(last, budget)
+    if not comma:
+        return whole
+    short = _amount(first, budget)
+    if short.kind is not whole.kind or not _least(short) < short.amount < whole.amount:
+        raise TaskError(
+            f"--budget {text}: the first training must be shorter than the second, of the same "
+            f"kind and above {_least(short):g}; such as 2s,10s"
+        )
+    return replace(whole, rung=short.amount)
+
+
+def _least(budget: Budget) -> float:
+    """Return what a budget must lie above: under `seconds` the room lies inside it."""
+    return budget.room_s if budget.kind is BudgetKind.SECONDS else 0.0
+
+
+def _amount(text: str, budget: Budget) -> Budget:
     match = _BUDGET.fullmatch(text.strip())
     try:
         amount = float(match[1]) if match else 0.0
     except ValueError:
         amount = 0.0
     if match is None or not 0 < amount < float("inf"):
-        raise TaskError(f"--budget must be like 10s, 200steps or 1e6tokens; got {text!r}")
+        raise TaskError(f"--budget must be like 10s, 2s,10s, 200steps or 1e6tokens; got {text!r}")
     kind = next(kind for kind in BudgetKind if kind.value.startswith(match[2].lower()))
     wall_limit_s = budget.wall_limit_s
     if kind is BudgetKind.SECONDS:
         wall_limit_s = max(wall_limit_s, amount + 60.0)
-    return replace(budget, kind=kind, amount=amount, wall_limit_s=wall_limit_s)
+    return replace(budget, kind=kind, amount=amount, wall_limit_s=wall_limit_s, rung=None)
 
 
 def format_budget(budget: Budget) -> str:
-    """Return the kind and amount as `parse_budget` reads them."""
+    """Return kind, amount and rung as `parse_budget` reads them."""
     unit = "s" if budget.kind is BudgetKind.SECONDS else budget.kind.value
-    return f"{budget.amount:.12g}{unit}"
+    rung = "" if budget.rung is None else f"{budget.rung:.12g}{unit},"
+    return f"{rung}{budget.amount:.12g}{unit}"
 
 
 def scale_of(device: str) -> str:
@@ -203,8 +225,11 @@ def _budget(table: Table) -> Budget:
         amount=amount,
         room_s=table.positive("room_s", usual.room_s),
         wall_limit_s=table.positive("wall_limit_s", longest),
+        rung=table.positive("rung", amount) if table.has("rung") else None,
     )
     table.close()
+    if budget.rung is not None and not _least(budget) < budget.rung < amount:
+        raise table.wrong("rung", f"between {_least(budget):g} and {amount:g}", budget.rung)
     if kind is BudgetKind.SECONDS and budget.wall_limit_s <= amount:
         raise table.wrong("wall_limit_s", f"above the budget of {amount:g} s", budget.wall_limit_s)
     if kind is BudgetKind.SECONDS and budget.room_s >= amount:

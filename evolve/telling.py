@@ -1,6 +1,6 @@
 """What a record means to a person, in one line."""
 
-from population.individual import Failed, Individual, Request, Result, Scored
+from population.individual import Failed, Individual, Purpose, Request, Result, Scored
 from population.ports import (
     INJECT,
     Abandoned,
@@ -32,7 +32,7 @@ def describe(record: Record, state: State, request: Request | None) -> str | Non
             why = "; ".join(change.hypothesis for change in individual.changes)
             return f"{title(individual)} was put in: {why}"
         case Ended(result) if request is not None:
-            return _ended(result, state.individuals[request.individual], state)
+            return _ended(result, request, state)
         case Abandoned(evaluation):
             return f"evaluation {evaluation} was cut off by the last stop; it is asked for again"
         case Selected(generation, _, members) if members:
@@ -60,13 +60,22 @@ def title(individual: Individual) -> str:
     return f"#{individual.id} {origin}"
 
 
-def _ended(result: Result, individual: Individual, state: State) -> str:
+def _ended(result: Result, request: Request, state: State) -> str:
+    individual = state.individuals[request.individual]
     busy = ", but the machine was busy" if result.contended else ""
     match result.outcome:
+        case Scored(value) if request.purpose is Purpose.RUNG:
+            return f"{title(individual)}: {value:.4f} at the rung{_fate(individual, state)}{busy}"
         case Scored(value):
             return f"{title(individual)}: {value:.4f}{_gain(value, individual, state)}{busy}"
         case Failed(stage, reason, detail):
             return f"{title(individual)}: failed in {stage}, {reason}: {detail}"
+
+
+def _fate(individual: Individual, state: State) -> str:
+    if state.rungs.has_stopped(individual.id):
+        return ", others did better: stopped"
+    return ", goes on" if individual.id in state.rungs.passed else ""
 
 
 def _gain(value: float, individual: Individual, state: State) -> str:

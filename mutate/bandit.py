@@ -84,7 +84,7 @@ def _win(standing: Standing, history: History) -> float | None:
     if parent is None or parent.fitness is None or parent.held or standing.in_flight:
         return None
     if standing.fitness is None or standing.held:
-        return 0.0 if standing.held or broke(standing) else None
+        return 0.0 if standing.held or standing.stopped or broke(standing) else None
     gain = standing.fitness - parent.fitness - history.sigma
     error = math.hypot(standing.standard_error, parent.standard_error)
     if not 0 < error < math.inf:

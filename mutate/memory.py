@@ -117,7 +117,7 @@ def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tup
         )
     yield (
         "In flight now (do not propose these):",
-        told(s for s in structural if s.report is None),
+        told(s for s in structural if s.report is None and not s.stopped),
     )
     yield (
         "Tried on this parent before:",
@@ -133,6 +133,10 @@ def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tup
     yield (
         "Too good to be believed yet (do not build on these):",
         told(s for s in structural if s.held),
+    )
+    yield (
+        "Stopped after a short training, others did better:",
+        told(s for s in structural if s.stopped),
     )
     yield "Failed without a score:", told(s for s in structural if s.fitness is None and s.failures)
     yield "Lost:", told(s for s in reversed(fine) if effects[s.individual.id].worse)
@@ -155,6 +159,8 @@ def _line(standing: Standing, effect_: Effect, known: Mapping[str, Worth]) -> st
     elif standing.fitness is None and report is not None and report.failure is not None:
         failure = report.failure
         verdict = f"failed in {failure.stage}, {failure.reason}: {one_line(failure.detail, 90)}"
+    elif standing.stopped:
+        verdict = "stopped after a short training"
     else:
         verdict = "in flight" if report is None else f"{effect_}{_credit(individual, known)}"
     origin = f"#{individual.id}"

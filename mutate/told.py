@@ -22,7 +22,7 @@ class Told:
 
     Attributes:
         value: its fitness, None where that is not known; of a failure, worse than all that is
-            scored.
+            scored; of one that was stopped, what its short training foretells.
         failed: it earned no score. operator: that made it. structure: its own.
         void: it was evaluated and has no value: lost, of another machine, or not believed.
     """
@@ -54,9 +54,10 @@ def results(parent: Individual, history: History) -> list[Told]:
     sharing = list(_sharing(declared, history))
     shifts = _shifts(parent.structure, [standing for standing, _ in sharing])
     shifts |= _lost(parent.structure, history)
+    known = [None if s.held else s.expected if s.fitness is None else s.fitness for s, _ in sharing]
     scores = [
-        None if s.fitness is None or s.held else s.fitness + shifts.get(s.individual.structure, 0.0)
-        for s, _ in sharing
+        None if value is None else value + shifts.get(s.individual.structure, 0.0)
+        for value, (s, _) in zip(known, sharing, strict=True)
     ]
     scored = [score for score in scores if score is not None]
     worse = min(scored, default=0.0) - (max(scored) - min(scored) if scored else 0.0) - 1e-9

@@ -139,6 +139,8 @@ class Comparability:
 class Purpose(StrEnum):
     """Why an evaluation was made; only `screen` and `race` rank individuals."""
 
+    RUNG = "rung"
+    """A shorter schedule, which tells whether to train it in full."""
     SCREEN = "screen"
     RACE = "race"
     CONFIRM = "confirm"

@@ -6,7 +6,7 @@ from population.individual import Failed, IndividualId, Purpose, Request, Result
 
 RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
 """Purposes whose evaluations rank individuals and count against a run's limit."""
-JOBS = RANKING | {Purpose.CONFIRM}
+JOBS = RANKING | {Purpose.RUNG, Purpose.CONFIRM}
 """Purposes whose evaluations are run again when they are disturbed or lost."""
 
 JobKey = tuple[IndividualId, int, str, Purpose]

@@ -33,6 +33,9 @@ class SearchConfig:
             this many sigmas is held back until the confirmation shard agrees; those from before
             the noise was known, when it is; None: never. The evaluations that this takes do not
             count.
+        rung: share of the budget that newcomers are trained with first; a quarter of them is let
+            through to the whole of it. Such a training counts as that share of an evaluation.
+            Founders and programs from outside are always trained in full.
     """
 
     seed: int = 0
@@ -48,6 +51,7 @@ class SearchConfig:
     contended_retries: int = 2
     infrastructure_retries: int = 2
     quarantine_sigmas: float | None = None
+    rung: float | None = None
 
     def __post_init__(self) -> None:
         least = {"seed": 0, "mu": 1, "lambda_": 1, "founder_replicates": 1}
@@ -57,6 +61,8 @@ class SearchConfig:
                 raise RunError(f"{name} must be at least {bound}, got {getattr(self, name)}")
         if not 0 <= self.racing_share <= 0.2:
             raise RunError(f"racing_share must lie in 0..0.2, got {self.racing_share}")
+        if self.rung is not None and not 0 < self.rung < 1:
+            raise RunError(f"rung must lie between 0 and 1, got {self.rung}; leave it out for none")
         for name in ("max_evaluations", "max_generations", "max_hours", "quarantine_sigmas"):
             limit = getattr(self, name)
             if limit is not None and not limit > 0:

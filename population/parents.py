@@ -143,13 +143,13 @@ def _partner(
 
 
 def settled_since(one: Standing, standings: Mapping[IndividualId, Standing]) -> int:
-    """Return how many that were born when its score was known have earned one, or failed.
+    """Return how many that were born when its score was known have earned one, or come to nothing.
 
     With many slots, those that were in training when it came say nothing of what it can give.
     """
     first = max(one.individual.id + 1, one.known_to)
     later = (s for s in standings.values() if s.individual.id >= first)
-    return sum(s.fitness is not None or s.failures > 0 for s in later)
+    return sum(s.fitness is not None or s.failures > 0 or s.stopped for s in later)
 
 
 def _tournament(

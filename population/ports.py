@@ -126,6 +126,8 @@ class Standing:
         report: of its latest settled evaluation, None while there is none.
         model: the language model that wrote it, empty where none did.
         known_to: whoever has this id or a later one was born when its score was known.
+        stopped: a short training was all that it got, since others did better in theirs.
+        expected: the fitness that this foretells; None where it does not.
     """
 
     individual: Individual
@@ -139,6 +141,8 @@ class Standing:
     lost: int = 0
     model: str = ""
     known_to: IndividualId = NOBODY
+    stopped: bool = False
+    expected: float | None = None
 
     @property
     def ranks(self) -> bool:

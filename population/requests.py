@@ -1,4 +1,4 @@
-"""Evaluations as they are asked for: for whom, on which shard and under which seed."""
+"""Evaluations as they are asked for: for whom, why, on which shard and under which seed."""
 
 import numpy as np
 
@@ -17,10 +17,10 @@ def training_seed(*entropy: int) -> int:
     return int(np.random.SeedSequence(entropy).generate_state(1)[0]) & 0x7FFFFFFF
 
 
-def ranking_request(
+def selection_request(
     config: SearchConfig, state: State, who: IndividualId, shard: str, purpose: Purpose
 ) -> Request:
-    """Return the next evaluation that ranks an individual: each has a seed of its own."""
+    """Return the next training on the selection shard: each has a seed of its own."""
     return Request(
         id=state.next_evaluation,
         individual=who,
@@ -30,6 +30,14 @@ def ranking_request(
         purpose=purpose,
         pace=pace_of_parents(state, who) if purpose is Purpose.SCREEN else None,
     )
+
+
+def first_purpose(config: SearchConfig, state: State, who: IndividualId) -> Purpose:
+    """Return why a newcomer is trained next: to be scored, or to see whether it is worth that."""
+    bred = state.individuals[who].parents and state.individuals[who].operator != INJECT
+    if config.rung is None or not bred or who in state.rungs.passed:
+        return Purpose.SCREEN
+    return Purpose.RUNG
 
 
 def pace_of_parents(state: State, who: IndividualId) -> Pace | None:

@@ -1,6 +1,7 @@
 """The search: a steady state with generations, told as records.
 
-    found -> screen founders -> [ propose -> screen -> (race) -> select survivors ] -> select
+    found -> screen founders
+    -> [ propose -> (rung) -> screen -> (race) -> select survivors ] -> select
 
 Whatever happens becomes a record, is stored and then folded into the state; a resumed run folds
 the stored records and goes on from there.
@@ -40,7 +41,7 @@ from population.ports import (
 )
 from population.proposals import Portfolio
 from population.quarantine import endings, held_back
-from population.requests import confirmation_request, ranking_request
+from population.requests import confirmation_request, first_purpose, selection_request
 from population.state import State
 from population.survivors import choose_contender, choose_survivors
 from population.task import Direction
@@ -102,7 +103,7 @@ class Search:
         """
         config = self.config
         retries = config.contended_retries, config.infrastructure_retries
-        self._state = State(self.direction, *retries)
+        self._state = State(self.direction, *retries, rung=config.rung)
         self._deadline = time.monotonic() + 3600 * (config.max_hours or math.inf)
         self._infrastructure_failures = 0
         self._strangers: int | None = 0  # None once a score of this call ranks
@@ -232,10 +233,12 @@ class Search:
         if contender is not None:
             return self._request(contender, Purpose.RACE)
         newcomer = first or next(iter(waiting), None) or self._nursery.breed()
-        return None if newcomer is None else self._request(newcomer, Purpose.SCREEN)
+        if newcomer is None:
+            return None
+        return self._request(newcomer, first_purpose(self.config, self._state, newcomer))
 
     def _request(self, individual: IndividualId, purpose: Purpose) -> Request:
-        return ranking_request(self.config, self._state, individual, self.shards[0], purpose)
+        return selection_request(self.config, self._state, individual, self.shards[0], purpose)
 
     def _contender(self) -> IndividualId | None:
         if not may_race(self.config, self._state):

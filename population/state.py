@@ -45,6 +45,7 @@ from population.ports import (
     Started,
     Tally,
 )
+from population.rungs import Rungs
 from population.scores import Scores
 from population.statistics import FOREIGN_SHARE, Estimate, Noise, is_contended
 from population.task import Direction
@@ -77,7 +78,8 @@ class State:
 
     Attributes:
         counted: settled evaluations of purpose screen and race, crashes included; reruns of
-            contended trials and infrastructure failures are not among them.
+            contended trials and infrastructure failures are not among them. One at the rung counts
+            as its share of the budget.
         raced: evaluations of purpose race, unsettled ones included.
         births: settled newcomers since the last survivor selection; founders are none.
         unborn: newcomers without any settled evaluation.
@@ -91,14 +93,20 @@ class State:
         tried: whom a proposal named as parent.
         earlier: what the run was born from.
         paces: how far the latest scored training of each individual came.
+        rungs: what short trainings gave, and whom they let through.
     """
 
     def __init__(
-        self, direction: Direction, contended_retries: int = 2, infrastructure_retries: int = 2
+        self,
+        direction: Direction,
+        contended_retries: int = 2,
+        infrastructure_retries: int = 2,
+        rung: float | None = None,
     ) -> None:
         self.direction = direction
         self.contended_retries = contended_retries
         self.infrastructure_retries = infrastructure_retries
+        self._shares = {Purpose.RUNG: rung or 0.0, Purpose.SCREEN: 1, Purpose.RACE: 1}
         self.individuals: dict[IndividualId, Individual] = {}
         self.founders: list[IndividualId] = []
         self.fingerprints: dict[str, IndividualId] = {}
@@ -111,7 +119,7 @@ class State:
         self.survivors: tuple[IndividualId, ...] = ()
         self.selections = 0
         self.births = 0
-        self.counted = 0
+        self.counted: float = 0
         self.raced = 0
         self.settled_since_selection = 0
         self.quarantine: dict[IndividualId, Quarantined] = {}
@@ -124,6 +132,7 @@ class State:
         self.models: dict[str, Tally] = {}
         self._models: dict[IndividualId, str] = {}
         self.paces: dict[IndividualId, Pace] = {}
+        self.rungs = Rungs(direction)
         self.notes = ""
         self.earlier: tuple[Earlier, ...] = ()
         self.tried: frozenset[IndividualId] = frozenset()
@@ -251,12 +260,26 @@ class State:
         if request.purpose is Purpose.CONFIRM:
             self._confirm(request.individual, result)
             return
+        if not is_infrastructure(result):
+            self.counted += self._shares[request.purpose]
+        if request.purpose is Purpose.RUNG and self._goes_on(request.individual, result):
+            return
         self.settled_since_selection += 1
-        self.counted += not is_infrastructure(result)
         if request.individual in self.unborn:
             self.unborn.remove(request.individual)
             self.births += 1
-        self._remember(request.individual, result)
+        if not self.rungs.has_stopped(request.individual):
+            self._remember(request.individual, result)
+
+    def _goes_on(self, individual: IndividualId, result: Result) -> bool:
+        """Whether a training at the rung ended well enough for one in full."""
+        outcome = result.outcome
+        if not isinstance(outcome, Scored) or not math.isfinite(outcome.value):
+            return False
+        passes = self.rungs.judge(result.comparability, individual, outcome.value)
+        if passes:
+            self.unscreened[individual] = None
+        return passes
 
     def _remember(self, individual: IndividualId, result: Result) -> None:
         outcome = result.outcome
@@ -340,9 +363,9 @@ class State:
         return told + self._lost[individual] + running
 
     @property
-    def pending(self) -> int:
-        """How many evaluations that count are asked for and not settled."""
-        return sum(job.request.purpose in RANKING for job in self.unsettled.values())
+    def pending(self) -> float:
+        """How many evaluations that count are asked for and not settled, in those of `counted`."""
+        return sum(self._shares.get(job.request.purpose, 0) for job in self.unsettled.values())
 
     def ranking_values(self, individual: IndividualId) -> tuple[float, ...]:
         """Return the metric values of an individual that rank it."""
@@ -403,6 +426,7 @@ class State:
     def _standings(self) -> dict[IndividualId, Standing]:
         doubted = self.refused | set(self.quarantine)
         ranks, values = self._scores.ranked(doubted), self._scores.of(self._scores.usual)
+        expected = self.rungs.expected({one: rank.mean for one, rank in ranks.items()})
         running = Counter(job.request.individual for job in self.unsettled.values())
         unknown, later = Estimate(math.nan, math.inf), self.next_individual
         return {
@@ -418,6 +442,8 @@ class State:
                 report=self.reports.get(one),
                 model=self._models.get(one, ""),
                 known_to=self._known_to.get(one, later),
+                stopped=self.rungs.has_stopped(one),
+                expected=expected.get(one),
             )
             for one, individual in self.individuals.items()
         }

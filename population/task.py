@@ -1,6 +1,6 @@
 """What is evolved, how long it trains and how it is scored: the content of a task folder."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
@@ -34,12 +34,19 @@ class Budget:
         room_s: seconds between the bell and the last moment at which the tensors may arrive.
             Under `seconds` the room lies inside the budget.
         wall_limit_s: seconds of wall clock after which training is ended whatever the currency.
+        rung: how much newcomers of a search train first, below `amount`; None: all of it at once.
     """
 
     kind: BudgetKind = BudgetKind.SECONDS
     amount: float = 10.0
     room_s: float = 0.3
     wall_limit_s: float = 120.0
+    rung: float | None = None
+
+    @property
+    def short(self) -> "Budget":
+        """The budget of a training at the rung, the whole one where there is none."""
+        return replace(self, amount=self.rung or self.amount, rung=None)
 
 
 @dataclass(frozen=True, slots=True)

@@ -55,7 +55,7 @@ _LEADERBOARD = """
     ), births AS (
         SELECT seq, row_number() OVER (ORDER BY seq) AS generation FROM selection
     ), fate AS (
-        SELECT individual, min(ended_seq) AS first_seq,
+        SELECT individual, min(ended_seq) FILTER (purpose <> 'rung') AS first_seq,
             count(*) FILTER (status = 'failed' AND stage <> 'infrastructure') AS failures
         FROM evaluations GROUP BY individual
     ), parents AS (
@@ -193,6 +193,18 @@ _WASTE = """
     FROM ended LEFT JOIN saved USING (evaluation) WHERE n > 20 HAVING count(*) > 0
 """
 
+_LADDER = """
+    WITH rung AS (
+        SELECT individual, min(value) AS value, sum(ended_at - started_at) AS device_s
+        FROM evaluations
+        WHERE purpose = 'rung' AND status = 'scored' GROUP BY individual
+    ), whole AS (
+        SELECT DISTINCT individual FROM evaluations WHERE purpose = 'screen'
+    )
+    SELECT rung.individual, rung.value, rung.device_s, whole.individual IS NOT NULL AS let_through
+    FROM rung LEFT JOIN whole USING (individual) ORDER BY rung.individual
+"""
+
 _SOURCES = """
     SELECT i.id AS individual, text.body AS source
     FROM individual i JOIN text ON text.kind = 'source' AND text.key = i.source_sha256
@@ -251,6 +263,7 @@ THIN_VIEWS: dict[str, str] = {
     "changes": _CHANGES,
     "failures": _FAILURES,
     "waste": _WASTE,
+    "ladder": _LADDER,
     "calls": _CALLS,
 }
 """Need the tables alone."""

@@ -39,10 +39,10 @@ def test_searches_are_compared_in_pairs_of_one_seed() -> None:
 def test_what_was_found_is_not_searched_again(tmp_path: Path) -> None:
     kept = found("greedy", 3, 2.4, 2.6)
     (tmp_path / "greedy-3.json").write_text(json.dumps(asdict(kept)), "utf-8")
-    assert Plan(tmp_path, 60, 5, "exam").found("greedy", 3) == kept
+    assert Plan(tmp_path, ("--evaluations", "60"), 5, "exam").found("greedy", 3) == kept
 
 
 def test_a_search_that_cannot_begin_is_an_error_and_keeps_nothing(tmp_path: Path) -> None:
     with pytest.raises(Exception, match="returned non-zero exit status"):
-        Plan(tmp_path, 60, 5, "exam").found("no-such-search", 0)
+        Plan(tmp_path, ("--evaluations", "60"), 5, "exam").found("no-such-search", 0)
     assert not list(tmp_path.glob("*.json"))

@@ -5,7 +5,7 @@ from fakes import failed, folded, individual, request, scored
 from population.individual import Measurement, Pace, Purpose
 from population.limits import SearchConfig
 from population.ports import INJECT, Ended, Founded, Proposal, Proposed, Started
-from population.requests import pace_of_parents, ranking_request
+from population.requests import pace_of_parents, selection_request
 
 QUICK, SLOW, CHILD = individual(1, "a"), individual(2, "b"), individual(3, "c", "nudge")
 
@@ -54,7 +54,7 @@ def test_what_was_put_in_from_outside_owes_its_parent_nothing():
 def test_only_the_first_training_of_a_child_is_held_against_its_parents():
     state, config = folded([*BOTH, bred(1)]), SearchConfig()
     paces = {
-        purpose: ranking_request(config, state, 3, "selection", purpose).pace
+        purpose: selection_request(config, state, 3, "selection", purpose).pace
         for purpose in (Purpose.SCREEN, Purpose.RACE)
     }
     assert paces == {Purpose.SCREEN: Pace(900.0, 5e6, KEY), Purpose.RACE: None}
