@@ -13,12 +13,14 @@ class Truth:
         sigma: standard deviation of one evaluation, in units of the metric.
         cost_s: device seconds of one evaluation, the failed ones included.
         reason: of a failure, a word such as `out_of_memory`; else empty.
+        rung: what it is when it is trained for a part of the budget; None where that is not known.
     """
 
     value: float | None
     sigma: float = 0.0
     cost_s: float = 1.0
     reason: str = ""
+    rung: "Truth | None" = None
 
 
 class Landscape(Protocol):

@@ -28,6 +28,7 @@ from population.individual import (
     Individual,
     IndividualId,
     Outcome,
+    Purpose,
     Request,
     Result,
     Scored,
@@ -65,11 +66,21 @@ class Method:
 
 
 def shipped(name: str) -> Method:
-    """Return a search mode as `evolve run --search NAME` has it, without a language model."""
+    """Return a search mode as `evolve run --search NAME` has it, without a language model.
+
+    Args:
+        name: of the mode; `evolve@0.2` has a rung at a fifth of the budget.
+    """
+    search, _, rung = name.partition("@")
+    control = CONTROLS[search]
     return Method(
         name,
-        SearchConfig(mode=CONTROLS[name].mode, racing_share=CONTROLS[name].racing_share),
-        lambda _: breeders(Breeding(search=name), TASK, Spent()).portfolio,
+        SearchConfig(
+            mode=control.mode,
+            racing_share=control.racing_share,
+            rung=float(rung) if rung else None,
+        ),
+        lambda _: breeders(Breeding(search=search), TASK, Spent()).portfolio,
     )
 
 
@@ -134,11 +145,18 @@ class Device:
             self.truths[source] = self.landscape.truth(source)
         return self.truths[source]
 
+    def _truth_of(self, request: Request) -> Truth:
+        truth = self.truth(request.genome.source)
+        if request.purpose is not Purpose.RUNG:
+            return truth
+        assert truth.rung is not None, "this landscape knows no shorter trainings"
+        return truth.rung
+
     def submit(self, *requests: Request) -> None:
         """Start evaluations now, one after the other where they are several."""
         ends_at = self.clock_s
         for request in requests:
-            ends_at += self.truth(request.genome.source).cost_s
+            ends_at += self._truth_of(request).cost_s
             heapq.heappush(self._running, (ends_at, request.id, request))
 
     def wait(self, timeout_s: float) -> list[Result]:
@@ -147,7 +165,7 @@ class Device:
             return []
         began_s = self.clock_s
         self.clock_s, _, request = heapq.heappop(self._running)
-        truth = self.truth(request.genome.source)
+        truth = self._truth_of(request)
         self.device_s += truth.cost_s
         self.wasted_s += truth.cost_s if truth.value is None else 0.0
         return [
@@ -246,7 +264,7 @@ def _row(state: State, device: Device) -> Row:
     assert standing.fitness is not None
     assert truth.value is not None
     return Row(
-        evaluations=state.counted,
+        evaluations=int(state.counted),
         failures=len(state.failures),
         clock_s=device.clock_s,
         device_s=device.device_s,

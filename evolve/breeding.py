@@ -3,7 +3,7 @@
 import importlib.util
 import queue
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -94,7 +94,8 @@ def brief_of(task: Task) -> Brief:
             contract = task.contract.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError(f"{task.contract} cannot be read ({error}); correct it") from error
-    return Brief(task.artifact, task.metric, task.direction, format_budget(task.budget), contract)
+    budget = format_budget(replace(task.budget, rung=None))
+    return Brief(task.artifact, task.metric, task.direction, budget, contract)
 
 
 def models_of(breeding: Breeding) -> tuple[Model, ...]:

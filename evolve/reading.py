@@ -229,6 +229,9 @@ class Reading:
             "models": self._models(),
             "failures": self.query("SELECT * FROM failures").objects(),
             "waste": next(iter(self.query("SELECT * FROM waste").objects()), None),
+            "ladder": self.query(
+                "SELECT count(*) AS short, count(*) FILTER (let_through) AS let_through FROM ladder"
+            ).objects()[0],
             "live": live if is_running(live) else None,
         }
 

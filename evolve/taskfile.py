@@ -157,6 +157,8 @@ def load_task(
             )
     if kind is EvaluatorKind.COMMAND and task.budget.kind is not BudgetKind.SECONDS:
         raise TaskError(f"{task.name} is scored by a command: its budget must be in seconds")
+    if kind is EvaluatorKind.COMMAND and task.budget.rung is not None:
+        raise TaskError(f"{task.name} is scored by a command: its budget has no rung")
     return task
 
 

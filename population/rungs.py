@@ -22,7 +22,7 @@ FEW = 4
 
 
 def is_let_through(fitness: float, before: Sequence[float]) -> bool:
-    """Tell whether a newcomer is among the best quarter of the latest ones, itself included.
+    """Tell whether a newcomer is among the best quarter, rounded up, of the latest and itself.
 
     Args:
         fitness: by its short training; larger is better.

@@ -145,7 +145,7 @@ def test_an_interrupted_computation_goes_on_where_it_was(
 ) -> None:
     trained: list[str] = []
 
-    def fake(source: str, seeds: range) -> list[float]:
+    def fake(source: str, seeds: range, budget: float) -> list[float]:
         trained.append(source)
         if len(trained) == 3:
             raise KeyboardInterrupt
@@ -156,8 +156,8 @@ def test_an_interrupted_computation_goes_on_where_it_was(
     monkeypatch.setattr(module, "score", fake)
     out = tmp_path / "table.csv.gz"
     with pytest.raises(KeyboardInterrupt):
-        compute(out)
-    compute(out)
+        compute(out, 1.0)
+    compute(out, 1.0)
     assert len(trained) == 4
     with gzip.open(out, "rt", newline="") as file:
         assert [row["lr"] for row in csv.DictReader(file)] == ["0.001", "0.004", "0.016"]

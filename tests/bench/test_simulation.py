@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,26 @@ def test_one_evaluation_is_the_truth_with_noise_that_depends_on_the_seed() -> No
     assert found[0] == found[1] != found[2]
     assert isinstance(found[0], Scored)
     assert isinstance(outcome(Truth(None, reason="out_of_memory"), 1), Failed)
+
+
+class Steps(Bowl):
+    """The same; a training at the rung takes a fifth of the time and sees half of the slope."""
+
+    def truth(self, source: str) -> Truth:
+        whole = super().truth(source)
+        value = None if whole.value is None else 1.0 + whole.value / 2
+        return replace(whole, rung=replace(whole, value=value, cost_s=2.0))
+
+
+def test_a_ladder_trains_more_programs_in_the_same_time_and_few_of_them_in_full() -> None:
+    plain, ladder = (
+        simulate(shipped(name), Steps(), seed=0, evaluations=30)
+        for name in ("evolve", "evolve@0.2")
+    )
+    assert plain.rows[-1].device_s == pytest.approx(ladder.rows[-1].device_s, rel=0.1)
+    assert ladder.rows[-1].leader > plain.rows[-1].leader
+    seconds = {round(b.device_s - a.device_s) for a, b in pairwise(ladder.rows)}
+    assert {2, 10} <= seconds
 
 
 def test_what_is_reported_is_how_the_search_stood_at_each_point() -> None:

@@ -129,7 +129,8 @@ def test_the_default_task_evolves_on_text_of_ones_own(tmp_path: Path) -> None:
     texts = tmp_path / "texts"
     texts.mkdir()
     where = ("--task", REPOSITORY, "--data", write_texts(texts), "--cache", tmp_path / "cache")
-    words = ("--budget", "12steps", "--evaluations", 6, "--slots", 2, "--export", "--pairs", 1)
+    words = ("--budget", "4steps,12steps", "--evaluations", 8, "--slots", 2, "--export",
+             "--pairs", 1)  # fmt: skip
     done = evolve(tmp_path, "run", "--run", "own", *where, *words)
     assert done.returncode == 0, done.stderr
     best = tmp_path / "runs" / "own" / "best"
@@ -141,7 +142,13 @@ def test_the_default_task_evolves_on_text_of_ones_own(tmp_path: Path) -> None:
             f"AND individual = {evidence['champion']['individual']} ORDER BY evaluation"
         ).rows[0]
         failed = reading.query("SELECT count(*) FROM evaluations WHERE status = 'failed'").rows
+        trained = reading.query(
+            "SELECT DISTINCT purpose, m.value FROM evaluations JOIN measurement m USING (evaluation) "
+            "WHERE m.name = 'steps' AND purpose IN ('rung', 'screen') ORDER BY purpose"
+        ).rows
     assert failed == ((0,),)
+    assert trained == (("rung", 4.0), ("screen", 12.0))
+    assert "at the rung, goes on" in done.stdout
     words = ("try", best / "train.py", "--json", *where, "--budget", "12steps", "--seed", seed)
     again = subprocess.run(
         [sys.executable, "-m", "evolve.cli", *map(str, words)],

@@ -108,8 +108,47 @@ def test_a_budget_is_read_and_written_back(text: str, kind: BudgetKind, amount: 
 
 @pytest.mark.parametrize("text", ["", "10", "ten s", "-3s", "0s", "1..2s", "1e999s", "5 minutes"])
 def test_a_budget_that_names_no_amount_or_kind_is_refused(text: str) -> None:
-    with pytest.raises(TaskError, match="10s, 200steps or 1e6tokens"):
+    with pytest.raises(TaskError, match="10s, 2s,10s, 200steps or 1e6tokens"):
         parse_budget(text, Budget())
+
+
+@pytest.mark.parametrize(
+    ("text", "rung", "amount"), [("2s,10s", 2.0, 10.0), ("40steps, 200steps", 40.0, 200.0)]
+)
+def test_a_budget_may_have_a_rung_below_it(text: str, rung: float, amount: float) -> None:
+    budget = parse_budget(text, Budget())
+    assert (budget.rung, budget.amount) == (rung, amount)
+    assert parse_budget(format_budget(budget), Budget()) == budget
+    assert (budget.short.amount, budget.short.kind) == (rung, budget.kind)
+
+
+@pytest.mark.parametrize(
+    "text", ["10s,10s", "20s,10s", "2steps,10s", "0.2s,10s", "0steps,10steps", "2s,", "1s,2s,3s"]
+)
+def test_a_rung_that_is_no_shorter_training_is_refused(text: str) -> None:
+    with pytest.raises(TaskError, match="--budget"):
+        parse_budget(text, Budget())
+
+
+def test_a_task_may_have_a_rung_and_a_plain_budget_leaves_it_out(tmp_path: Path) -> None:
+    for file in ("task.toml", "prepare.py", "program.md"):
+        shutil.copy(REPOSITORY / file, tmp_path)
+    shutil.copytree(REPOSITORY / "seeds", tmp_path / "seeds")
+    shutil.copytree(REPOSITORY / "docs", tmp_path / "docs")
+    edit(tmp_path, "amount = 10.0, ", "amount = 10.0, rung = 1.5, ")
+    assert load_task(tmp_path).budget.rung == 1.5
+    assert load_task(tmp_path, budget="5s").budget.rung is None
+    edit(tmp_path, "rung = 1.5", "rung = 0.2")
+    says = r"`cpu.budget.rung` must be between 0.3 and 10; got 0\.2"
+    with pytest.raises(TaskError, match=says):
+        load_task(tmp_path)
+
+
+def test_a_command_has_no_rung_since_it_has_no_shorter_schedule(task_folder: Path) -> None:
+    with pytest.raises(TaskError, match="scored by a command: its budget has no rung"):
+        load_task(task_folder, budget="2s,5s")
+    with pytest.raises(TaskError, match="scored by a command: its budget has no rung"):
+        load_task(edit(task_folder, "amount = 5.0", "amount = 5.0, rung = 2.0"))
 
 
 def test_a_longer_budget_lifts_the_wall_clock_limit() -> None:

@@ -53,6 +53,11 @@ def test_a_gain_within_the_noise_or_held_back_is_no_win() -> None:
     assert worth["quick"] < usual
 
 
+def test_a_program_that_was_stopped_after_a_short_training_has_lost() -> None:
+    worth = by_operator(with_(replace(child(3, "slow", None), in_flight=0, stopped=True)))
+    assert worth["slow"] == pytest.approx(PRIOR_WINS / (PRIOR_WINS + PRIOR_LOSSES + 1))
+
+
 def test_a_refused_proposal_costs_a_part_of_a_loss() -> None:
     state = replace(FOUNDERS, tallies={"slow": Tally(8, 8), "quick": Tally(8, 0)})
     worth = by_operator(state)

@@ -132,6 +132,18 @@ def test_what_is_not_believed_and_what_our_side_lost_is_known_and_has_no_value()
     ]
 
 
+def test_of_a_stopped_program_the_model_is_told_what_its_short_training_foretells() -> None:
+    stopped = standing(2, BASE.replace("0.02 ", "0.03 "), None)
+    known = history(
+        [standing(1, BASE, -1.0), replace(stopped, stopped=True, expected=-1.5)],
+    )
+    told = results(known.standings[IndividualId(1)].individual, known)
+    assert [(one.value, one.failed, one.void) for one in told] == [
+        (-1.0, False, False),
+        (-1.5, False, False),
+    ]
+
+
 def test_a_failure_alone_is_told_too() -> None:
     known = history([standing(1, BASE, None, failures=1)])
     (told,) = results(known.standings[IndividualId(1)].individual, known)

@@ -62,6 +62,17 @@ def lines_with(what: str, *more: Standing) -> list[str]:
     return [line for line in text.splitlines() if what in line]
 
 
+def test_what_was_stopped_after_a_short_training_is_told_as_that() -> None:
+    stopped = replace(told.in_flight(told.child(10, 1, "wider heads")), in_flight=0, stopped=True)
+    (line,) = lines_with("wider heads", stopped)
+    assert line.endswith("stopped after a short training")
+    history = told.history()
+    known = history.standings | {stopped.individual.id: stopped}
+    text = memory(replace(history, standings=known), parent(history, 2), ROOM)
+    assert "wider heads" in text[text.index("Stopped after") :]
+    assert "wider heads" not in text[: text.index("Unresolved")]  # not among what is in flight
+
+
 def test_what_is_unresolved_is_told_as_near_and_not_as_lost() -> None:
     text = memory(told.history(), parent(told.history(), 2), ROOM)
     near = text[text.index("Unresolved") : text.index("Failed")]

@@ -5,7 +5,7 @@ from fakes import failed, folded, individual, request, scored
 from population.individual import Measurement, Pace, Purpose
 from population.limits import SearchConfig
 from population.ports import INJECT, Ended, Founded, Proposal, Proposed, Started
-from population.requests import pace_of_parents, selection_request
+from population.requests import first_purpose, pace_of_parents, selection_request
 
 QUICK, SLOW, CHILD = individual(1, "a"), individual(2, "b"), individual(3, "c", "nudge")
 
@@ -58,6 +58,22 @@ def test_only_the_first_training_of_a_child_is_held_against_its_parents():
         for purpose in (Purpose.SCREEN, Purpose.RACE)
     }
     assert paces == {Purpose.SCREEN: Pace(900.0, 5e6, KEY), Purpose.RACE: None}
+
+
+def test_a_short_training_is_held_against_nobody_since_it_has_another_budget():
+    asked = selection_request(
+        SearchConfig(rung=0.2), folded([*BOTH, bred(1)]), 3, "s", Purpose.RUNG
+    )
+    assert asked.pace is None
+
+
+def test_only_what_was_bred_begins_with_a_short_training():
+    ladder, plain = SearchConfig(rung=0.2), SearchConfig()
+    child, put_in = folded([*BOTH, bred(1)]), folded([*BOTH, bred(1, operator=INJECT)])
+    assert first_purpose(ladder, child, 3) is Purpose.RUNG
+    assert first_purpose(plain, child, 3) is Purpose.SCREEN
+    assert first_purpose(ladder, child, 1) is Purpose.SCREEN
+    assert first_purpose(ladder, put_in, 3) is Purpose.SCREEN
 
 
 def test_an_evaluation_that_is_asked_for_again_keeps_its_pace():
