@@ -3,7 +3,7 @@
 import importlib.util
 import queue
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
@@ -94,7 +94,7 @@ def brief_of(task: Task) -> Brief:
             contract = task.contract.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError(f"{task.contract} cannot be read ({error}); correct it") from error
-    budget = format_budget(replace(task.budget, rung=None))
+    budget = format_budget(task.budget.whole)
     return Brief(task.artifact, task.metric, task.direction, budget, contract)
 
 

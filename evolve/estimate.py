@@ -17,6 +17,7 @@ from mutate.text import tokens_of
 from population.errors import RunError
 from population.individual import Individual
 from population.ports import History, Program, Standing
+from population.rungs import LET_THROUGH
 from population.task import BudgetKind, Task
 
 BESIDE_S = {"cpu": 3.0, "gpu": 30.0}
@@ -68,10 +69,22 @@ def estimate(
     tokens_in = (counted or tokens_of(question.text)) + MEMORY_TOKENS
     weights = sum(model.weight for model in models)
     usd = sum(model.weight * _call_usd(model, tokens_in) for model in models) / weights
-    seconds = task.budget.kind is BudgetKind.SECONDS
-    per_h = 3600 / (task.budget.amount + BESIDE_S[task.scale]) * slots if seconds else None
+    seconds = newcomer_s(task)
+    per_h = None if seconds is None else 3600 / seconds * slots
     calls = None if per_h is None else per_h * LLM_SHARE * CALLS_PER_PROPOSAL
     return Estimate(tokens_in, calls, usd)
+
+
+def newcomer_s(task: Task) -> float | None:
+    """Return the device seconds of a newcomer, None where the budget is not in seconds.
+
+    At a rung all have a short training, and those whom it lets through a whole one.
+    """
+    if task.budget.kind is not BudgetKind.SECONDS:
+        return None
+    beside = BESIDE_S[task.scale]
+    whole = task.budget.amount + beside
+    return whole if task.budget.rung is None else task.budget.rung + beside + LET_THROUGH * whole
 
 
 def _call_usd(model: Model, tokens_in: int) -> float:

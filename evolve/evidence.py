@@ -135,6 +135,7 @@ def _scores(reading: Reading, finalists: Finalists) -> list[dict[str, Any]]:
 def _effort(reading: Reading) -> dict[str, Any]:
     return reading.query(
         "SELECT count(*) FILTER (purpose IN ('screen', 'race')) AS evaluations_of_the_run, "
+        "count(*) FILTER (purpose = 'rung') AS short_trainings_of_the_run, "
         "count(*) FILTER (purpose = 'confirm') AS confirmation_readings_of_the_run, "
         "count(*) FILTER (purpose = 'exam') AS exam_readings_of_the_run FROM evaluations"
     ).objects()[0]
@@ -157,7 +158,8 @@ def _noise(
         return None
     groups: dict[int, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in scores:
-        if row["value"] is not None and math.isfinite(row["value"]) and not row["contended"]:
+        whole = row["purpose"] != "rung" and not row["contended"]
+        if whole and row["value"] is not None and math.isfinite(row["value"]):
             shard = row["shard"], row["comparability"]
             groups[row["individual"]][shard].append(row["value"])
     typical = found[0]["sigma"]
@@ -223,7 +225,7 @@ def cost_of(reading: Reading, claim: dict[str, Any] | None) -> dict[str, Any] | 
 
 def _command(task: Task, program: Path) -> str:
     words = ["evolve", "try", str(program), "--task", str(task.root)]
-    words += ["--budget", format_budget(task.budget), "--shard", task.shards[2]]
+    words += ["--budget", format_budget(task.budget.whole), "--shard", task.shards[2]]
     if task.data is not None:
         words += ["--data", task.data]
     return shlex.join([*words, "--repeat", "3"])

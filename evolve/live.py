@@ -48,7 +48,7 @@ class Snapshot:
             None while the driver works.
         counted: evaluations that count towards a limit, short trainings as their share, rounded
             down. failed: those without a score.
-        short: short trainings of newcomers. let_through: who was trained in full after one.
+        short: trainings at the rung. let_through: who may train in full after one.
         refused: proposals that did not become individuals, since the driver started.
         sigma: standard deviation of one evaluation, None while unknown.
         limit: `--evaluations`, None without.
@@ -109,7 +109,7 @@ class Watch:
             generation=max(state.selections - 1, 0),
             individuals=len(state.individuals),
             counted=int(state.counted),
-            short=state.rungs.judged,
+            short=state.short,
             let_through=len(state.rungs.passed),
             failed=len(state.failures),
             refused=self.snapshot.refused if refused is None else refused,

@@ -121,7 +121,7 @@ def task_options(command: Command) -> Command:
     budget = click.option(
         "--budget",
         metavar="AMOUNT",
-        help="Training budget: 10s, 200steps, 1e6tokens; 2s,10s trains newcomers 2s, the best 10s.",
+        help="Training budget: 10s, 200steps, 1e6tokens; 2s,10s: newcomers 2s, the best 10s.",
     )
     data = click.option("--data", metavar="SRC", help="Data source, in place of the task's.")
     device = click.option(

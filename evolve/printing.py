@@ -69,10 +69,9 @@ def status(found: dict[str, Any]) -> str:
     share = (found["waste"] or {}).get("wasted_share")
     if share is not None:
         lines.append(f"failures took {share:.1%} of the device time after the first 20 evaluations")
-    ladder = found["ladder"]
-    if ladder["short"]:
-        trained = count(ladder["short"], "newcomer")
-        lines.append(f"{trained} trained shortly first, {ladder['let_through']} let through")
+    if found["short"]:
+        trained = count(found["short"], "newcomer")
+        lines.append(f"{trained} trained shortly first, {found['let_through']} let through")
     lines += unprotected(found["unprotected"])
     if found["live"]:
         now = time.time()

@@ -229,9 +229,6 @@ class Reading:
             "models": self._models(),
             "failures": self.query("SELECT * FROM failures").objects(),
             "waste": next(iter(self.query("SELECT * FROM waste").objects()), None),
-            "ladder": self.query(
-                "SELECT count(*) AS short, count(*) FILTER (let_through) AS let_through FROM ladder"
-            ).objects()[0],
             "live": live if is_running(live) else None,
         }
 
@@ -249,8 +246,11 @@ class Reading:
 
     def _counts(self) -> dict[str, Any]:
         return self.query(
-            "SELECT count(*) FILTER (status = 'scored') AS scored, "
+            "SELECT count(*) FILTER (status = 'scored' AND purpose <> 'rung') AS scored, "
             "count(*) FILTER (status = 'failed') AS failed, "
+            "count(DISTINCT individual) FILTER (status = 'scored' AND purpose = 'rung') AS short, "
+            "count(DISTINCT individual) FILTER (purpose = 'screen' AND individual IN (SELECT "
+            "individual FROM evaluation WHERE purpose = 'rung')) AS let_through, "
             "(SELECT count(*) FROM individual) AS individuals, "
             "(SELECT coalesce(max(generation), 0) FROM selection) AS generation, "
             "(SELECT coalesce(sum(cost_usd), 0) FROM attempt) AS cost_usd, "

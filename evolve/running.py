@@ -27,7 +27,7 @@ from evolve.composition import (
 from evolve.config import RunConfig
 from evolve.console import Display, best_line, display
 from evolve.control import Control
-from evolve.estimate import BESIDE_S, breeding_lines
+from evolve.estimate import BESIDE_S, breeding_lines, newcomer_s
 from evolve.evidence import export, hold_exam, verdict
 from evolve.inheriting import born, brought_founders, brought_line, brought_to
 from evolve.live import Watch, leader, write_live
@@ -44,7 +44,7 @@ from population.lineage import DuckLineage
 from population.ports import Brought, Program, Record
 from population.search import Search
 from population.state import State
-from population.task import BudgetKind, Task
+from population.task import Task
 
 INTERRUPTED = 130
 LONG_S = 45.0
@@ -257,10 +257,11 @@ def _announce(
     budget = format_budget(task.budget)
     kind = f"{task.device}: {trainers.kind or device_name(task.device)}"
     print(f"machine  {kind}, {trainers.slots} at once, budget {budget} each")
-    if task.budget.kind is BudgetKind.SECONDS and task.budget.amount >= LONG_S:
-        a_piece = (task.budget.amount + BESIDE_S[task.scale]) / 60
-        rate = 60 / a_piece * trainers.slots
-        print(f"time     the first score in about {a_piece:.0f} minutes, then {rate:.0f} an hour")
+    seconds = newcomer_s(task)
+    if seconds is not None and task.budget.amount >= LONG_S:
+        first = (task.budget.amount + BESIDE_S[task.scale]) / 60
+        rate = 3600 / seconds * trainers.slots
+        print(f"time     the first score in about {first:.0f} minutes, then {rate:.0f} an hour")
     print(f"data     {f'{task.data} in {data}' if data else 'none'}")
     if brought is not None:
         print(f"from     {brought_line(brought)}")

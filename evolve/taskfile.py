@@ -40,17 +40,12 @@ def parse_budget(text: str, budget: Budget) -> Budget:
     if not comma:
         return whole
     short = _amount(first, budget)
-    if short.kind is not whole.kind or not _least(short) < short.amount < whole.amount:
+    if short.kind is not whole.kind or not short.amount < whole.amount:
         raise TaskError(
-            f"--budget {text}: the first training must be shorter than the second, of the same "
-            f"kind and above {_least(short):g}; such as 2s,10s"
+            f"--budget {text}: the first training must be shorter than the second and of the same "
+            "kind, such as 2s,10s"
         )
     return replace(whole, rung=short.amount)
-
-
-def _least(budget: Budget) -> float:
-    """Return what a budget must lie above: under `seconds` the room lies inside it."""
-    return budget.room_s if budget.kind is BudgetKind.SECONDS else 0.0
 
 
 def _amount(text: str, budget: Budget) -> Budget:
@@ -60,7 +55,10 @@ def _amount(text: str, budget: Budget) -> Budget:
     except ValueError:
         amount = 0.0
     if match is None or not 0 < amount < float("inf"):
-        raise TaskError(f"--budget must be like 10s, 2s,10s, 200steps or 1e6tokens; got {text!r}")
+        raise TaskError(
+            "--budget must be like 10s, 200steps or 1e6tokens, or 2s,10s with a short training "
+            f"first; got {text!r}"
+        )
     kind = next(kind for kind in BudgetKind if kind.value.startswith(match[2].lower()))
     wall_limit_s = budget.wall_limit_s
     if kind is BudgetKind.SECONDS:
@@ -150,7 +148,8 @@ def load_task(
     _check_seeds(task)
     if budget:
         task = replace(task, budget=parse_budget(budget, task.budget))
-        if task.budget.kind is BudgetKind.SECONDS and task.budget.amount <= task.budget.room_s:
+        least = task.budget.rung or task.budget.amount
+        if task.budget.kind is BudgetKind.SECONDS and least <= task.budget.room_s:
             raise TaskError(
                 f"--budget {budget} is not above the {task.budget.room_s:g} s that lie between the "
                 "bell and the hand-in; give more, or lower `room_s` in task.toml"
@@ -158,7 +157,10 @@ def load_task(
     if kind is EvaluatorKind.COMMAND and task.budget.kind is not BudgetKind.SECONDS:
         raise TaskError(f"{task.name} is scored by a command: its budget must be in seconds")
     if kind is EvaluatorKind.COMMAND and task.budget.rung is not None:
-        raise TaskError(f"{task.name} is scored by a command: its budget has no rung")
+        raise TaskError(
+            f"{task.name} is scored by a command, which knows no shorter schedule: give its budget "
+            "one amount, and no `rung` in task.toml"
+        )
     return task
 
 
@@ -230,8 +232,9 @@ def _budget(table: Table) -> Budget:
         rung=table.positive("rung", amount) if table.has("rung") else None,
     )
     table.close()
-    if budget.rung is not None and not _least(budget) < budget.rung < amount:
-        raise table.wrong("rung", f"between {_least(budget):g} and {amount:g}", budget.rung)
+    least = budget.room_s if kind is BudgetKind.SECONDS else 0.0
+    if budget.rung is not None and not least < budget.rung < amount:
+        raise table.wrong("rung", f"between {least:g} and {amount:g}", budget.rung)
     if kind is BudgetKind.SECONDS and budget.wall_limit_s <= amount:
         raise table.wrong("wall_limit_s", f"above the budget of {amount:g} s", budget.wall_limit_s)
     if kind is BudgetKind.SECONDS and budget.room_s >= amount:

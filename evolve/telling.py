@@ -69,11 +69,12 @@ def _ended(result: Result, request: Request, state: State) -> str:
         case Scored(value):
             return f"{title(individual)}: {value:.4f}{_gain(value, individual, state)}{busy}"
         case Failed(stage, reason, detail):
-            return f"{title(individual)}: failed in {stage}, {reason}: {detail}"
+            where = " at the rung" if request.purpose is Purpose.RUNG else ""
+            return f"{title(individual)}: failed in {stage}{where}, {reason}: {detail}"
 
 
 def _fate(individual: Individual, state: State) -> str:
-    if state.rungs.has_stopped(individual.id):
+    if individual.id in state.rungs.stopped:
         return ", others did better: stopped"
     return ", goes on" if individual.id in state.rungs.passed else ""
 

@@ -66,8 +66,8 @@ def memory(history: History, parents: Sequence[Individual], room: int) -> str:
 
     What comes first goes in first, line by line, until the room is full: the distilled notes, what
     is in flight, what was tried on these parents, what helped most, near-misses, what earlier runs
-    left, what is held back, what failed, what lost, the sums by category. No individual is told
-    twice.
+    left, what is held back, what failed, what lost, what was stopped, the sums by category. No
+    individual is told twice.
 
     Args:
         history: of the run.
@@ -134,12 +134,10 @@ def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tup
         "Too good to be believed yet (do not build on these):",
         told(s for s in structural if s.held),
     )
-    yield (
-        "Stopped after a short training, others did better:",
-        told(s for s in structural if s.stopped),
-    )
     yield "Failed without a score:", told(s for s in structural if s.fitness is None and s.failures)
     yield "Lost:", told(s for s in reversed(fine) if effects[s.individual.id].worse)
+    stopped = told(s for s in structural if s.stopped)
+    yield "Stopped after a short training, others did better:", stopped
     yield "By category:", _categories(structural, effects)
     yield "Constants, which a numeric optimiser tunes:", _constants(bred, effects)
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from population.individual import Failed, IndividualId, Purpose, Request, Result, Stage
 
 RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
-"""Purposes whose evaluations rank individuals and count against a run's limit."""
+"""Purposes whose evaluations rank individuals."""
 JOBS = RANKING | {Purpose.RUNG, Purpose.CONFIRM}
 """Purposes whose evaluations are run again when they are disturbed or lost."""
 

@@ -23,7 +23,8 @@ class SearchConfig:
         founder_replicates: evaluations of each founder, on distinct seeds.
         racing_share: largest share of all evaluations that goes to contenders, at most 0.2.
         max_evaluations: counted evaluations of purpose screen and race, crashes included;
-            reruns of contended trials and infrastructure failures do not count.
+            reruns of contended trials and infrastructure failures do not count. Whoever is let
+            through at a rung is trained in full, too.
         max_generations: survivor selections after that of the founders.
         max_hours: of this call of `Search.run`; evaluations in flight still end.
         sync: a generation's candidates are bred only after the previous survivor selection, and
@@ -35,7 +36,7 @@ class SearchConfig:
             count.
         rung: share of the budget that newcomers are trained with first; a quarter of them is let
             through to the whole of it. Such a training counts as that share of an evaluation.
-            Founders and programs from outside are always trained in full.
+            Founders and programs from outside begin with the whole of it.
     """
 
     seed: int = 0

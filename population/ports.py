@@ -151,7 +151,12 @@ class Standing:
 
     @property
     def is_void(self) -> bool:
-        """Whether it was evaluated and tells nothing: lost, of another key, or not believed."""
+        """Whether it was evaluated and tells nothing: lost, of another key, or not believed.
+
+        So is one that was stopped, as long as nothing follows from that.
+        """
+        if self.stopped:
+            return self.expected is None
         settled = self.report is not None and not self.failures
         return self.held or (settled and self.fitness is None)
 

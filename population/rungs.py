@@ -4,13 +4,15 @@ A shorter schedule tells something of what the whole one would; how much depends
 `bench/ladder.py` measures it. Its scores decide who is trained in full, and rank nobody.
 
 Source: asynchronous successive halving, Li et al., A System for Massively Parallel Hyperparameter
-Tuning, MLSys 2020, section 3; here against the latest newcomers, since a search's get better.
+Tuning, MLSys 2020, section 3; here against the latest of a kind, since a search's get better.
 """
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from statistics import correlation, fmean, median, stdev
+from dataclasses import dataclass, field
+from statistics import fmean, median
 
-from population.individual import Comparability, IndividualId
+from population.individual import Comparability, Failed, IndividualId, Stage
 from population.task import Direction
 
 LET_THROUGH = 0.25
@@ -19,6 +21,8 @@ LATEST = 16
 """So many before it a newcomer is compared with."""
 FEW = 4
 """While there are fewer, everybody is let through."""
+FOR_WANT_OF_TIME = frozenset({"late", "too_slow", "timeout", "protocol"})
+"""Failures in training that the whole budget may not bring; a first batch beyond it is the last."""
 
 
 def is_let_through(fitness: float, before: Sequence[float]) -> bool:
@@ -33,39 +37,49 @@ def is_let_through(fitness: float, before: Sequence[float]) -> bool:
     return len(latest) < FEW or better < LET_THROUGH * (len(latest) + 1)
 
 
+def wants_time(failed: Failed) -> bool:
+    """Tell whether a short training failed for a reason that a whole one may not have."""
+    return failed.stage is Stage.TRAINING and failed.reason in FOR_WANT_OF_TIME
+
+
+@dataclass
 class Rungs:
     """What the short trainings of a run gave, and whom they have stopped.
 
     Attributes:
+        direction: of the metric.
         passed: whom they let through.
+        stopped: whom they did not, with the machine on which that was.
     """
 
-    def __init__(self, direction: Direction) -> None:
-        self._direction = direction
-        self._fitness: dict[Comparability, dict[IndividualId, float]] = {}
-        self._stopped: dict[IndividualId, Comparability] = {}
-        self.passed: set[IndividualId] = set()
+    direction: Direction
+    passed: set[IndividualId] = field(default_factory=set)
+    stopped: dict[IndividualId, Comparability] = field(default_factory=dict)
+    _fitness: dict[Comparability, dict[IndividualId, float]] = field(
+        default_factory=lambda: defaultdict(dict)
+    )
+    _kinds: dict[tuple[Comparability, str], list[float]] = field(
+        default_factory=lambda: defaultdict(list)
+    )
 
-    def judge(self, made: Comparability, individual: IndividualId, value: float) -> bool:
-        """Keep the finite value of a short training; return whether it lets this one through."""
-        known = self._fitness.setdefault(made, {})
-        fitness = self._direction.fitness(value)
-        passes = is_let_through(fitness, list(known.values()))
-        known[individual] = fitness
+    def judge(self, made: Comparability, individual: IndividualId, kind: str, value: float) -> bool:
+        """Keep the score of a short training; return whether it lets this one through.
+
+        Args:
+            made: on which machine.
+            individual: whose it is.
+            kind: whoever has another one is not compared with it.
+            value: finite.
+        """
+        fitness, before = self.direction.fitness(value), self._kinds[made, kind]
+        passes = is_let_through(fitness, before)
+        before.append(fitness)
+        self._fitness[made][individual] = fitness
         if passes:
             self.passed.add(individual)
         else:
-            self._stopped[individual] = made
+            self.stopped[individual] = made
         return passes
-
-    @property
-    def judged(self) -> int:
-        """How many were let through or stopped."""
-        return len(self.passed) + len(self._stopped)
-
-    def has_stopped(self, individual: IndividualId) -> bool:
-        """Whether it is not trained in full."""
-        return individual in self._stopped
 
     def expected(self, whole: Mapping[IndividualId, float]) -> dict[IndividualId, float]:
         """Return the fitness that those who were stopped would probably have had.
@@ -73,27 +87,32 @@ class Rungs:
         It is read off a line through those who were let through, and is at most their median.
 
         Args:
-            whole: fitnesses of those who were trained in full.
+            whole: fitnesses of those who were trained in full and are believed.
 
         Returns:
-            By id; empty while fewer than four were trained both ways.
+            By id; without those on whose machine fewer than four were trained both ways.
         """
-        found: dict[IndividualId, float] = {}
+        lines = {}
         for made, known in self._fitness.items():
-            both = [one for one in known if one in whole]
-            if len(both) < FEW:
-                continue
-            short, full = [known[one] for one in both], [whole[one] for one in both]
-            slope = _slope(short, full)
-            middle, most = fmean(short), median(full)
-            for one, own in self._stopped.items():
-                if own == made:
-                    found[one] = min(fmean(full) + slope * (known[one] - middle), most)
+            both = [(known[one], whole[one]) for one in known if one in whole]
+            if len(both) >= FEW:
+                lines[made] = _line(both)
+        found = {}
+        for one, made in self.stopped.items():
+            if made in lines:
+                slope, at, level, most = lines[made]
+                found[one] = min(level + slope * (self._fitness[made][one] - at), most)
         return found
 
 
-def _slope(x: Sequence[float], y: Sequence[float]) -> float:
-    """Return the slope of the least-squares line, 0 where it would fall or is not defined."""
-    if min(x) == max(x) or min(y) == max(y):
-        return 0.0
-    return max(0.0, correlation(x, y) * stdev(y) / stdev(x))
+def _line(both: Sequence[tuple[float, float]]) -> tuple[float, float, float, float]:
+    """Return slope, a point (x, y) of the least-squares line that does not fall, and the median y.
+
+    Args:
+        both: (x, y), at least one.
+    """
+    xs, ys = zip(*both, strict=True)
+    x, y = fmean(xs), fmean(ys)
+    spread = sum((one - x) ** 2 for one in xs)
+    slope = sum((a - x) * (b - y) for a, b in both) / spread if spread else 0.0
+    return max(0.0, slope), x, y, median(ys)

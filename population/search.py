@@ -217,16 +217,21 @@ class Search:
     def _next_request(self) -> Request | None:
         """Return the most urgent request.
 
-        In this order: a rerun, a confirmation, a founder, whoever was put in, a contender, one
-        newly bred.
+        In this order: a rerun, a confirmation, whoever was let through at the rung, a founder,
+        whoever was put in, a contender, one newly bred.
         """
         owed = self._state.owed() or confirmation_request(self.config, self._state, self.shards[1])
-        if owed is not None or self._is_over():
+        if owed is not None:
             return owed
+        waiting = self._state.unscreened
+        let_through = next((one for one in waiting if one in self._state.rungs.passed), None)
+        if let_through is not None:
+            return self._request(let_through, Purpose.SCREEN)
+        if self._is_over():
+            return None
         founder = founder_due(self.config, self._state)
         if founder is not None:
             return self._request(founder, Purpose.SCREEN)
-        waiting = self._state.unscreened
         put_in = (one for one in waiting if self._state.individuals[one].operator == INJECT)
         first = next(put_in, None)
         contender = self._contender() if first is None else None

@@ -45,7 +45,7 @@ from population.ports import (
     Started,
     Tally,
 )
-from population.rungs import Rungs
+from population.rungs import Rungs, wants_time
 from population.scores import Scores
 from population.statistics import FOREIGN_SHARE, Estimate, Noise, is_contended
 from population.task import Direction
@@ -77,12 +77,11 @@ class State:
     together: the most frequent one of the run, the earliest among equals.
 
     Attributes:
-        counted: settled evaluations of purpose screen and race, crashes included; reruns of
-            contended trials and infrastructure failures are not among them. One at the rung counts
-            as its share of the budget.
+        full: settled evaluations of purpose screen and race, crashes included; reruns of
+            contended trials and infrastructure failures are not among them. short: at the rung.
         raced: evaluations of purpose race, unsettled ones included.
         births: settled newcomers since the last survivor selection; founders are none.
-        unborn: newcomers without any settled evaluation.
+        unborn: newcomers that have neither a settled evaluation nor been stopped at the rung.
         failures: every settled failure with the id of its individual, ours included.
         quarantine: whose scores are held back until the confirmation shard agrees.
         refused: whom it has refused, for good.
@@ -106,7 +105,7 @@ class State:
         self.direction = direction
         self.contended_retries = contended_retries
         self.infrastructure_retries = infrastructure_retries
-        self._shares = {Purpose.RUNG: rung or 0.0, Purpose.SCREEN: 1, Purpose.RACE: 1}
+        self.rung = rung or 0.0
         self.individuals: dict[IndividualId, Individual] = {}
         self.founders: list[IndividualId] = []
         self.fingerprints: dict[str, IndividualId] = {}
@@ -119,7 +118,8 @@ class State:
         self.survivors: tuple[IndividualId, ...] = ()
         self.selections = 0
         self.births = 0
-        self.counted: float = 0
+        self.full = 0
+        self.short = 0
         self.raced = 0
         self.settled_since_selection = 0
         self.quarantine: dict[IndividualId, Quarantined] = {}
@@ -261,25 +261,37 @@ class State:
             self._confirm(request.individual, result)
             return
         if not is_infrastructure(result):
-            self.counted += self._shares[request.purpose]
+            self.full += request.purpose in RANKING
+            self.short += request.purpose is Purpose.RUNG
         if request.purpose is Purpose.RUNG and self._goes_on(request.individual, result):
+            self.unscreened[request.individual] = None
             return
         self.settled_since_selection += 1
         if request.individual in self.unborn:
             self.unborn.remove(request.individual)
             self.births += 1
-        if not self.rungs.has_stopped(request.individual):
+        if request.individual not in self.rungs.stopped:
             self._remember(request.individual, result)
 
-    def _goes_on(self, individual: IndividualId, result: Result) -> bool:
-        """Whether a training at the rung ended well enough for one in full."""
+    def _goes_on(self, who: IndividualId, result: Result) -> bool:
+        """Whether a training at the rung lets one in full follow.
+
+        Constants are compared with those of their structure, new structures with one another:
+        against what was tuned for long they would have no chance.
+        """
         outcome = result.outcome
-        if not isinstance(outcome, Scored) or not math.isfinite(outcome.value):
+        if isinstance(outcome, Failed):
+            goes_on = wants_time(outcome)
+            if goes_on:
+                self.rungs.passed.add(who)
+            return goes_on
+        if not math.isfinite(outcome.value):
             return False
-        passes = self.rungs.judge(result.comparability, individual, outcome.value)
-        if passes:
-            self.unscreened[individual] = None
-        return passes
+        own = self.individuals[who]
+        parent = self.individuals.get(own.parents[0])
+        same = parent is not None and parent.structure == own.structure
+        kind = own.structure if same else ""
+        return self.rungs.judge(result.comparability, who, kind, outcome.value)
 
     def _remember(self, individual: IndividualId, result: Result) -> None:
         outcome = result.outcome
@@ -363,9 +375,16 @@ class State:
         return told + self._lost[individual] + running
 
     @property
+    def counted(self) -> float:
+        """How many evaluations count: those in full, one at the rung as its share of the budget."""
+        return round(self.full + self.rung * self.short, 9) if self.short else self.full
+
+    @property
     def pending(self) -> float:
-        """How many evaluations that count are asked for and not settled, in those of `counted`."""
-        return sum(self._shares.get(job.request.purpose, 0) for job in self.unsettled.values())
+        """How many evaluations that count are asked for; one in full may follow one at the rung."""
+        purposes = Counter(job.request.purpose for job in self.unsettled.values())
+        short = purposes[Purpose.RUNG]
+        return sum(purposes[one] for one in RANKING) + (short * (1 + self.rung) if short else 0)
 
     def ranking_values(self, individual: IndividualId) -> tuple[float, ...]:
         """Return the metric values of an individual that rank it."""
@@ -426,7 +445,8 @@ class State:
     def _standings(self) -> dict[IndividualId, Standing]:
         doubted = self.refused | set(self.quarantine)
         ranks, values = self._scores.ranked(doubted), self._scores.of(self._scores.usual)
-        expected = self.rungs.expected({one: rank.mean for one, rank in ranks.items()})
+        believed = {one: rank.mean for one, rank in ranks.items() if one not in doubted}
+        expected = self.rungs.expected(believed)
         running = Counter(job.request.individual for job in self.unsettled.values())
         unknown, later = Estimate(math.nan, math.inf), self.next_individual
         return {
@@ -442,7 +462,7 @@ class State:
                 report=self.reports.get(one),
                 model=self._models.get(one, ""),
                 known_to=self._known_to.get(one, later),
-                stopped=self.rungs.has_stopped(one),
+                stopped=one in self.rungs.stopped,
                 expected=expected.get(one),
             )
             for one, individual in self.individuals.items()

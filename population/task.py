@@ -45,8 +45,15 @@ class Budget:
 
     @property
     def short(self) -> "Budget":
-        """The budget of a training at the rung, the whole one where there is none."""
-        return replace(self, amount=self.rung or self.amount, rung=None)
+        """The budget of a training at the rung. Raises ValueError where there is none."""
+        if self.rung is None:
+            raise ValueError(f"a budget of {self.amount:g} {self.kind} has no rung")
+        return replace(self, amount=self.rung, rung=None)
+
+    @property
+    def whole(self) -> "Budget":
+        """The budget of a training in full."""
+        return replace(self, rung=None)
 
 
 @dataclass(frozen=True, slots=True)

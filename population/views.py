@@ -145,13 +145,14 @@ _OPERATORS = """
     WITH cost AS (
         SELECT proposal, sum(cost_usd) AS cost_usd FROM attempt GROUP BY proposal
     ), fate AS (
-        SELECT individual, bool_or(status = 'scored') AS scored FROM evaluations
-        WHERE status IN ('scored', 'failed') GROUP BY individual
+        SELECT individual, bool_or(status = 'scored' AND purpose <> 'rung') AS scored,
+            bool_or(status = 'failed') AS broke
+        FROM evaluations WHERE status IN ('scored', 'failed') GROUP BY individual
     )
     SELECT p.operator, count(*) AS proposals,
         count(*) FILTER (p.individual IS NULL) AS refused,
         count(fate.individual) AS evaluated,
-        count(*) FILTER (NOT fate.scored) AS failed,
+        count(*) FILTER (fate.broke AND NOT fate.scored) AS failed,
         count(*) FILTER (gains.gain > 0) AS improved,
         avg(gains.gain) AS mean_gain,
         coalesce(sum(cost.cost_usd), 0) AS cost_usd
@@ -191,18 +192,6 @@ _WASTE = """
         coalesce(sum(device_s) FILTER (wasted), 0) / nullif(sum(device_s), 0) AS wasted_share,
         coalesce(sum(saved_s), 0) AS saved_s
     FROM ended LEFT JOIN saved USING (evaluation) WHERE n > 20 HAVING count(*) > 0
-"""
-
-_LADDER = """
-    WITH rung AS (
-        SELECT individual, min(value) AS value, sum(ended_at - started_at) AS device_s
-        FROM evaluations
-        WHERE purpose = 'rung' AND status = 'scored' GROUP BY individual
-    ), whole AS (
-        SELECT DISTINCT individual FROM evaluations WHERE purpose = 'screen'
-    )
-    SELECT rung.individual, rung.value, rung.device_s, whole.individual IS NOT NULL AS let_through
-    FROM rung LEFT JOIN whole USING (individual) ORDER BY rung.individual
 """
 
 _SOURCES = """
@@ -263,7 +252,6 @@ THIN_VIEWS: dict[str, str] = {
     "changes": _CHANGES,
     "failures": _FAILURES,
     "waste": _WASTE,
-    "ladder": _LADDER,
     "calls": _CALLS,
 }
 """Need the tables alone."""

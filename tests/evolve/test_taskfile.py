@@ -108,7 +108,7 @@ def test_a_budget_is_read_and_written_back(text: str, kind: BudgetKind, amount: 
 
 @pytest.mark.parametrize("text", ["", "10", "ten s", "-3s", "0s", "1..2s", "1e999s", "5 minutes"])
 def test_a_budget_that_names_no_amount_or_kind_is_refused(text: str) -> None:
-    with pytest.raises(TaskError, match="10s, 2s,10s, 200steps or 1e6tokens"):
+    with pytest.raises(TaskError, match="must be like 10s"):
         parse_budget(text, Budget())
 
 
@@ -123,7 +123,7 @@ def test_a_budget_may_have_a_rung_below_it(text: str, rung: float, amount: float
 
 
 @pytest.mark.parametrize(
-    "text", ["10s,10s", "20s,10s", "2steps,10s", "0.2s,10s", "0steps,10steps", "2s,", "1s,2s,3s"]
+    "text", ["10s,10s", "20s,10s", "2steps,10s", "0steps,10steps", "2s,", ",10s", "1s,2s,3s"]
 )
 def test_a_rung_that_is_no_shorter_training_is_refused(text: str) -> None:
     with pytest.raises(TaskError, match="--budget"):
@@ -145,9 +145,9 @@ def test_a_task_may_have_a_rung_and_a_plain_budget_leaves_it_out(tmp_path: Path)
 
 
 def test_a_command_has_no_rung_since_it_has_no_shorter_schedule(task_folder: Path) -> None:
-    with pytest.raises(TaskError, match="scored by a command: its budget has no rung"):
+    with pytest.raises(TaskError, match="knows no shorter schedule"):
         load_task(task_folder, budget="2s,5s")
-    with pytest.raises(TaskError, match="scored by a command: its budget has no rung"):
+    with pytest.raises(TaskError, match="knows no shorter schedule"):
         load_task(edit(task_folder, "amount = 5.0", "amount = 5.0, rung = 2.0"))
 
 
@@ -158,6 +158,8 @@ def test_a_longer_budget_lifts_the_wall_clock_limit() -> None:
 def test_a_budget_that_leaves_no_time_to_train_is_refused() -> None:
     with pytest.raises(TaskError, match=r"not above the 0\.3 s"):
         load_task(REPOSITORY, budget="0.2s")
+    with pytest.raises(TaskError, match=r"not above the 0\.3 s"):
+        load_task(REPOSITORY, budget="0.2s,5s")
     assert load_task(REPOSITORY, budget="0.5s").budget.amount == 0.5
 
 

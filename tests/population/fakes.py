@@ -4,6 +4,7 @@ import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 
@@ -247,7 +248,7 @@ def search(  # noqa: PLR0913 - a test names what it changes
     )
 
 
-def folded(records: Iterable[Record], **settings: int) -> State:
+def folded(records: Iterable[Record], **settings: Any) -> State:
     state = State(Direction.MINIMIZE, **settings)
     for record in records:
         state.apply(record)

@@ -74,7 +74,6 @@ COLUMNS = {
     "prompts": "proposal ordinal operator individual what outcome prompt answer",
     "failures": "reason n example",
     "waste": "evaluations failed device_s wasted_s wasted_share saved_s",
-    "ladder": "individual value device_s let_through",
     "calls": "proposal ordinal intent parents individual what model effort prompt_sha256 tokens_in "
     "tokens_cached tokens_written tokens_out cost_usd duration_s stop_reason outcome",
 }
@@ -182,18 +181,17 @@ def test_waste_is_the_device_time_of_failures_after_the_first_twenty(tmp_path: P
         assert rows(reader, "FROM waste") == [(4, 1, 32.0, 2.0, 2 / 32, 8.0)]
 
 
-def test_the_ladder_tells_who_was_let_through_and_a_short_training_ranks_nobody(
-    tmp_path: Path,
-) -> None:
+def test_a_short_training_ranks_nobody_and_is_no_success_of_its_operator(tmp_path: Path) -> None:
     records: list[Record] = [founded(1), *trial(1, 1, 3.0)]
     records += [bred(2, 1), *trial(2, 2, 3.5, purpose=Purpose.RUNG), *trial(3, 2, 2.0)]
     records += [bred(3, 1), *trial(4, 3, 0.1, purpose=Purpose.RUNG)]
     records += [bred(4, 1), *trial(5, 4, CRASH, purpose=Purpose.RUNG)]
+    records += [bred(5, 1), *trial(6, 5, 3.1, purpose=Purpose.RUNG), *trial(7, 5, CRASH)]
     with published(tmp_path, records) as reader:
-        ladder = rows(reader, "SELECT individual, value, let_through FROM ladder")
         board = rows(reader, "SELECT individual, mean, evaluations FROM leaderboard")
-    assert ladder == [(2, 3.5, True), (3, 0.1, False)]
+        told = rows(reader, "SELECT evaluated, failed, improved FROM operators")
     assert board == [(2, 2.0, 1), (1, 3.0, 1)]
+    assert told == [(4, 2, 1)]
 
 
 def test_ancestry_goes_through_all_parents_by_the_shortest_way(tmp_path: Path) -> None:
