@@ -98,7 +98,8 @@ class Plan:
         source = self.out / f"{name}-founder.py"
         source.write_text(evolve("show", str(founder), *run, "--source"), "utf-8")
         with ThreadPoolExecutor(2) as both:  # as many at once as the run trained
-            scores = list(both.map(self._scores, (best / "train.py", source)))
+            files = (best / "train.py", source)
+            scores = list(both.map(lambda file: self._scores(file, budget), files))
         return Found(
             search,
             seed,
@@ -110,10 +111,11 @@ class Plan:
             seconds,
         )
 
-    def _scores(self, file: Path) -> tuple[float, ...]:
+    def _scores(self, file: Path, budget: str) -> tuple[float, ...]:
         """Return the program's scores on the fresh seeds, infinite where it earned none."""
         made = evolve("try", str(file), "--repeat", str(self.repeat), "--seed", str(FRESH_SEED),
-                      "--shard", self.shard, "--json")  # fmt: skip
+                      "--shard", self.shard, *(("--budget", budget) if budget else ()),
+                      "--json")  # fmt: skip
         rows = json.loads(made)
         values = [row["value"] for row in (rows if self.repeat > 1 else [rows])]
         return tuple(math.inf if value is None else value for value in values)

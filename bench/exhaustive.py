@@ -213,7 +213,7 @@ def compute(out: Path, share: float) -> None:
     import torch
 
     torch.set_num_threads(1)
-    partial = out.with_suffix(".partial")
+    partial = out.with_suffix(f".{share:g}.partial")
     header = [*PARTS, *(name.lower() for name in ORDERED), *(f"loss_{s}" for s in range(SEEDS))]
     if not partial.exists():
         partial.write_text(",".join(header) + "\n")
@@ -256,6 +256,8 @@ def report(table: Path) -> None:
     console.print(lines)
     targets = ", ".join(f"{target:.4f}" for target in exhaustive(table)[0].targets)
     console.print(f"{math.prod(map(len, AXES.values())) - len(known)} diverged; targets {targets}")
+    if table != TABLE:
+        return
     short = {key: truth.value for key, truth in truths(read(SHORT_TABLE)).items() if key in known}
     both = sorted((known[key].value, value) for key, value in short.items() if value is not None)
     told = [

@@ -1,6 +1,6 @@
 """Does a ladder pay? Whole searches with a rung and without one, after the same device time.
 
-    python -m bench.rungs                          what a fifth of the budget truly tells on the digits
+    python -m bench.rungs                              what a fifth of the budget truly tells
     python -m bench.rungs --blur 0.35 --beside 0.1     a rung that tells more, trainings that last
 
 The landscapes are those of `bench/exhaustive.py`, one evaluation in full is the unit of time. Where

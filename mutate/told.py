@@ -45,8 +45,9 @@ def results(parent: Individual, history: History) -> list[Told]:
     median meets that of the parent's structure.
 
     A failure is told as worse than everything that is scored: who passes over failures goes back
-    to where they came from. What still trains is told without a value, and so is what our side
-    lost and what the quarantine holds or has refused.
+    to where they came from. Whoever was stopped after a short training is told with the fitness
+    that this foretells. What still trains is told without a value, and so is what our side lost
+    and what the quarantine holds or has refused.
 
     Last come, while this run knows little, the points of the runs that it was born from.
     """
@@ -68,12 +69,11 @@ def results(parent: Individual, history: History) -> list[Told]:
         value = worse if failed else score
         void = standing.is_void
         told.append(Told(point, value, failed, who.operator, who.structure, void))
-    shared = sum(not one.failed and one.value is not None for one in told)
-    if shared < ENOUGH_OWN:
+    if sum(s.ranks for s, _ in sharing) < ENOUGH_OWN:
         level = {
             s.individual.fingerprint: score
             for (s, _), score in zip(sharing, scores, strict=True)
-            if score is not None
+            if s.ranks and score is not None
         }
         told += _precedents(declared, history, level)
     return told

@@ -5,7 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from evolve.composition import search_config
 from evolve.config import Breeding, RunConfig, configure
+from evolve.taskfile import REPOSITORY
 from mutate.models import DEFAULT
 from population.errors import RunError, TaskError
 from population.lineage import DuckLineage, RunIdentity
@@ -70,6 +72,15 @@ def test_a_run_from_before_there_was_a_choice_of_device_goes_on_on_the_processor
     monkeypatch.setattr(RunConfig, "to_json", lambda self: json.dumps(without))
     born(config)
     assert configure({"runs": tmp_path, "name": "a"}).device == "cpu"
+
+
+def test_a_run_keeps_its_rung_and_is_not_continued_without_it(tmp_path: Path) -> None:
+    born(configure({"runs": tmp_path, "name": "a", "task": REPOSITORY, "budget": "1s,3s"}))
+    again = configure({"runs": tmp_path, "name": "a", "budget": "1.0s, 3s"})
+    assert again.budget == "1s,3s"
+    assert search_config(again, again.load_task()).rung == pytest.approx(1 / 3)
+    with pytest.raises(RunError, match="born with budget = 1s,3s; got 3s"):
+        configure({"runs": tmp_path, "name": "a", "budget": "3s"})
 
 
 def test_a_budget_written_in_another_way_is_the_same(tmp_path: Path) -> None:

@@ -1,10 +1,11 @@
-"""What an exam found, as a sentence."""
+"""What an exam found, as a sentence, and the noise beside it."""
 
 from typing import Any
 
 import pytest
 
-from evolve.evidence import verdict
+from evolve.evidence import Finalists, _noise, verdict
+from population.individual import IndividualId
 
 
 def evidence(**claim: Any) -> dict[str, Any]:
@@ -65,6 +66,25 @@ def test_an_exam_that_was_too_short_to_claim_anything_says_how_long_it_must_be()
     said = verdict(evidence(better=False, half_width=None, pairs=3))
     assert "so few pairs claim nothing, whatever they show: ask for 5" in said
     assert "so few" not in verdict(evidence())
+
+
+class Sigma:
+    """Stands in for a reading of a run: its noise."""
+
+    def query(self, sql: str) -> "Sigma":
+        return self
+
+    def objects(self) -> list[dict[str, float]]:
+        return [{"sigma": 0.01}]
+
+
+def test_the_noise_of_a_program_is_that_of_its_trainings_in_full() -> None:
+    shared = {"shard": "selection", "comparability": "k", "contended": False, "individual": 17}
+    values = [("rung", 3.0), ("screen", 2.001), ("race", 1.999), ("race", 2.0)]
+    scores = [shared | {"purpose": purpose, "value": value} for purpose, value in values]
+    noise = _noise(Sigma(), Finalists(IndividualId(17), IndividualId(2)), scores)  # type: ignore[arg-type]
+    assert noise is not None
+    assert noise["champion"] < 0.01 == noise["founder"]
 
 
 def test_a_champion_that_failed_more_often_is_said_to_have() -> None:

@@ -1,0 +1,67 @@
+"""What a record means to a person, in the log and in the live display."""
+
+from dataclasses import replace
+from io import StringIO
+
+import pytest
+from rich.console import Console
+
+from evolve.console import draw
+from evolve.live import Snapshot, Watch
+from population.individual import (
+    EvaluationId,
+    Failed,
+    Genome,
+    Individual,
+    IndividualId,
+    Purpose,
+    Request,
+    Result,
+    Scored,
+    Stage,
+)
+from population.ports import Ended, Founded, Proposal, Proposed, Record, Started
+from population.state import State
+from population.task import Direction
+from tests.evolve.conftest import MACHINE
+
+CRASH = Failed(Stage.TRAINING, "crash", "it raised")
+
+
+def told(*outcomes: float | Failed) -> tuple[list[str], Snapshot]:
+    """Return the lines about newcomers that trained shortly, and the display's snapshot."""
+    state, watch, lines = State(Direction.MINIMIZE, rung=0.2), Watch(20, 1, 0.0), []
+    founder = Individual(IndividualId(1), Genome("first"), name="first")
+
+    def see(record: Record) -> None:
+        state.apply(record)
+        watch.see(record, state, 1.0)
+        if isinstance(record, Ended) and watch.line:
+            lines.append(watch.line)
+
+    see(Founded(founder))
+    for number, outcome in enumerate(outcomes, 2):
+        genome, own = Genome(f"child {number}"), IndividualId(number)
+        child = replace(founder, id=own, genome=genome, parents=(founder.id,), operator="nudge")
+        see(Proposed(state.next_proposal, Proposal("nudge", child.parents, genome), child))
+        request = Request(EvaluationId(number), own, genome, number, "selection", Purpose.RUNG)
+        see(Started(request))
+        ended = outcome if isinstance(outcome, Failed) else Scored(outcome)
+        see(Ended(Result(request.id, ended, MACHINE)))
+    return lines, watch.snapshot
+
+
+def test_a_short_training_is_told_with_what_follows_from_it() -> None:
+    lines, _ = told(3.0, 3.1, 3.2, 3.3, 4.0, CRASH)
+    assert lines[0] == "#2 nudge of #1: 3.0000 at the rung, goes on"
+    assert lines[4] == "#6 nudge of #1: 4.0000 at the rung, others did better: stopped"
+    assert lines[5] == "#7 nudge of #1: failed in training at the rung, crash: it raised"
+
+
+@pytest.mark.parametrize("short", [True, False])
+def test_the_live_display_counts_short_trainings_where_there_are_any(short: bool) -> None:
+    snapshot = told(3.0, 3.1, 3.2, 3.3, 4.0)[1] if short else told()[1]
+    text = StringIO()
+    Console(file=text, width=200).print(draw(snapshot, "val_bpb", 2.0))
+    assert ("short trainings 5, 4 let through" in text.getvalue()) is short
+    assert f"{1 if short else 0}/20 evaluations" in text.getvalue()
