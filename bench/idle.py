@@ -104,7 +104,7 @@ class Watch:
             self.born += 1
             self.quick += record.proposal.operator != "slow"
         if isinstance(record, Started | Ended):
-            self._running = len(state.in_flight)
+            self._running = len(state.jobs.in_flight)
         self._changed_s = now
         self._over = self._over or state.counted + state.pending >= self.most
         if self.began_s is None and isinstance(record, Started):

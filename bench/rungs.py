@@ -5,15 +5,18 @@
 
 The landscapes are those of `bench/exhaustive.py`, one evaluation in full is the unit of time. Where
 the short score is not that of a real short training it is the true loss times a factor of the
-program's own, log-normal with the deviation BLUR; the rank correlation is printed.
+program's own, log-normal with the deviation BLUR; the rank correlation is printed. With `--keep`
+searches that the file holds already are not run again.
 """
 
 import argparse
+import json
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import astuple, dataclass, replace
 from functools import cache
 from multiprocessing import get_context
+from pathlib import Path
 
 import numpy as np
 from rich.console import Console
@@ -70,6 +73,12 @@ def searched(job: Job) -> tuple[Job, tuple[float, ...]]:
     return job, tuple(trace.after(time).true for time in job.times)
 
 
+def kept(file: Path | None) -> dict[str, tuple[float, ...]]:
+    """Return what a file holds, by the search as it is written there."""
+    lines = file.read_text("utf-8").splitlines() if file and file.exists() else []
+    return {json.dumps(job): tuple(values) for job, values in map(json.loads, lines)}
+
+
 def told(known: Mapping[Key, Truth]) -> Iterator[str]:
     """Yield how the short scores rank the programs, by their rank correlation with the truth."""
     both = sorted(
@@ -92,6 +101,7 @@ def main() -> None:
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=3000)
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--keep", type=Path, help="file of finished searches, to go on from")
     options = parser.parse_args()
     found: dict[tuple[str, str, int], tuple[float, ...]] = {}
     names = list(landscapes(options.blur, options.beside))
@@ -104,13 +114,21 @@ def main() -> None:
         for method in METHODS
     ]
     console = Console(width=160)
+    known = kept(options.keep)
+    for job in jobs:
+        if (line := json.dumps(astuple(job))) in known:
+            found[job.landscape, job.method, job.seed] = known[line]
+    missing = [job for job in jobs if (job.landscape, job.method, job.seed) not in found]
     with get_context("spawn").Pool(options.processes) as pool:
-        ended = pool.imap_unordered(searched, jobs)
-        for job, values in track(ended, "searching", len(jobs), console=console):
+        ended = pool.imap_unordered(searched, missing)
+        for job, values in track(ended, "searching", len(missing), console=console):
             found[job.landscape, job.method, job.seed] = values
+            if options.keep:
+                with options.keep.open("a", encoding="utf-8") as file:
+                    file.write(json.dumps([astuple(job), values]) + "\n")
     for name in names:
-        known = landscapes(options.blur, options.beside)[name].known
-        title = f"{name}; rank correlation of the rung: {', '.join(told(known))}"
+        programs = landscapes(options.blur, options.beside)[name].known
+        title = f"{name}; rank correlation of the rung: {', '.join(told(programs))}"
         table = Table("method", *(f"after {time:g}" for time in times), title=title)
         values = {
             method: np.array([found[name, method, seed] for seed in seeds]) for method in METHODS

@@ -120,7 +120,7 @@ class _Hall:
             running |= self._begin(self._seed(EXAM_STREAM), 1)
         while running:
             for found in self.evaluation.wait(WAIT_S):
-                request = self.state.in_flight[found.request]
+                request = self.state.jobs.in_flight[found.request]
                 self._record(Ended(self.state.marked(found)))
                 seed = running.pop(found.request, None)
                 if seed is None or seed in running.values() or request.attempt >= ATTEMPTS:

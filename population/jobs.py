@@ -1,12 +1,23 @@
-"""One evaluation over all its attempts, as the state keeps it until it is settled."""
+"""Evaluations under way: each over all its attempts, until it is settled."""
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Set
+from dataclasses import dataclass, field, replace
 
-from population.individual import Failed, IndividualId, Purpose, Request, Result, Stage
+from population.errors import LineageError
+from population.individual import (
+    EvaluationId,
+    Failed,
+    IndividualId,
+    Purpose,
+    Request,
+    Result,
+    Stage,
+)
 
 RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
 """Purposes whose evaluations rank individuals."""
-JOBS = RANKING | {Purpose.RUNG, Purpose.CONFIRM}
+RETRIED = RANKING | {Purpose.RUNG, Purpose.CONFIRM}
 """Purposes whose evaluations are run again when they are disturbed or lost."""
 
 JobKey = tuple[IndividualId, int, str, Purpose]
@@ -27,6 +38,90 @@ class Job:
     contended: int = 0
     infrastructure: int = 0
     spare: Result | None = None
+
+
+@dataclass(slots=True)
+class Jobs:
+    """All evaluations under way. Those of an exam have one attempt each and are nobody's job.
+
+    A job is settled by its first clean result. A contended one is run again up to
+    `contended_retries` times and then taken as it is; an infrastructure failure up to
+    `infrastructure_retries` times and then given up.
+
+    Attributes:
+        in_flight: attempts that run now. unsettled: by what all attempts of a job share.
+    """
+
+    contended_retries: int
+    infrastructure_retries: int
+    in_flight: dict[EvaluationId, Request] = field(default_factory=dict)
+    unsettled: dict[JobKey, Job] = field(default_factory=dict)
+
+    def start(self, request: Request) -> bool:
+        """Take an attempt up; return whether a job begins with it."""
+        self.in_flight[request.id] = request
+        if request.purpose not in RETRIED:
+            return False
+        job = self.unsettled.get(job_key(request))
+        if job is None:
+            self.unsettled[job_key(request)] = Job(request)
+            return True
+        job.request, job.running = request, True
+        return False
+
+    def end(self, request: Request, result: Result) -> Result | None:
+        """Take the result of an attempt; return what its job has come to.
+
+        None: another attempt is owed, or it is nobody's job.
+        """
+        if request.purpose not in RETRIED:
+            return None
+        job = self.unsettled[job_key(request)]
+        job.running = False
+        if is_infrastructure(result):
+            job.infrastructure += 1
+            if job.infrastructure <= self.infrastructure_retries:
+                return None
+            result = job.spare or result
+        elif result.contended:
+            job.contended += 1
+            job.spare = result
+            if job.contended <= self.contended_retries:
+                return None
+        del self.unsettled[job_key(request)]
+        return result
+
+    def abandon(self, request_id: EvaluationId) -> None:
+        """Take an attempt as cut off: its job is owed another one."""
+        request = self.take(request_id)
+        if request.purpose in RETRIED:
+            self.unsettled[job_key(request)].running = False
+
+    def take(self, request_id: EvaluationId) -> Request:
+        """Return an attempt that is in flight no longer. Raises LineageError where it never was."""
+        try:
+            return self.in_flight.pop(request_id)
+        except KeyError:
+            raise LineageError(
+                f"evaluation {request_id} ends without having started: the lineage is damaged "
+                "or holds records of another run; restore it or begin a new run"
+            ) from None
+
+    def owed(self, number: EvaluationId) -> Request | None:
+        """Return the first attempt that has to be made again, as `number`; None: there is none."""
+        for job in self.unsettled.values():
+            if not job.running:
+                return replace(job.request, id=number, attempt=job.request.attempt + 1)
+        return None
+
+    def by_individual(self, purposes: Set[Purpose] = RETRIED) -> Counter[IndividualId]:
+        """Return how many jobs of these purposes each individual has."""
+        requests = (job.request for job in self.unsettled.values())
+        return Counter(one.individual for one in requests if one.purpose in purposes)
+
+    def by_purpose(self) -> Counter[Purpose]:
+        """Return how many jobs there are of each purpose."""
+        return Counter(job.request.purpose for job in self.unsettled.values())
 
 
 def is_infrastructure(result: Result) -> bool:

@@ -140,7 +140,7 @@ class Search:
             self._nursery.keep_answers()
             self._fill_slots()
             self._check_that_a_founder_works()
-            if not self._state.unsettled and not self._state.quarantine and self._is_over():
+            if not self._state.jobs.unsettled and not self._state.quarantine and self._is_over():
                 return
             self._collect(WAIT_S)
         self._collect(0.0)
@@ -157,14 +157,14 @@ class Search:
         knew = known = False  # the noise, before and after the latest evaluation
         for record in self.lineage.replay():
             if isinstance(record, Ended):
-                latest, knew = state.in_flight[record.result.request], known
+                latest, knew = state.jobs.in_flight[record.result.request], known
             elif not isinstance(record, Quarantined):
                 latest = None
             state.apply(record)
             known = known or state.noise() is not None
         if latest is not None:
             self._hold_back(latest, knew)
-        for request_id in list(self._state.in_flight):
+        for request_id in list(self._state.jobs.in_flight):
             self._record(Abandoned(request_id))
 
     def _found(self) -> None:
@@ -175,7 +175,7 @@ class Search:
     def _check_that_a_founder_works(self) -> None:
         state = self._state
         founding = founder_due(self.config, state) is not None
-        if state.anything_scored or state.unsettled or founding:
+        if state.anything_scored or state.jobs.unsettled or founding:
             return
         reasons = "; ".join(
             f"{state.individuals[who].name or who}: {failed.stage} {failed.reason}, {failed.detail}"
@@ -207,7 +207,7 @@ class Search:
     # Evaluations
 
     def _fill_slots(self) -> None:
-        while len(self._state.in_flight) < self.evaluation.slots:
+        while len(self._state.jobs.in_flight) < self.evaluation.slots:
             request = self._next_request()
             if request is None:
                 return
@@ -252,7 +252,7 @@ class Search:
 
     def _collect(self, timeout_s: float) -> None:
         """Record what has ended, listening at most `timeout_s` for results and proposals."""
-        in_flight = len(self._state.in_flight)
+        in_flight = len(self._state.jobs.in_flight)
         if self._nursery.asks_slowly and in_flight < self.evaluation.slots:
             if not in_flight:
                 self._nursery.wait(timeout_s)
@@ -260,7 +260,8 @@ class Search:
             timeout_s = min(timeout_s, WAIT_BESIDE_PROPOSALS_S)
         results = self.evaluation.wait(timeout_s)
         for result in results:
-            request, knew = self._state.in_flight[result.request], self._state.noise() is not None
+            request = self._state.jobs.in_flight[result.request]
+            knew = self._state.noise() is not None
             self._record(Ended(self._state.marked(result)))
             self._hold_back(request, knew)
         for cleared in endings(self._state):
@@ -330,7 +331,7 @@ class Search:
         state = self._state
         if state.selections:
             return state.births >= self.config.lambda_
-        training = {job.request.individual for job in state.unsettled.values()}
+        training = {job.request.individual for job in state.jobs.unsettled.values()}
         due = founder_due(self.config, state)
         founding = due is not None or training & set(state.founders)
         return state.anything_scored and not founding

@@ -9,7 +9,6 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
 from population.blocks import Block
-from population.errors import LineageError
 from population.individual import (
     Comparability,
     EvaluationId,
@@ -24,7 +23,7 @@ from population.individual import (
     Scored,
     Stage,
 )
-from population.jobs import JOBS, RANKING, Job, JobKey, is_infrastructure, job_key
+from population.jobs import RANKING, Jobs, is_infrastructure
 from population.ports import (
     ACCEPTED,
     NOTES,
@@ -71,12 +70,11 @@ class Readings:
 class State:
     """Everything that a search knows; changed by `apply` alone.
 
-    An evaluation (a job) is settled by its first clean result. A contended one is run again up
-    to `contended_retries` times and then taken as it is; an infrastructure failure up to
-    `infrastructure_retries` times and then given up. Only results of one comparability key rank
-    together: the most frequent one of the run, the earliest among equals.
+    Only results of one comparability key rank together: the most frequent one of the run, the
+    earliest among equals.
 
     Attributes:
+        jobs: evaluations under way; what follows speaks of settled ones.
         full: settled evaluations of purpose screen and race, crashes included; reruns of
             contended trials and infrastructure failures are not among them. short: at the rung.
         raced: evaluations of purpose race, unsettled ones included.
@@ -103,14 +101,11 @@ class State:
         rung: float | None = None,
     ) -> None:
         self.direction = direction
-        self.contended_retries = contended_retries
-        self.infrastructure_retries = infrastructure_retries
+        self.jobs = Jobs(contended_retries, infrastructure_retries)
         self.rung = rung or 0.0
         self.individuals: dict[IndividualId, Individual] = {}
         self.founders: list[IndividualId] = []
         self.fingerprints: dict[str, IndividualId] = {}
-        self.in_flight: dict[EvaluationId, Request] = {}
-        self.unsettled: dict[JobKey, Job] = {}
         self.failures: list[tuple[IndividualId, Failed]] = []
         self.readings: dict[tuple[str, str], list[float]] = defaultdict(list)
         self.unscreened: dict[IndividualId, None] = {}
@@ -136,7 +131,7 @@ class State:
         self.notes = ""
         self.earlier: tuple[Earlier, ...] = ()
         self.tried: frozenset[IndividualId] = frozenset()
-        self._jobs: Counter[IndividualId] = Counter()
+        self._begun: Counter[IndividualId] = Counter()
         self._confirmations: Counter[IndividualId] = Counter()
         self._scores = Scores(direction)
         self._confirmed = Scores(direction)
@@ -171,7 +166,7 @@ class State:
             case Ended(result):
                 self._end(result)
             case Abandoned(request_id):
-                self._abandon(self._take(request_id))
+                self.jobs.abandon(request_id)
             case Selected(_, _, members):
                 self.survivors = tuple(member for member, _, _ in members)
                 self.selections += 1
@@ -207,56 +202,34 @@ class State:
                 self.notes = attempt.answer
 
     def _start(self, request: Request) -> None:
-        self.in_flight[request.id] = request
+        begins = self.jobs.start(request)
         self._last_evaluation = max(self._last_evaluation, request.id)
         self.exam_reads += request.purpose is Purpose.EXAM
         self.confirmation_reads += request.purpose is Purpose.CONFIRM
         if request.purpose is Purpose.EXAM:
             block = self.exam_blocks.setdefault(request.seed, Block(request.seed))
             block.results[request.individual] = None
-        if request.purpose not in JOBS:
+        if not begins:
             return
-        job = self.unsettled.get(job_key(request))
-        if job is not None:
-            job.request, job.running = request, True
-            return
-        self.unsettled[job_key(request)] = Job(request)
         if request.purpose is Purpose.CONFIRM:
             self._confirmations[request.individual] += 1
             return
         self.unscreened.pop(request.individual, None)
-        self._jobs[request.individual] += 1
+        self._begun[request.individual] += 1
         self.raced += request.purpose is Purpose.RACE
 
     def _end(self, result: Result) -> None:
-        request = self._take(result.request)
+        request = self.jobs.take(result.request)
         reference_s = result.measured("reference_s")
         if reference_s is not None:
             self.readings[result.host, result.device].append(reference_s)
         if request.purpose is Purpose.EXAM:
             self.exam_blocks[request.seed].results[request.individual] = result
-        if request.purpose not in JOBS:
-            return
-        job = self.unsettled[job_key(request)]
-        job.running = False
-        if is_infrastructure(result):
-            job.infrastructure += 1
-            if job.infrastructure > self.infrastructure_retries:
-                self._settle(request, job.spare or result)
-        elif result.contended:
-            job.contended += 1
-            job.spare = result
-            if job.contended > self.contended_retries:
-                self._settle(request, result)
-        else:
-            self._settle(request, result)
-
-    def _abandon(self, request: Request) -> None:
-        if request.purpose in JOBS:
-            self.unsettled[job_key(request)].running = False
+        settled = self.jobs.end(request, result)
+        if settled is not None:
+            self._settle(request, settled)
 
     def _settle(self, request: Request, result: Result) -> None:
-        del self.unsettled[job_key(request)]
         if request.purpose is Purpose.CONFIRM:
             self._confirm(request.individual, result)
             return
@@ -324,15 +297,6 @@ class State:
         else:
             self._known_to[individual] = self.next_individual
 
-    def _take(self, request_id: EvaluationId) -> Request:
-        try:
-            return self.in_flight.pop(request_id)
-        except KeyError:
-            raise LineageError(
-                f"evaluation {request_id} ends without having started: the lineage is damaged "
-                "or holds records of another run; restore it or begin a new run"
-            ) from None
-
     @property
     def next_individual(self) -> IndividualId:
         """The id of the next individual."""
@@ -360,17 +324,14 @@ class State:
 
     def evaluations_of(self, individual: IndividualId) -> int:
         """How many evaluations it was given, in flight and failed ones included."""
-        return self._jobs[individual]
+        return self._begun[individual]
 
     def replicates_of(self, individual: IndividualId) -> int:
         """How many of its evaluations tell of it, failures and those under way included.
 
         Scores that do not rank, since most of the run's have another key, are not among them.
         """
-        running = sum(
-            job.request.individual == individual and job.request.purpose in RANKING
-            for job in self.unsettled.values()
-        )
+        running = self.jobs.by_individual(RANKING)[individual]
         told = len(self.ranking_values(individual)) + self._failed[individual]
         return told + self._lost[individual] + running
 
@@ -382,7 +343,7 @@ class State:
     @property
     def pending(self) -> float:
         """How many evaluations that count are asked for; one in full may follow one at the rung."""
-        purposes = Counter(job.request.purpose for job in self.unsettled.values())
+        purposes = self.jobs.by_purpose()
         short = purposes[Purpose.RUNG]
         return sum(purposes[one] for one in RANKING) + (short * (1 + self.rung) if short else 0)
 
@@ -396,19 +357,12 @@ class State:
         return Readings(
             values=tuple(self.direction.fitness(value) for value in values),
             tries=self._confirmations[individual],
-            running=any(
-                job.request.individual == individual and job.request.purpose is Purpose.CONFIRM
-                for job in self.unsettled.values()
-            ),
+            running=individual in self.jobs.by_individual({Purpose.CONFIRM}),
         )
 
     def owed(self) -> Request | None:
         """Return the first evaluation that has to be asked for again, None if there is none."""
-        for job in self.unsettled.values():
-            if not job.running:
-                attempt = job.request.attempt + 1
-                return replace(job.request, id=self.next_evaluation, attempt=attempt)
-        return None
+        return self.jobs.owed(self.next_evaluation)
 
     def marked(self, result: Result) -> Result:
         """Return the result, marked if its machine was off its norm or served others, too."""
@@ -447,7 +401,7 @@ class State:
         ranks, values = self._scores.ranked(doubted), self._scores.of(self._scores.usual)
         believed = {one: rank.mean for one, rank in ranks.items() if one not in doubted}
         expected = self.rungs.expected(believed)
-        running = Counter(job.request.individual for job in self.unsettled.values())
+        running = self.jobs.by_individual()
         unknown, later = Estimate(math.nan, math.inf), self.next_individual
         return {
             one: Standing(

@@ -177,7 +177,7 @@ def test_what_a_search_left_in_flight_is_recorded_when_it_comes_back():
     evaluation.submit(left)
     examination = examine(CHAMPION, FOUNDER, evaluation, lineage, state, SHARDS, pairs=2)
     assert examination.claim.pairs == 2
-    assert not state.in_flight
+    assert not state.jobs.in_flight
 
 
 @pytest.mark.parametrize(

@@ -302,7 +302,7 @@ def test_who_was_stopped_is_a_birth_and_strict_generations_do_not_wait_for_it():
     state, records, _ = run(replace(LADDER, sync=True), FakeEvaluation(slots=2))
     generations = [one.generation for one in records if isinstance(one, Selected)]
     assert len(generations) > 5
-    assert not state.unsettled and not state.unborn
+    assert not state.jobs.unsettled and not state.unborn
 
 
 def test_a_program_that_breaks_in_its_short_training_has_failed():

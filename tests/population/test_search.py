@@ -229,7 +229,7 @@ def test_a_stop_request_leaves_evaluations_unended_for_the_next_run():
         observer=lambda record, state: seen.append(record),
     )
     assert evaluation.running
-    assert len(state.in_flight) == len(evaluation.running)
+    assert len(state.jobs.in_flight) == len(evaluation.running)
     resumed, more, _ = run(records=records)
     assert kinds(more, Abandoned)
     assert resumed.counted == 16
@@ -240,7 +240,7 @@ def test_what_has_ended_when_a_stop_is_asked_for_is_still_recorded():
     _, records, _ = run(
         evaluation=FakeEvaluation(4),
         should_stop=lambda: bool(stops),
-        observer=lambda record, state: len(state.in_flight) == 4 and stops.append(len(stops)),
+        observer=lambda record, state: len(state.jobs.in_flight) == 4 and stops.append(len(stops)),
     )
     assert len(kinds(records, Started)) == 4
     assert len(kinds(records, Ended)) == 2
@@ -300,7 +300,7 @@ def test_a_search_goes_on_from_its_database_with_the_state_that_it_had(tmp_path)
             ).run(lambda counts=counts, stop_at=stop_at: counts[-1] >= stop_at)
             assert folded(lineage.replay()).history() == state.history()
     assert state.counted == 30
-    assert not state.unsettled
+    assert not state.jobs.unsettled
 
 
 def test_generations_are_survivor_selections_after_each_lambda_births():
@@ -330,7 +330,7 @@ def test_without_strictness_a_slot_is_filled_while_a_generation_still_trains():
 
     def observe(record, state):
         if isinstance(record, Selected) and record.generation:
-            starts.append(len(state.in_flight))
+            starts.append(len(state.jobs.in_flight))
 
     run(config, FakeEvaluation(3), observer=observe)
     assert max(starts) > 0
@@ -535,7 +535,7 @@ def test_hours_end_a_run_after_what_is_in_flight():
     config = SearchConfig(max_hours=1e-9)
     state, records, _ = run(config)
     assert len(kinds(records, Started)) == len(kinds(records, Ended))
-    assert not state.in_flight
+    assert not state.jobs.in_flight
 
 
 @pytest.mark.parametrize(
