@@ -1,22 +1,24 @@
 """Does a ladder pay? Whole searches with a rung and without one, after the same device time.
 
-    python -m bench.rungs                              what a fifth of the budget truly tells
-    python -m bench.rungs --blur 0.35 --beside 0.1     a rung that tells more, trainings that last
+    python -m bench.rungs                       digits; what a fifth of the budget truly tells
+    python -m bench.rungs --blur 0.35 --beside 0.1     digits; a rung that tells more
+    python -m bench.rungs --worlds --blur 1.5 --beside 0.1     structure by a catalogue of edits
 
-The landscapes are those of `bench/exhaustive.py`, one evaluation in full is the unit of time. Where
-the short score is not that of a real short training it is the true loss times a factor of the
-program's own, log-normal with the deviation BLUR; the rank correlation is printed. With `--keep`
-searches that the file holds already are not run again.
+Digits are those of `bench/exhaustive.py`; worlds are those of `bench/catalogue.py`, one a seed. The
+unit of time is one evaluation in full. With `--blur` the short score is the true value with an
+error of the program's own, of this deviation: of its logarithm on digits, in sigmas of one
+evaluation in worlds. How such a rung ranks programs is printed. With `--keep` searches that the
+file holds already are not run again.
 """
 
 import argparse
 import json
 import zlib
-from collections.abc import Iterator, Mapping
-from dataclasses import astuple, dataclass, replace
-from functools import cache
+from collections.abc import Iterable, Iterator
+from dataclasses import astuple, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
+from statistics import fmean
 
 import numpy as np
 from rich.console import Console
@@ -24,12 +26,16 @@ from rich.progress import track
 from rich.table import Table
 from scipy.stats import spearmanr
 
-from bench.exhaustive import SHORT, Exhaustive, Key, exhaustive
+from bench.catalogue import SCORED_S, SIGMA, Catalogue
+from bench.exhaustive import SHORT, exhaustive
 from bench.intervals import paired_difference, signed_rank
-from bench.landscape import Truth
-from bench.simulation import shipped, simulate
+from bench.landscape import Landscape, Truth
+from bench.recombination import EVOLVE
+from bench.simulation import Method, shipped, simulate
 
-METHODS = ("evolve", f"evolve@{SHORT}")
+RUNG = {"plain": None, "ladder": SHORT}
+WORLDS = "worlds"
+DIGITS = ("exhaustive-constants", "exhaustive-structure")
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,105 +49,146 @@ class Job:
     blur: float | None
     beside: float
 
-
-@cache
-def landscapes(blur: float | None, beside: float) -> dict[str, Exhaustive]:
-    """Return the landscapes by name, with the rung that is asked for."""
-    found = {}
-    for one in exhaustive():
-        known = {key: with_rung(key, truth, blur, beside) for key, truth in one.known.items()}
-        found[one.name] = replace(one, known=known)
-    return found
+    @property
+    def key(self) -> str:
+        """Return what tells it from others, as a line of a file."""
+        return json.dumps(astuple(self))
 
 
-def with_rung(key: Key, truth: Truth, blur: float | None, beside: float) -> Truth:
-    """Return the truth with what a short training of it gives and costs."""
-    cost_s = (SHORT + beside) / (1 + beside)
-    if blur is None or truth.value is None:
-        rung = truth.rung or truth
-        return replace(truth, rung=replace(rung, cost_s=cost_s, rung=None))
-    own = np.random.default_rng(zlib.crc32(repr(key).encode())).normal(0.0, blur)
-    value = truth.value * float(np.exp(own))
-    return replace(truth, rung=Truth(value, truth.sigma, cost_s))
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found: the leader's true value after each time, in the landscape's unit.
+
+    `told`: rank correlations of the rung with the truth over the programs that it tried, and over
+    the better half of them.
+    """
+
+    values: tuple[float, ...]
+    told: tuple[float, float]
 
 
-def searched(job: Job) -> tuple[Job, tuple[float, ...]]:
-    """Return the leader's true value after each time."""
-    landscape = landscapes(job.blur, job.beside)[job.landscape]
+@dataclass
+class Blurred:
+    """A landscape with a rung; remembers what was asked."""
+
+    plain: Landscape
+    job: Job
+    asked: dict[str, tuple[float, float]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.name, self.founders = self.plain.name, self.plain.founders
+        self.targets = self.plain.targets
+
+    def truth(self, source: str) -> Truth:
+        """Return what this program is, in full and at the rung."""
+        truth = self.plain.truth(source)
+        rung = self._rung(source, truth)
+        if truth.value is not None and rung.value is not None:
+            self.asked[source] = truth.value, rung.value
+        return replace(truth, rung=rung)
+
+    def _rung(self, source: str, truth: Truth) -> Truth:
+        cost_s = truth.cost_s
+        if truth.value is not None:
+            cost_s *= (SHORT + self.job.beside) / (1 + self.job.beside)
+        if self.job.blur is None or truth.value is None:
+            return replace(truth.rung or truth, cost_s=cost_s, rung=None)
+        rng = np.random.default_rng(zlib.crc32(source.encode()))
+        own = float(rng.normal(0.0, self.job.blur))
+        if self.job.landscape == WORLDS:
+            return Truth(truth.value + SIGMA * own, truth.sigma, cost_s)
+        return Truth(truth.value * float(np.exp(own)), truth.sigma, cost_s)
+
+
+def searched(job: Job) -> tuple[Job, Found]:
+    """Run one search."""
+    if job.landscape == WORLDS:
+        world = Catalogue(job.seed)
+        plain, unit_s, method = world, SCORED_S, EVOLVE.method(world)
+        zero, scale = world.optimum, SIGMA
+    else:
+        plain = next(one for one in exhaustive() if one.name == job.landscape)
+        unit_s, method, zero, scale = 1.0, shipped("evolve"), 0.0, 1.0
+    landscape = Blurred(plain, job)
     most = int(max(job.times)) + 1  # an evaluation takes no less than it counts
-    trace = simulate(shipped(job.method), landscape, job.seed, most)
-    return job, tuple(trace.after(time).true for time in job.times)
+    trace = simulate(_with(method, RUNG[job.method]), landscape, job.seed, most)
+    values = [(trace.after(unit_s * time).true - zero) / scale for time in job.times]
+    return job, Found(tuple(values), told(landscape.asked.values()))
 
 
-def kept(file: Path | None) -> dict[str, tuple[float, ...]]:
-    """Return what a file holds, by the search as it is written there."""
+def _with(method: Method, rung: float | None) -> Method:
+    return replace(method, config=replace(method.config, rung=rung))
+
+
+def told(asked: Iterable[tuple[float, float]]) -> tuple[float, float]:
+    """Return how the second values rank what the first ones are: all, and the better half."""
+    both = sorted(asked)
+    parts = (both, both[: len(both) // 2])
+    whole, better = (float(spearmanr(*zip(*part, strict=True)).statistic) for part in parts)
+    return whole, better
+
+
+def kept(file: Path | None) -> Iterator[tuple[str, Found]]:
+    """Yield what a file holds, by the job's key."""
     lines = file.read_text("utf-8").splitlines() if file and file.exists() else []
-    return {json.dumps(job): tuple(values) for job, values in map(json.loads, lines)}
+    for job, values, own in map(json.loads, lines):
+        yield json.dumps(job), Found(tuple(values), tuple(own))
 
 
-def told(known: Mapping[Key, Truth]) -> Iterator[str]:
-    """Yield how the short scores rank the programs, by their rank correlation with the truth."""
-    both = sorted(
-        (truth.value, truth.rung.value)
-        for truth in known.values()
-        if truth.value is not None and truth.rung is not None and truth.rung.value is not None
-    )
-    for part, name in ((1.0, "all"), (0.5, "the better half"), (0.1, "the best tenth")):
-        whole, short = zip(*both[: int(part * len(both))], strict=True)
-        yield f"{spearmanr(whole, short).statistic:.2f} of {name}"
+def table(found: dict[tuple[str, int], Found], seeds: range, times: list[float]) -> Table:
+    """Return medians of both methods, and the mean difference by pairs; smaller is better."""
+    own = [found["plain", seed].told for seed in seeds]
+    all_, better = (fmean(one[place] for one in own) for place in (0, 1))
+    title = f"rank correlation of the rung {all_:.2f}, of the better half {better:.2f}"
+    out = Table("method", *(f"after {time:g}" for time in times), title=title)
+    values = {name: np.array([found[name, seed].values for seed in seeds]) for name in RUNG}
+    for name, mine in values.items():
+        out.add_row(name, *(f"{middle:.4f}" for middle in np.median(mine, axis=0)))
+    cells = []
+    for ours, theirs in zip(values["ladder"].T, values["plain"].T, strict=True):
+        mean, half = paired_difference(list(ours), list(theirs))
+        p = signed_rank([a - b for a, b in zip(ours, theirs, strict=True)])
+        cells.append(f"{mean:+.4f} +- {half:.4f} (p {p:.4f})")
+    out.add_row("ladder - plain", *cells)
+    return out
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--worlds", action="store_true", help="instead of digits")
     parser.add_argument("--blur", type=float)
-    parser.add_argument(
-        "--beside", type=float, default=0.2, help="start-up and scoring, of a budget"
-    )
+    parser.add_argument("--beside", type=float, default=0.2, help="of a budget, each training")
     parser.add_argument("--times", type=float, nargs="+", default=[30, 50, 100])
     parser.add_argument("--replicates", type=int, default=20)
     parser.add_argument("--first-seed", type=int, default=3000)
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--keep", type=Path, help="file of finished searches, to go on from")
     options = parser.parse_args()
-    found: dict[tuple[str, str, int], tuple[float, ...]] = {}
-    names = list(landscapes(options.blur, options.beside))
+    if options.worlds and options.blur is None:
+        parser.error("worlds know no short trainings: give --blur, in sigmas")
     seeds = range(options.first_seed, options.first_seed + options.replicates)
-    times = tuple(options.times)
+    names = (WORLDS,) if options.worlds else DIGITS
     jobs = [
-        Job(name, method, seed, times, options.blur, options.beside)
+        Job(name, method, seed, tuple(options.times), options.blur, options.beside)
         for seed in seeds
         for name in names
-        for method in METHODS
+        for method in RUNG
     ]
-    console = Console(width=160)
-    known = kept(options.keep)
-    for job in jobs:
-        if (line := json.dumps(astuple(job))) in known:
-            found[job.landscape, job.method, job.seed] = known[line]
-    missing = [job for job in jobs if (job.landscape, job.method, job.seed) not in found]
+    results = dict(kept(options.keep))
+    missing = [job for job in jobs if job.key not in results]
+    console = Console(width=140)
     with get_context("spawn").Pool(options.processes) as pool:
         ended = pool.imap_unordered(searched, missing)
-        for job, values in track(ended, "searching", len(missing), console=console):
-            found[job.landscape, job.method, job.seed] = values
+        for job, found in track(ended, "searching", len(missing), console=console):
+            results[job.key] = found
             if options.keep:
                 with options.keep.open("a", encoding="utf-8") as file:
-                    file.write(json.dumps([astuple(job), values]) + "\n")
+                    file.write(json.dumps([astuple(job), found.values, found.told]) + "\n")
     for name in names:
-        programs = landscapes(options.blur, options.beside)[name].known
-        title = f"{name}; rank correlation of the rung: {', '.join(told(programs))}"
-        table = Table("method", *(f"after {time:g}" for time in times), title=title)
-        values = {
-            method: np.array([found[name, method, seed] for seed in seeds]) for method in METHODS
-        }
-        for method, own in values.items():
-            table.add_row(method, *(f"{middle:.4f}" for middle in np.median(own, axis=0)))
-        cells = []
-        for ours, theirs in zip(values[METHODS[1]].T, values[METHODS[0]].T, strict=True):
-            mean, half = paired_difference(list(ours), list(theirs))
-            p = signed_rank([a - b for a, b in zip(ours, theirs, strict=True)])
-            cells.append(f"{mean:+.4f} +- {half:.4f} (p {p:.3f})")
-        table.add_row("with the rung - without", *cells)
-        console.print(table)
+        own = [job for job in jobs if job.landscape == name]
+        console.print(name)
+        found = {(job.method, job.seed): results[job.key] for job in own}
+        console.print(table(found, seeds, options.times))
 
 
 if __name__ == "__main__":

@@ -1,40 +1,56 @@
 """Whole searches with a rung and without one, on the same landscapes."""
 
 import json
+import math
 from dataclasses import astuple
+from pathlib import Path
 
 import pytest
 
 from bench.exhaustive import exhaustive
-from bench.rungs import Job, kept, landscapes, searched, told, with_rung
+from bench.rungs import WORLDS, Blurred, Found, Job, kept, searched, table, told
+
+FOUNDER = exhaustive()[0].founders[0]
 
 
-def test_a_blurred_rung_ranks_better_the_less_it_is_blurred_and_costs_its_share() -> None:
-    def correlation(blur: float | None) -> float:
-        return float(next(told(landscapes(blur, 0.2)["exhaustive-constants"].known)).split()[0])
+def job(landscape: str = "exhaustive-constants", method: str = "plain", **changes: float) -> Job:
+    return Job(landscape, method, 1, (4.0, 12.0), changes.get("blur"), changes.get("beside", 0.1))
 
-    assert 1.0 == correlation(0.0) > correlation(0.35) > correlation(0.8) > 0.7
-    key, truth = next(
-        item
-        for item in exhaustive()[0].known.items()
-        if item[1].value is not None  # type: ignore[attr-defined]
+
+def test_a_short_training_has_its_own_score_and_costs_its_share() -> None:
+    plain = exhaustive()[0]
+    whole = plain.truth(FOUNDER)
+    real, blurred, exact = (
+        Blurred(plain, job(**blur)).truth(FOUNDER).rung
+        for blur in ({}, {"blur": 0.35}, {"blur": 0.0})
     )
-    rung = with_rung(key, truth, 0.35, 0.1).rung
-    assert rung is not None and rung.cost_s == pytest.approx(0.3 / 1.1)
+    assert real and blurred and exact and whole.rung
+    assert real.value == whole.rung.value != blurred.value
+    assert exact.value == whole.value
+    assert all(one.cost_s == pytest.approx(0.3 / 1.1) for one in (real, blurred, exact))
 
 
-@pytest.mark.parametrize("method", ["evolve", "evolve@0.2"])
-def test_a_search_is_told_after_each_time(method: str) -> None:
-    job = Job("exhaustive-constants", method, 1, (4.0, 12.0), 0.35, 0.1)
-    again, values = searched(job)
-    assert again == job and len(values) == 2
-    assert 0.05 < min(values) <= max(values) < 2.5
-    assert searched(job)[1] == values
+def test_how_a_rung_ranks_is_told_of_all_and_of_the_better_half() -> None:
+    assert told([(1, 2), (2, 1), (3, 3), (4, 4)]) == (pytest.approx(0.8), pytest.approx(-1.0))
 
 
-def test_what_is_kept_is_found_again(tmp_path) -> None:
-    job = Job("exhaustive-constants", "evolve", 1, (4.0,), None, 0.1)
+@pytest.mark.parametrize("landscape", ["exhaustive-constants", WORLDS])
+def test_a_search_is_a_function_of_its_job_and_a_ladder_another_search(landscape: str) -> None:
+    plain, ladder = (
+        searched(job(landscape, method, blur=0.35))[1] for method in ("plain", "ladder")
+    )
+    assert searched(job(landscape, blur=0.35))[1] == plain != ladder
+    assert all(math.isfinite(value) and value > 0 for value in plain.values + ladder.values)
+
+
+def test_what_is_kept_is_found_again_and_compared_in_pairs(tmp_path: Path) -> None:
+    one, found = job(), Found((0.5, 0.4), (0.9, 0.7))
     file = tmp_path / "kept.jsonl"
-    file.write_text(json.dumps([astuple(job), (0.5,)]) + "\n")
-    assert kept(file) == {json.dumps(astuple(job)): (0.5,)}
-    assert kept(None) == {}
+    file.write_text(json.dumps([astuple(one), found.values, found.told]) + "\n")
+    assert dict(kept(file)) == {one.key: found}
+    assert dict(kept(None)) == {}
+    better = Found((0.4, 0.4), found.told)
+    pairs = {("plain", s): found for s in (1, 2)} | {("ladder", s): better for s in (1, 2)}
+    cells = [list(column.cells) for column in table(pairs, range(1, 3), [4.0, 12.0]).columns]
+    assert cells[1][:2] == ["0.5000", "0.4000"]
+    assert str(cells[1][2]).startswith("-0.1000 +- 0.0000")
