@@ -56,7 +56,7 @@ COLUMNS = {
 LOG_TAIL = 3_000
 FOUNDERS = sorted((Path(__file__).parent.parent / "seeds" / "gpu").glob("*.py"))
 SMALL: dict[str, Value] = {
-    "DEPTH": 4, "WIDTH": 128, "HEAD_WIDTH": 32, "BATCH_TOKENS": 2048, "SHORT_WINDOW": 64,
+    "DEPTH": 4, "WIDTH": 128, "HEAD_WIDTH": 32, "BATCH_TOKENS": 1024, "SHORT_WINDOW": 64,
     "BIGRAM_ROWS": 4096, "TRIGRAM_ROWS": 4096,
 }  # fmt: skip
 """The size that `gpu_reference.SMALL` gives the reference; its tables have 16 rows a byte, too."""

@@ -80,10 +80,10 @@ SMALL: Constants = {
     "DEPTH": 4,
     "ASPECT_RATIO": 32,
     "HEAD_DIM": 32,
-    "TOTAL_BATCH_SIZE": 2**11,
-    "DEVICE_BATCH_SIZE": 16,
+    "TOTAL_BATCH_SIZE": 2**10,
+    "DEVICE_BATCH_SIZE": 8,
 }
-"""A size that a processor trains at the scale of its data, 128 bytes a row: 16 rows a step."""
+"""A size that a processor trains at the scale of its data, 128 bytes a row: 8 rows a step."""
 ON_A_PROCESSOR = {
     'torch.device("cuda")': 'torch.device("cpu")',
     'device_type="cuda", dtype=torch.bfloat16': 'device_type="cpu", enabled=False',
