@@ -4,11 +4,15 @@
     python -m bench.gpu --budget 60s --programs seeds/gpu/ngrams.py --keep rows.jsonl
     python -m bench.gpu --data ~/texts --reference ~/autoresearch --constants published best
     python -m bench.gpu --set DEPTH=8 --set "ROPE_BASE=200000.0"       one of each at a time
+    python -m bench.gpu --small --budget 120s --reference ~/autoresearch    without a GPU
 
 Each trial goes through sandbox, feeder, clock and scorer as in a search. With `--reference`, a
 checkout of karpathy/autoresearch is trained on the same tokens, by the same clock and scored on
 the same rows (`bench/gpu_reference.py`); the last lines compare means. `--set` changes a constant
 of every program: what an ingredient brings is the difference to the unchanged one.
+
+`--small` gives all of them one small size, so that one core of a processor trains them on the data
+of the default task there. That compares recipes where nobody has a GPU, and says nothing of one.
 
 Columns: val_bpb; tokens per second; MFU (share of the card's bfloat16 peak, products alone); peak
 memory of the device; steps (batches asked for); seconds of start-up before the clock, of the
@@ -20,10 +24,11 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from bench import gpu_reference
 from bench.gpu_reference import BEST, PUBLISHED, ReferenceFailedError, reference
 from evaluate.device import accelerator, device_name
 from evaluate.spec import trial_spec
@@ -31,6 +36,7 @@ from evaluate.trial import run_trial
 from evolve.composition import cache_folder, data_sha256, prepared
 from evolve.taskfile import find_task, load_task
 from mutate.genome import rewrite, values
+from mutate.ranges import Value
 from population.individual import (
     EvaluationId,
     Genome,
@@ -48,6 +54,12 @@ COLUMNS = {
     "beside_s": "beside",
 }  # fmt: skip
 LOG_TAIL = 3_000
+FOUNDERS = sorted((Path(__file__).parent.parent / "seeds" / "gpu").glob("*.py"))
+SMALL: dict[str, Value] = {
+    "DEPTH": 4, "WIDTH": 128, "HEAD_WIDTH": 32, "BATCH_TOKENS": 1024, "SHORT_WINDOW": 64,
+    "BIGRAM_ROWS": 4096, "TRIGRAM_ROWS": 4096,
+}  # fmt: skip
+"""The size that `gpu_reference.SMALL` gives the reference; its tables have 16 rows a byte, too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +80,7 @@ def main() -> None:
     parser.add_argument("--data", help="default: the task's")
     parser.add_argument("--cache", type=Path)
     parser.add_argument("--programs", nargs="*", type=Path, help="default: the task's founders")
+    parser.add_argument("--small", action="store_true", help="at a size for one core, on the cpu")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--reference", type=Path, metavar="DIR", help="an autoresearch checkout")
@@ -76,7 +89,8 @@ def main() -> None:
     )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="append each row as JSON")
     options = parser.parse_args()
-    task = load_task(find_task(), options.budget, options.data, options.device or accelerator())
+    device = "cpu" if options.small else options.device or accelerator()
+    task = load_task(find_task(), options.budget, options.data, device)
     if options.reference and task.budget.kind is not BudgetKind.SECONDS:
         parser.error("expected a budget in seconds: the reference knows no other")
     data = prepared(task, cache_folder(options.cache))
@@ -95,7 +109,8 @@ def main() -> None:
 
 def trainings(task: Task, data: Path | None, options: argparse.Namespace) -> Iterator[Row]:
     """Yield one row after another, seeds outermost: what drifts meets all programs alike."""
-    variants = list(programs(options.programs or list(task.seeds), options.set))
+    files = options.programs or (FOUNDERS if options.small else list(task.seeds))
+    variants = list(programs(files, options.set, SMALL if options.small else {}))
     for seed in range(options.seeds):
         if options.reference:
             yield from references(task, data, options, seed)
@@ -103,9 +118,11 @@ def trainings(task: Task, data: Path | None, options: argparse.Namespace) -> Ite
             yield trained(task, data, name, source, seed)
 
 
-def programs(files: list[Path], changes: list[str]) -> Iterator[tuple[str, str]]:
-    """Yield each program as it is, and once with each change."""
-    sources = [file.read_text(encoding="utf-8") for file in files]
+def programs(
+    files: list[Path], changes: list[str], size: Mapping[str, Value]
+) -> Iterator[tuple[str, str]]:
+    """Yield each program at this size, and once with each change."""
+    sources = [sized(file.read_text(encoding="utf-8"), size) for file in files]
     declared = {name for source in sources for name in values(source)}
     if unknown := [change for change in changes if change.partition("=")[0] not in declared]:
         raise SystemExit(f"error: no program declares {', '.join(unknown)}; see their first lines")
@@ -118,6 +135,11 @@ def programs(files: list[Path], changes: list[str]) -> Iterator[tuple[str, str]]
                 kind = type(known[name])
                 value = json.loads(text.lower()) if kind is bool else kind(text)
                 yield f"{file.stem} {change}", rewrite(source, {name: value})
+
+
+def sized(source: str, size: Mapping[str, Value]) -> str:
+    """Return the program with these values of those constants that it declares."""
+    return rewrite(source, {name: size[name] for name in size.keys() & values(source).keys()})
 
 
 def trained(task: Task, data: Path | None, name: str, source: str, seed: int) -> Row:
@@ -152,9 +174,13 @@ def references(
     assert data is not None
     for name in options.constants:
         began = time.monotonic()
-        constants = {"published": PUBLISHED, "best": BEST}[name]
+        constants = dict({"published": PUBLISHED, "best": BEST}[name])
+        if options.small:
+            constants |= gpu_reference.SMALL
         try:
-            run = reference(options.reference, data, task.budget.amount, constants, seed)
+            run = reference(
+                options.reference, data, task.budget.amount, constants, seed, task.device
+            )
         except ReferenceFailedError as error:
             yield Row(f"reference {name}", seed, {}, str(error))
             continue

@@ -18,6 +18,9 @@ The best constants are not all of the best public log: an initialisation, decays
 window lengths and a momentum schedule are code there. `git worktree add DIR exp/H100/mar8` in the
 checkout gives that log's last train.py, which runs here with `--constants published`, too.
 
+On a processor (`bench/gpu.py --small`) it runs in float32, uncompiled and on one thread, as our
+founders do there.
+
 Exit code 1 where the program fails, 2 where there is no GPU, no data or no such constant.
 """
 
@@ -73,6 +76,23 @@ Source: karpathy/autoresearch, branch exp/H100/mar8 (pull request 44), results.t
 """
 
 
+SMALL: Constants = {
+    "DEPTH": 4,
+    "ASPECT_RATIO": 32,
+    "HEAD_DIM": 32,
+    "TOTAL_BATCH_SIZE": 2**10,
+    "DEVICE_BATCH_SIZE": 8,
+}
+"""A size that a processor trains at the scale of its data, 128 bytes a row: 8 rows a step."""
+ON_A_PROCESSOR = {
+    'torch.device("cuda")': 'torch.device("cpu")',
+    'device_type="cuda", dtype=torch.bfloat16': 'device_type="cpu", enabled=False',
+    "torch.bfloat16": "torch.float32",
+    ".bfloat16()": ".float()",
+}
+"""What the program says in place of what it says for a GPU."""
+
+
 class ReferenceFailedError(Exception):
     """The reference cannot run, or it failed; the message says what to do, or its last words."""
 
@@ -114,6 +134,7 @@ def reference(
     seconds: float,
     constants: Constants = PUBLISHED,
     seed: int | None = None,
+    device: str = "cuda",
 ) -> ReferenceRun:
     """Train the checkout's program for `seconds` on our data and return what it printed.
 
@@ -123,6 +144,7 @@ def reference(
         seconds: its TIME_BUDGET; the whole call takes up to `BESIDE_S` more.
         constants: as in `replaced`.
         seed: of its weights and of the rows' order; its own where None.
+        device: `cpu` runs it on one thread of the processor, with what it says for a GPU replaced.
 
     Raises:
         ConstantError: it has no such constant.
@@ -138,7 +160,10 @@ def reference(
             f"{program} cannot be read ({error.strerror}): name an autoresearch checkout"
         ) from error
     source = replaced(source, constants, seed)
-    if "cuda" in source and not torch.cuda.is_available():
+    if device == "cpu":
+        for there, here in ON_A_PROCESSOR.items():
+            source = source.replace(there, here)
+    elif "cuda" in source and not torch.cuda.is_available():
         raise NoGpuError(f"{program} asks for CUDA and torch {torch.__version__} sees no such GPU")
     _checked(data)
     rows_seed = OWN_SEED if seed is None else seed
@@ -155,10 +180,11 @@ def reference(
         )
         (folder / "kernels.py").write_text(
             "from prepare import MAX_SEQ_LEN\n\n"
-            "from bench.gpu_reference import kernels\n\n"
+            "from bench.gpu_reference import kernels, stand_in_for_cuda\n\n"
             "get_kernel = kernels(MAX_SEQ_LEN)\n"
+            + ("stand_in_for_cuda()\n" if device == "cpu" else "")
         )
-        return parsed(_run(folder, seconds + BESIDE_S))
+        return parsed(_run(folder, seconds + BESIDE_S, device))
 
 
 def _checked(data: Path) -> None:
@@ -170,13 +196,15 @@ def _checked(data: Path) -> None:
         raise DataError(str(error)) from error
 
 
-def _run(folder: Path, limit_s: float) -> str:
+def _run(folder: Path, limit_s: float, device: str) -> str:
     """Run the folder's train.py in a process group of its own and return all that it printed."""
     paths = [str(folder), str(ROOT), os.environ.get("PYTHONPATH", "")]
     environment = os.environ | {
         "PYTHONPATH": os.pathsep.join(filter(None, paths)),
         "PYTHONUNBUFFERED": "1",
     }
+    if device == "cpu":
+        environment |= {"OMP_NUM_THREADS": "1", "TORCHDYNAMO_DISABLE": "1"}
     log = folder / "output.log"
     with log.open("wb") as output:
         process = subprocess.Popen(
@@ -463,6 +491,14 @@ def kernels(T: int, flex: bool | None = None) -> Callable[[str], SimpleNamespace
 
     interface = SimpleNamespace(flash_attn_func=flash_attn_func)
     return lambda repository: SimpleNamespace(flash_attn_interface=interface)
+
+
+def stand_in_for_cuda() -> None:
+    """Let the program ask torch about a GPU where there is none: it is told of an H100, empty."""
+    torch.cuda.get_device_capability = lambda device=None: (9, 0)  # type: ignore[assignment]
+    torch.cuda.manual_seed = lambda seed: None
+    torch.cuda.synchronize = lambda device=None: None
+    torch.cuda.max_memory_allocated = lambda device=None: 0
 
 
 def _block_mask(T: int, window: int) -> BlockMask:

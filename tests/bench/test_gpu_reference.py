@@ -145,6 +145,31 @@ def test_without_a_seed_the_program_keeps_its_own_and_rows_come_in_the_same_orde
     assert f"first {first} draw {draw(42)} epoch 1" in reference(checkout, data, 0.01).output
 
 
+def test_a_program_for_a_gpu_runs_on_one_thread_of_a_processor_when_it_is_told_to(
+    checkout: Path, data: Path
+) -> None:
+    asks = """
+assert torch.cuda.get_device_capability() == (9, 0)
+torch.cuda.manual_seed(42)
+device = torch.device("cuda")
+autocast = torch.amp.autocast(device_type="cuda", dtype=torch.bfloat16)
+@torch.compile(fullgraph=True)
+def halved(x):
+    return (x / 2).bfloat16()
+with autocast:
+    half = halved(torch.ones(3, 3, device=device) @ torch.ones(3, 3, dtype=torch.bfloat16))
+torch.cuda.synchronize()
+print("on", half.device, half.dtype, torch.get_num_threads(), torch.cuda.max_memory_allocated())
+torch.manual_seed(42)
+"""
+    program = PROGRAM.replace("torch.manual_seed(42)\n", asks)
+    (checkout / "train.py").write_text(program, encoding="utf-8")
+    run = reference(checkout, data, 0.1, device="cpu")
+    assert "on cpu torch.float32 1 0" in run.output
+    with pytest.raises(NoGpuError):
+        reference(checkout, data, 0.1)
+
+
 def test_constants_are_replaced_in_place_and_everything_else_stays() -> None:
     changed = replaced(PROGRAM, {"LONG": 3, "RATE": 0.25, "rotary.scale": 2.0})
     assert changed == (
