@@ -24,16 +24,16 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import spearmanr
 
 from bench.digits import BUDGET, CONSTANTS, HEAD, PARTS, TAIL, chosen, score, structured
+from bench.intervals import better_half, rank_correlation
 from bench.landscape import Landscape, Truth
 from mutate.genome import ProgramError, parse, values
 
 TABLE = Path(__file__).parent / "data" / "exhaustive.csv.gz"
 SHORT_TABLE = TABLE.with_name("exhaustive_fifth.csv.gz")
-SHORT, BESIDE = 0.2, 0.2
-"""Of the budget: what the second table was trained with, and what each training takes beside it."""
+SHORT = 0.2
+"""Of the budget: what the second table was trained with."""
 SEEDS = 4
 MEDIAN_OF_VARIANCE = 0.789
 """Median of the variance of SEEDS normal scores, as a share of its mean: chi-squared, 3 degrees."""
@@ -75,8 +75,7 @@ def exhaustive(table: Path = TABLE) -> list[Landscape]:
     """Return both landscapes. Raises ValueError where the table misses programs."""
     known = truths(read(table))
     for key, short in truths(read(SHORT_TABLE)).items():
-        rung = replace(short, cost_s=(SHORT + BESIDE) / (1 + BESIDE))
-        known[key] = replace(known[key], rung=rung)
+        known[key] = replace(known[key], rung=short)
     scored = sorted(truth.value for truth in known.values() if truth.value is not None)
     targets = tuple(scored[int(share * len(known))] for share in TARGET_SHARES)
     variants = [dict(zip(PARTS, founder, strict=True)) for founder in FOUNDERS]
@@ -259,12 +258,9 @@ def report(table: Path) -> None:
     if table != TABLE:
         return
     short = {key: truth.value for key, truth in truths(read(SHORT_TABLE)).items() if key in known}
-    both = sorted((known[key].value, value) for key, value in short.items() if value is not None)
-    told = [
-        f"{spearmanr(*zip(*both[: int(part * len(both))], strict=True)).statistic:.2f} of {name}"
-        for part, name in ((1.0, "all"), (0.5, "the better half"), (0.1, "the best tenth"))
-    ]
-    console.print(f"rank correlation of {SHORT} of the budget with all of it: {', '.join(told)}")
+    both = [(known[key].value, value) for key, value in short.items() if value is not None]
+    told = ", ".join(f"{rank_correlation(part):.2f}" for part in (both, better_half(both)))
+    console.print(f"rank correlation of {SHORT} of the budget with it, of the better half: {told}")
 
 
 def main() -> None:

@@ -4,7 +4,7 @@ An exam, which is looked at as it grows, has `population.claims`.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean, stdev
 
 
@@ -75,3 +75,19 @@ def holm(values: Sequence[float]) -> list[float]:
         least = max(least, (len(values) - rank) * values[place])
         adjusted[place] = min(least, 1.0)
     return adjusted
+
+
+Pairs = Sequence[tuple[float, float]]
+
+
+def rank_correlation(pairs: Pairs) -> float:
+    """Return Spearman's rank correlation, NaN of fewer than three pairs."""
+    from scipy.stats import spearmanr  # takes a second
+
+    return float(spearmanr(*zip(*pairs, strict=True)).statistic) if len(pairs) > 2 else math.nan
+
+
+def better_half(pairs: Iterable[tuple[float, float]]) -> Pairs:
+    """Return the half of the pairs whose first value is smaller, the smallest first."""
+    ordered = sorted(pairs)
+    return ordered[: len(ordered) // 2]

@@ -27,8 +27,8 @@ from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
-from scipy.stats import spearmanr
 
+from bench.intervals import better_half, rank_correlation
 from evolve.reading import Reading
 from evolve.taskfile import find_task, load_task
 from population.task import BudgetKind
@@ -143,31 +143,26 @@ def table(rows: Sequence[Row], shares: Sequence[float], seed: int) -> Table:
         out.add_column(f"let {part:g} through: time saved, regret")
     for share, own in (*((share, seed) for share in shares), (1.0, seed + 1)):
         both = [(values[n, share, own], values[n, 1.0, seed]) for n in numbers]
-        pairs = [(short, whole) for short, whole in both if short is not None and whole is not None]
-        better = sorted(pairs, key=lambda pair: pair[1])[: len(pairs) // 2]
+        pairs = [(whole, short) for short, whole in both if short is not None and whole is not None]
         cells = [
             f"{1 - share - part:.0%}, {regret(pairs, part):.4f}" if share < 1 and pairs else ""
             for part in LET_THROUGH
         ]
         name = f"{share:g}" if share < 1 else "again in full"
-        out.add_row(name, str(len(pairs)), correlation(pairs), correlation(better), *cells)
+        told = (f"{rank_correlation(part):.2f}" for part in (pairs, better_half(pairs)))
+        out.add_row(name, str(len(pairs)), *told, *cells)
     return out
-
-
-def correlation(pairs: Sequence[tuple[float, float]]) -> str:
-    """Return Spearman's rank correlation, nothing of fewer than three pairs."""
-    if len(pairs) < 3:
-        return ""
-    return f"{spearmanr(*zip(*pairs, strict=True)).statistic:.2f}"
 
 
 def regret(pairs: Sequence[tuple[float, float]], part: float) -> float:
     """Return by how much the best of those let through is worse than the best of all, in full.
 
-    Smaller values are better.
+    Args:
+        pairs: scores in full, and of the short training; smaller is better.
+        part: of them, that is let through.
     """
-    through = sorted(pairs)[: max(1, round(part * len(pairs)))]
-    return min(whole for _, whole in through) - min(whole for _, whole in pairs)
+    through = sorted(pairs, key=lambda pair: pair[1])[: max(1, round(part * len(pairs)))]
+    return min(whole for whole, _ in through) - min(whole for whole, _ in pairs)
 
 
 if __name__ == "__main__":

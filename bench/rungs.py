@@ -14,7 +14,7 @@ file holds already are not run again.
 import argparse
 import json
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field, replace
 from multiprocessing import get_context
 from pathlib import Path
@@ -24,14 +24,13 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 from rich.table import Table
-from scipy.stats import spearmanr
 
 from bench.catalogue import SCORED_S, SIGMA, Catalogue
 from bench.exhaustive import SHORT, exhaustive
-from bench.intervals import paired_difference, signed_rank
+from bench.intervals import better_half, paired_difference, rank_correlation, signed_rank
 from bench.landscape import Landscape, Truth
 from bench.recombination import EVOLVE
-from bench.simulation import Method, shipped, simulate
+from bench.simulation import laddered, shipped, simulate
 
 RUNG = {"plain": None, "ladder": SHORT}
 WORLDS = "worlds"
@@ -111,21 +110,12 @@ def searched(job: Job) -> tuple[Job, Found]:
         unit_s, method, zero, scale = 1.0, shipped("evolve"), 0.0, 1.0
     landscape = Blurred(plain, job)
     most = int(max(job.times)) + 1  # an evaluation takes no less than it counts
-    trace = simulate(_with(method, RUNG[job.method]), landscape, job.seed, most)
+    trace = simulate(laddered(method, RUNG[job.method]), landscape, job.seed, most)
     values = [(trace.after(unit_s * time).true - zero) / scale for time in job.times]
-    return job, Found(tuple(values), told(landscape.asked.values()))
-
-
-def _with(method: Method, rung: float | None) -> Method:
-    return replace(method, config=replace(method.config, rung=rung))
-
-
-def told(asked: Iterable[tuple[float, float]]) -> tuple[float, float]:
-    """Return how the second values rank what the first ones are: all, and the better half."""
-    both = sorted(asked)
-    parts = (both, both[: len(both) // 2])
-    whole, better = (float(spearmanr(*zip(*part, strict=True)).statistic) for part in parts)
-    return whole, better
+    asked = list(landscape.asked.values())
+    return job, Found(
+        tuple(values), (rank_correlation(asked), rank_correlation(better_half(asked)))
+    )
 
 
 def kept(file: Path | None) -> Iterator[tuple[str, Found]]:

@@ -66,22 +66,17 @@ class Method:
 
 
 def shipped(name: str) -> Method:
-    """Return a search mode as `evolve run --search NAME` has it, without a language model.
-
-    Args:
-        name: of the mode; `evolve@0.2` has a rung at a fifth of the budget.
-    """
-    search, _, rung = name.partition("@")
-    control = CONTROLS[search]
+    """Return a search mode as `evolve run --search NAME` has it, without a language model."""
     return Method(
         name,
-        SearchConfig(
-            mode=control.mode,
-            racing_share=control.racing_share,
-            rung=float(rung) if rung else None,
-        ),
-        lambda _: breeders(Breeding(search=search), TASK, Spent()).portfolio,
+        SearchConfig(mode=CONTROLS[name].mode, racing_share=CONTROLS[name].racing_share),
+        lambda _: breeders(Breeding(search=name), TASK, Spent()).portfolio,
     )
+
+
+def laddered(method: Method, rung: float | None) -> Method:
+    """Return the method with newcomers that train for this share of the budget first."""
+    return replace(method, config=replace(method.config, rung=rung))
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,13 @@ Source: asynchronous successive halving, Li et al., A System for Massively Paral
 Tuning, MLSys 2020, section 3; here against the latest of a kind, since a search's get better.
 """
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from statistics import fmean, median
 
-from population.individual import Comparability, Failed, IndividualId, Stage
+from population.individual import Comparability, Failed, IndividualId, Result, Stage
 from population.task import Direction
 
 LET_THROUGH = 0.25
@@ -62,22 +63,34 @@ class Rungs:
         default_factory=lambda: defaultdict(list)
     )
 
-    def judge(self, made: Comparability, individual: IndividualId, kind: str, value: float) -> bool:
-        """Keep the score of a short training; return whether it lets this one through.
+    def judge(self, individual: IndividualId, kind: str, result: Result) -> bool:
+        """Take a short training into account; return whether one in full follows.
 
         Args:
-            made: on which machine.
-            individual: whose it is.
+            individual: whose it is. Where it has failed for good it is neither let through nor
+                stopped.
             kind: whoever has another one is not compared with it.
-            value: finite.
+            result: settled.
         """
+        outcome = result.outcome
+        if isinstance(outcome, Failed):
+            passes = wants_time(outcome)
+        elif math.isfinite(outcome.value):
+            passes = self._is_among_the_best(individual, kind, result.comparability, outcome.value)
+        else:
+            passes = False
+        if passes:
+            self.passed.add(individual)
+        return passes
+
+    def _is_among_the_best(
+        self, individual: IndividualId, kind: str, made: Comparability, value: float
+    ) -> bool:
         fitness, before = self.direction.fitness(value), self._kinds[made, kind]
         passes = is_let_through(fitness, before)
         before.append(fitness)
         self._fitness[made][individual] = fitness
-        if passes:
-            self.passed.add(individual)
-        else:
+        if not passes:
             self.stopped[individual] = made
         return passes
 

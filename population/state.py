@@ -44,7 +44,7 @@ from population.ports import (
     Started,
     Tally,
 )
-from population.rungs import Rungs, wants_time
+from population.rungs import Rungs
 from population.scores import Scores
 from population.statistics import FOREIGN_SHARE, Estimate, Noise, is_contended
 from population.task import Direction
@@ -75,6 +75,7 @@ class State:
 
     Attributes:
         jobs: evaluations under way; what follows speaks of settled ones.
+        rung: what a short training counts, as a share of one in full.
         full: settled evaluations of purpose screen and race, crashes included; reruns of
             contended trials and infrastructure failures are not among them. short: at the rung.
         raced: evaluations of purpose race, unsettled ones included.
@@ -236,7 +237,9 @@ class State:
         if not is_infrastructure(result):
             self.full += request.purpose in RANKING
             self.short += request.purpose is Purpose.RUNG
-        if request.purpose is Purpose.RUNG and self._goes_on(request.individual, result):
+        if request.purpose is Purpose.RUNG and self.rungs.judge(
+            request.individual, self._kind(request.individual), result
+        ):
             self.unscreened[request.individual] = None
             return
         self.settled_since_selection += 1
@@ -246,25 +249,15 @@ class State:
         if request.individual not in self.rungs.stopped:
             self._remember(request.individual, result)
 
-    def _goes_on(self, who: IndividualId, result: Result) -> bool:
-        """Whether a training at the rung lets one in full follow.
+    def _kind(self, who: IndividualId) -> str:
+        """Return whom a short training is compared with.
 
         Constants are compared with those of their structure, new structures with one another:
         against what was tuned for long they would have no chance.
         """
-        outcome = result.outcome
-        if isinstance(outcome, Failed):
-            goes_on = wants_time(outcome)
-            if goes_on:
-                self.rungs.passed.add(who)
-            return goes_on
-        if not math.isfinite(outcome.value):
-            return False
         own = self.individuals[who]
-        parent = self.individuals.get(own.parents[0])
-        same = parent is not None and parent.structure == own.structure
-        kind = own.structure if same else ""
-        return self.rungs.judge(result.comparability, who, kind, outcome.value)
+        same = self.individuals[own.parents[0]].structure == own.structure
+        return own.structure if same else ""
 
     def _remember(self, individual: IndividualId, result: Result) -> None:
         outcome = result.outcome

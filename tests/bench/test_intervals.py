@@ -3,7 +3,14 @@ import math
 import numpy as np
 import pytest
 
-from bench.intervals import holm, paired_difference, signed_rank, t_quantile
+from bench.intervals import (
+    better_half,
+    holm,
+    paired_difference,
+    rank_correlation,
+    signed_rank,
+    t_quantile,
+)
 
 
 @pytest.mark.parametrize(
@@ -57,3 +64,15 @@ def test_pairs_that_do_not_differ_decide_nothing() -> None:
     assert signed_rank([0.0, 0.0]) == 1.0
     assert signed_rank([]) == 1.0
     assert signed_rank([float(n) for n in range(1, 21)]) < 1e-4
+
+
+def test_ranks_are_compared_of_all_pairs_and_of_the_better_half():
+    pairs = [(4.0, 4.0), (2.0, 1.0), (1.0, 2.0), (3.0, 3.0), (6.0, 6.0), (5.0, 5.0)]
+    assert rank_correlation(pairs) == pytest.approx(1 - 6 * 2 / (6 * 35))
+    assert better_half(pairs) == [(1.0, 2.0), (2.0, 1.0), (3.0, 3.0)]
+    assert rank_correlation(better_half(pairs)) == pytest.approx(0.5)
+
+
+def test_fewer_than_three_pairs_have_no_rank_correlation():
+    assert math.isnan(rank_correlation([(1.0, 2.0), (2.0, 1.0)]))
+    assert math.isnan(rank_correlation([]))

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from bench.exhaustive import exhaustive
-from bench.rungs import WORLDS, Blurred, Found, Job, kept, searched, table, told
+from bench.rungs import WORLDS, Blurred, Found, Job, kept, searched, table
 
 FOUNDER = exhaustive()[0].founders[0]
 
@@ -28,10 +28,6 @@ def test_a_short_training_has_its_own_score_and_costs_its_share() -> None:
     assert real.value == whole.rung.value != blurred.value
     assert exact.value == whole.value
     assert all(one.cost_s == pytest.approx(0.3 / 1.1) for one in (real, blurred, exact))
-
-
-def test_how_a_rung_ranks_is_told_of_all_and_of_the_better_half() -> None:
-    assert told([(1, 2), (2, 1), (3, 3), (4, 4)]) == (pytest.approx(0.8), pytest.approx(-1.0))
 
 
 @pytest.mark.parametrize("landscape", ["exhaustive-constants", WORLDS])

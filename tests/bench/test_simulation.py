@@ -9,7 +9,7 @@ import pytest
 
 from bench.landscape import Truth
 from bench.search import LEARNING, Job, Searched, report, searched
-from bench.simulation import Device, founders, outcome, shipped, simulate
+from bench.simulation import Device, founders, laddered, outcome, shipped, simulate
 from mutate.genome import values
 from population.individual import EvaluationId, Failed, Purpose, Request, Scored
 
@@ -69,8 +69,8 @@ class Steps(Bowl):
 
 def test_a_ladder_trains_more_programs_in_the_same_time_and_few_of_them_in_full() -> None:
     plain, ladder = (
-        simulate(shipped(name), Steps(), seed=0, evaluations=30)
-        for name in ("evolve", "evolve@0.2")
+        simulate(laddered(shipped("evolve"), rung), Steps(), seed=0, evaluations=30)
+        for rung in (None, 0.2)
     )
     assert plain.rows[-1].device_s == pytest.approx(ladder.rows[-1].device_s, rel=0.1)
     assert ladder.rows[-1].leader > plain.rows[-1].leader

@@ -281,17 +281,23 @@ def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> Non
     budget = Budget(BudgetKind.SECONDS, 2.0, room_s=0.5)
     quiet = program(in_loop="    import time; time.sleep(0.01)\n")
     alone = min(trial(quiet, budget).measured("foreign_share") or 0 for _ in range(3))
-    hog = "import os\nwhile True: pass\n"
+    hog = "print(flush=True)\nwhile True: pass\n"
     hogs = [
-        subprocess.Popen(["taskset", "-c", str(core), sys.executable, "-c", hog])
+        subprocess.Popen(
+            ["taskset", "-c", str(core), sys.executable, "-c", hog], stdout=subprocess.PIPE
+        )
         for core in cores.available()
+        for _ in range(3)  # more than other tests put on it
     ]
     try:
+        for process in hogs:
+            assert process.stdout is not None
+            process.stdout.readline()
         shared = trial(program(), budget)
     finally:
         for process in hogs:
             process.kill()
-            process.wait()
+            process.communicate()
     assert (shared.measured("foreign_share") or 0) > FOREIGN_SHARE
     assert alone < (shared.measured("foreign_share") or 0)
 

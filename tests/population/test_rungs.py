@@ -91,20 +91,20 @@ def judged(*values, kind="", direction=Direction.MINIMIZE):
     """Rungs that have judged one individual for each value, on one machine."""
     rungs = Rungs(direction)
     for who, value in enumerate(values):
-        rungs.judge(MACHINE, who, kind, value)
+        rungs.judge(who, kind, scored(who, value))
     return rungs
 
 
 def test_what_trained_on_another_machine_or_is_of_another_kind_is_not_compared():
     rungs = judged(*[1.0] * 8, kind="a")
-    assert not rungs.judge(MACHINE, 8, "a", 2.0)
-    assert rungs.judge(OTHER, 9, "a", 2.0)
-    assert rungs.judge(MACHINE, 10, "b", 2.0)
+    assert not rungs.judge(8, "a", scored(8, 2.0))
+    assert rungs.judge(9, "a", scored(9, 2.0, OTHER))
+    assert rungs.judge(10, "b", scored(10, 2.0))
 
 
 def test_where_larger_values_are_better_they_are_let_through():
     up, down = judged(*[1.0] * 8, direction=Direction.MAXIMIZE), judged(*[1.0] * 8)
-    assert up.judge(MACHINE, 8, "", 2.0) and not down.judge(MACHINE, 8, "", 2.0)
+    assert up.judge(8, "", scored(8, 2.0)) and not down.judge(8, "", scored(8, 2.0))
 
 
 def test_what_a_stopped_program_would_have_scored_is_read_off_a_line():
@@ -305,25 +305,20 @@ def test_who_was_stopped_is_a_birth_and_strict_generations_do_not_wait_for_it():
     assert not state.jobs.unsettled and not state.unborn
 
 
-def test_a_program_that_breaks_in_its_short_training_has_failed():
-    def breaks(request):
-        if request.purpose is Purpose.RUNG:
-            return Failed(Stage.TRAINING, "crash", "it raised")
-        return value_of(request)
+def whose_short_trainings_end(reason):
+    failed = Failed(Stage.TRAINING, reason, "")
+    return FakeEvaluation(outcome=lambda r: failed if r.purpose is Purpose.RUNG else value_of(r))
 
-    state, records, _ = run(evaluation=FakeEvaluation(outcome=breaks))
+
+def test_a_program_that_breaks_in_its_short_training_has_failed():
+    state, records, _ = run(evaluation=whose_short_trainings_end("crash"))
     short = set(asked(records, Purpose.RUNG))
     assert short and short == {who for who, _ in state.failures}
     assert not short & set(asked(records, Purpose.SCREEN))
 
 
 def test_who_has_no_time_in_the_short_training_is_trained_in_full():
-    def slow(asked):
-        if asked.purpose is Purpose.RUNG:
-            return Failed(Stage.TRAINING, "too_slow", "half of the budget was over")
-        return value_of(asked)
-
-    state, records, _ = run(evaluation=FakeEvaluation(outcome=slow))
+    state, records, _ = run(evaluation=whose_short_trainings_end("too_slow"))
     assert set(asked(records, Purpose.RUNG)) == state.rungs.passed
     assert state.rungs.passed <= set(asked(records, Purpose.SCREEN))
     assert state.failures == []
