@@ -37,8 +37,9 @@ from mutate.memory import effect
 from mutate.novelty import Offer, checked, normalised_diff, refused
 from mutate.ranges import range_of
 from mutate.units import definitions
+from population.history import History, Standing
 from population.individual import Change, Individual
-from population.ports import History, Proposal, Standing
+from population.ports import Proposal
 
 SIGMA = 0.0005
 """Of one evaluation of a good program, in units of the metric."""

@@ -20,8 +20,9 @@ from bench.recombination import EVOLVE
 from bench.simulation import simulate
 from mutate.credit import worths
 from mutate.memory import effect
+from population.history import History
 from population.individual import IndividualId
-from population.ports import Choice, History
+from population.ports import Choice
 from population.proposals import Portfolio
 
 

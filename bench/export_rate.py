@@ -26,8 +26,9 @@ from evolve.composition import founders
 from evolve.config import Breeding
 from evolve.taskfile import find_task, load_task
 from mutate.spending import Spent
+from population.history import History, Standing
 from population.individual import Individual, IndividualId
-from population.ports import History, Proposal, Standing
+from population.ports import Proposal
 from population.task import Task
 
 SCALE = prepare.SCALES["cpu"]

@@ -23,8 +23,9 @@ from bench.simulation import HERE, SHARDS, TASK, MemoryLineage, founders
 from mutate.checks import Checks
 from mutate.constants import ConstantsMutation, step
 from mutate.portfolio import Arm, Portfolio
+from population.history import History
 from population.individual import Individual, Request, Result, Scored
-from population.ports import Ended, History, Proposal, Proposed, Record, Started
+from population.ports import Ended, Proposal, Proposed, Record, Started
 from population.search import Search, SearchConfig
 from population.state import State
 

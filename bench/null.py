@@ -35,6 +35,7 @@ from bench.simulation import HERE, SHARDS, MemoryLineage
 from evolve.evidence import best_founder
 from evolve.live import leader
 from population.exam import MOST_PAIRS, Examination, examine
+from population.history import History
 from population.individual import (
     Genome,
     Individual,
@@ -43,7 +44,7 @@ from population.individual import (
     Result,
     Scored,
 )
-from population.ports import Choice, History, Proposal
+from population.ports import Choice, Proposal
 from population.search import Search, SearchConfig
 from population.state import State
 from population.task import Direction

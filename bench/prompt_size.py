@@ -23,9 +23,9 @@ from mutate.claude import Claude
 from mutate.llm import Question
 from mutate.models import DEFAULT, KNOWN
 from mutate.prompt import Brief, Intent
+from population.history import History, Program
 from population.individual import Individual, IndividualId
 from population.parents import choose_parents
-from population.ports import History, Program
 from population.task import Direction
 from tests.mutate import told
 from tests.mutate.messages_server import MessagesServer, Reply

@@ -29,9 +29,9 @@ from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
 from mutate.portfolio import Arm, Portfolio, Tuner, crossover_share
 from mutate.recombination import Recombination
+from population.history import History
 from population.newcomers import TRIALS, has_stalled, owed_trials
 from population.parents import Mode
-from population.ports import History
 from population.search import SearchConfig
 
 CREDIT = "mutate.bandit.MOST_CREDIT"

@@ -21,9 +21,10 @@ from mutate.prompt import Brief, Intent
 from mutate.recombination import Recombination
 from mutate.spending import Purse, Spent
 from population.errors import RunError, TaskError
+from population.history import History
 from population.newcomers import has_stalled, owed_trials
 from population.parents import Mode
-from population.ports import History, Variation
+from population.ports import Variation
 from population.task import Task
 
 CLAUDE_CODE = "claude-code"

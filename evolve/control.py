@@ -20,8 +20,9 @@ from pathlib import Path
 from evolve.writing import write_text
 from mutate.checks import Checks
 from mutate.novelty import Offer, checked, normalised_diff, refused
+from population.history import History
 from population.individual import Change, Individual, IndividualId
-from population.ports import INJECT, Attempt, History, Injection
+from population.ports import INJECT, Attempt, Injection
 
 CONTROL = "control"
 REJECTED = "rejected"

@@ -15,8 +15,8 @@ from mutate.prompt import Intent
 from mutate.spending import Spent
 from mutate.text import tokens_of
 from population.errors import RunError
+from population.history import History, Program, Standing
 from population.individual import Individual
-from population.ports import History, Program, Standing
 from population.rungs import LET_THROUGH
 from population.task import BudgetKind, Task
 

@@ -17,10 +17,11 @@ from evolve.taskfile import parse_budget, scale_of
 from mutate import genome
 from mutate.text import one_line
 from population.errors import RunError
+from population.history import Earlier, Precedent
 from population.identity import STATE, RunIdentity
 from population.individual import Genome, Individual, IndividualId
 from population.lineage import DuckLineage
-from population.ports import Brought, Earlier, Lineage, Precedent
+from population.ports import Brought, Lineage
 from population.task import Budget, Direction, Task
 
 MOST_FOUNDERS = 6

@@ -39,9 +39,10 @@ from evolve.writing import write_text
 from mutate.checks import Checks
 from mutate.spending import Spent
 from population.errors import PoolError, RunError, TaskError
+from population.history import Program
 from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
-from population.ports import Brought, Program, Record
+from population.ports import Brought, Record
 from population.search import Search
 from population.state import State
 from population.task import Task

@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from statistics import NormalDist
 
-from population.ports import History, Standing, Tally
+from population.history import History, Standing, Tally
 
 PRIOR_WINS, PRIOR_LOSSES = 2.0, 6.0
 """What each is believed to be worth before it has bred: a quarter of its proposals."""

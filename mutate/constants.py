@@ -26,8 +26,9 @@ from mutate.novelty import Offer, checked, normalised_diff, refused
 from mutate.ranges import STEP, Choices, Range, Value
 from mutate.thompson import ranked
 from mutate.told import Point, Told, results
+from population.history import History
 from population.individual import Change, Individual
-from population.ports import Attempt, History, Proposal
+from population.ports import Attempt, Proposal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from population.history import History, Standing
 from population.individual import IndividualId
-from population.ports import History, Standing
 
 CONSTANT = "constant"
 """The category of changes of values."""

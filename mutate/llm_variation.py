@@ -17,8 +17,9 @@ from mutate.dialogue import Dialogue, Drafted, Prompts
 from mutate.notes import NOTES_EVERY, with_fresh_notes
 from mutate.novelty import Offer, checked, normalised_diff, refused, twin
 from mutate.prompt import Brief, Intent
+from population.history import History
 from population.individual import Change, Individual
-from population.ports import Attempt, History, Proposal
+from population.ports import Attempt, Proposal
 
 
 class LlmVariation:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 
 from mutate.credit import Worth, worths
 from mutate.text import one_line, tokens_of
+from population.history import History, Standing
 from population.individual import Individual, IndividualId
-from population.ports import History, Standing
 
 CONSTANTS = "constants"
 """The operator whose many small steps are summed up instead of told."""

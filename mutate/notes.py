@@ -9,7 +9,8 @@ from mutate.dialogue import attempt
 from mutate.llm import Question, Unavailable
 from mutate.prompt import Brief, distil
 from mutate.text import bounded
-from population.ports import ACCEPTED, NOTES, Attempt, History
+from population.history import History
+from population.ports import ACCEPTED, NOTES, Attempt
 
 NOTES_EVERY = 16
 """Every so many proposals one begins with a call that distils; counted, so that two never do."""

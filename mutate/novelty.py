@@ -6,8 +6,9 @@ from dataclasses import dataclass
 
 from mutate.checks import Checks
 from mutate.genome import fingerprint, structure, values
+from population.history import History
 from population.individual import Change, Genome, Individual
-from population.ports import Attempt, History, Proposal
+from population.ports import Attempt, Proposal
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from mutate.bandit import USUAL, broke, credited, credits, operator_of
+from population.history import History, Tally
 from population.individual import IndividualId
-from population.ports import Choice, History, Tally, Variation
+from population.ports import Choice, Variation
 
 CROSSOVER_SHARE = 0.5
 """While several structures survive: combining them is the only structural step without an LLM."""

@@ -22,8 +22,8 @@ from mutate.memory import effect, memory
 from mutate.models import Model
 from mutate.novelty import normalised_diff
 from mutate.text import BYTES_PER_TOKEN, bounded, one_line, quoted, tokens_of
+from population.history import History, Standing
 from population.individual import Individual, IndividualId, Measurement
-from population.ports import History, Standing
 from population.task import Direction
 
 LEAST_ROOM = 1_500

@@ -10,8 +10,9 @@ from mutate.genome import ProgramError, constants, render, rewrite, structure, v
 from mutate.novelty import Offer, checked, normalised_diff, refused
 from mutate.ranges import Value
 from mutate.units import TransplantError, definitions, transplant
+from population.history import History
 from population.individual import Change, Individual
-from population.ports import Attempt, History, Proposal
+from population.ports import Attempt, Proposal
 
 CONSTANTS_SHARE = 0.15
 SEVERAL_SHARE = 0.2

@@ -7,8 +7,8 @@ from statistics import median
 
 from mutate.genome import REMEMBERED, Constant, constants
 from mutate.ranges import Range, Value
+from population.history import History, Standing
 from population.individual import Individual
-from population.ports import History, Standing
 
 Point = dict[str, Value]
 

@@ -5,9 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from population.history import History, Standing
 from population.individual import IndividualId
 from population.parents import fitness_order, fittest, settled_since
-from population.ports import History, Standing
 
 TRIALS = 8
 """Programs that a newcomer's constants are tried with, at most."""

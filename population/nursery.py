@@ -5,11 +5,12 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+from population.history import History, Program
 from population.individual import IndividualId
 from population.limits import SearchConfig, founder_due, places_left, promised
 from population.lookahead import Lookahead
 from population.parents import Mode, seen_by, some_in_turn
-from population.ports import History, Injections, Program, Proposal, Proposed, Record
+from population.ports import Injections, Proposal, Proposed, Record
 from population.proposals import Portfolio, Proposals, Ready
 from population.state import State
 

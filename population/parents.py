@@ -6,8 +6,8 @@ from enum import StrEnum
 
 import numpy as np
 
+from population.history import History, Standing
 from population.individual import IndividualId
-from population.ports import History, Standing
 
 TOURNAMENT = 3
 FRESH = 16

@@ -9,9 +9,10 @@ from typing import Protocol
 import numpy as np
 
 from population.errors import EvolveError
+from population.history import History, Program
 from population.individual import Individual, IndividualId, ProposalId
 from population.parents import choose_parents
-from population.ports import Choice, History, Program, Proposal
+from population.ports import Choice, Proposal
 
 THREADS = 64
 """Proposals of slow operators that are made at once, at most."""

@@ -9,8 +9,9 @@ gain is there, too. Every reading of that shard is counted.
 from collections.abc import Iterator, Mapping
 from statistics import fmean
 
+from population.history import Standing
 from population.individual import Individual, IndividualId
-from population.ports import Cleared, Quarantined, Standing
+from population.ports import Cleared, Quarantined
 from population.state import Readings, State
 
 CONFIRMED_SHARE = 0.5

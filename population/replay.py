@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from population.history import Earlier, Precedent
 from population.individual import (
     Change,
     Comparability,
@@ -28,10 +29,8 @@ from population.ports import (
     Attempt,
     Brought,
     Cleared,
-    Earlier,
     Ended,
     Founded,
-    Precedent,
     Proposal,
     Proposed,
     Quarantined,

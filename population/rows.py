@@ -5,13 +5,13 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import astuple
 
+from population.history import Earlier
 from population.individual import Change, Failed, Genome, Individual, Request, Result, Scored
 from population.ports import (
     Abandoned,
     Attempt,
     Brought,
     Cleared,
-    Earlier,
     Ended,
     Founded,
     Proposal,

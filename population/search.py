@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from population.errors import PoolError, RunError, TaskError
+from population.history import Program, Standing
 from population.individual import (
     Individual,
     IndividualId,
@@ -32,11 +33,9 @@ from population.ports import (
     Founded,
     Injections,
     Lineage,
-    Program,
     Quarantined,
     Record,
     Selected,
-    Standing,
     Started,
 )
 from population.proposals import Portfolio

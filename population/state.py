@@ -9,6 +9,7 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, replace
 
 from population.blocks import Block
+from population.history import Earlier, History, Report, Standing, Tally
 from population.individual import (
     Comparability,
     EvaluationId,
@@ -30,19 +31,14 @@ from population.ports import (
     Abandoned,
     Brought,
     Cleared,
-    Earlier,
     Ended,
     Founded,
-    History,
     Proposal,
     Proposed,
     Quarantined,
     Record,
-    Report,
     Selected,
-    Standing,
     Started,
-    Tally,
 )
 from population.rungs import Rungs
 from population.scores import Scores

@@ -4,9 +4,9 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
+from population.history import Standing
 from population.individual import IndividualId
 from population.parents import fitness_order, settled_since
-from population.ports import Standing
 
 LEADER_EVALUATIONS = 3
 LEADS_FOR = 6

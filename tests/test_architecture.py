@@ -18,7 +18,7 @@ MAY_IMPORT = {
     "prepare": set(),
     "seeds": {"prepare"},
 }
-POPULATION_SEAMS = {"individual", "task", "errors", "ports"}
+POPULATION_SEAMS = {"individual", "task", "errors", "ports", "history"}
 HOMES = {
     "anthropic": {"mutate/claude.py", "mutate/attempts.py"},
     # what the SDK speaks through; prepare.py downloads with it

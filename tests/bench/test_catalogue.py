@@ -8,8 +8,8 @@ from bench.variants import KINDS, NAMES
 from mutate.checks import Checks
 from mutate.genome import constants, rewrite, structure, values
 from mutate.recombination import Recombination
+from population.history import History, Standing
 from population.individual import Genome, Individual, IndividualId
-from population.ports import History, Standing
 
 CHECKS = Checks()
 

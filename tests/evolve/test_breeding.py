@@ -16,9 +16,10 @@ from evolve.estimate import Estimate
 from evolve.taskfile import REPOSITORY, load_task
 from mutate.spending import Spent
 from population.errors import RunError
+from population.history import History, Standing
 from population.individual import IndividualId
 from population.newcomers import STALLED
-from population.ports import Choice, History, Standing
+from population.ports import Choice
 from population.proposals import propose
 from tests.evolve.conftest import POLYNOMIAL, Evolve
 from tests.mutate.messages_server import MessagesServer, Reply

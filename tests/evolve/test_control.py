@@ -10,8 +10,9 @@ import pytest
 from evolve.control import CONTROL, REJECTED, Control, Inject, read_inject, send
 from mutate.checks import Checks
 from mutate.genome import fingerprint
+from population.history import History, Standing
 from population.individual import Genome, Individual, IndividualId
-from population.ports import History, Injections, Standing
+from population.ports import Injections
 from tests.population.fakes import Wishes
 
 CHECKS = Checks("solve.py", 4 << 10)

@@ -27,6 +27,7 @@ from mutate import genome
 from mutate.checks import Checks
 from mutate.constants import ENOUGH_RESULTS, ConstantsMutation
 from population.errors import RunError
+from population.history import History
 from population.identity import STATE
 from population.individual import (
     Change,
@@ -46,7 +47,6 @@ from population.ports import (
     Attempt,
     Brought,
     Cleared,
-    History,
     Proposal,
     Proposed,
     Quarantined,

@@ -21,10 +21,11 @@ from evolve.live import Snapshot, write_live
 from evolve.reading import Reading
 from evolve.taskfile import REPOSITORY
 from mutate.checks import Checks
+from population.history import History
 from population.identity import stored_identity
 from population.individual import Failed, Genome, Individual, IndividualId, ProposalId, Stage
 from population.lineage import DuckLineage
-from population.ports import Attempt, Founded, History, Injection, Proposal, Proposed
+from population.ports import Attempt, Founded, Injection, Proposal, Proposed
 from population.search import SearchConfig
 from population.state import State
 from tests.evolve.conftest import POLYNOMIAL, Evolve, Said, born, evaluation

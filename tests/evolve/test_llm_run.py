@@ -20,11 +20,11 @@ from evolve.reading import Reading
 from evolve.taskfile import REPOSITORY, load_task
 from mutate.models import KNOWN
 from mutate.spending import Spent
+from population.history import Program
 from population.individual import Failed, Outcome, Request, Scored, Stage
 from population.limits import SearchConfig
 from population.lineage import DuckLineage
 from population.parents import Mode
-from population.ports import Program
 from population.search import Search
 from tests.evolve.conftest import POLYNOMIAL, Evolve
 from tests.evolve.scripted_model import ENDINGS, ScriptedModel

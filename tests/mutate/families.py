@@ -2,8 +2,8 @@
 
 from dataclasses import replace
 
+from population.history import History, Report, Standing
 from population.individual import Failed, IndividualId, Stage
-from population.ports import History, Report, Standing
 from tests.mutate.programs import BASE, DONOR, history, standing
 
 

@@ -4,8 +4,8 @@ from collections.abc import Iterable, Mapping
 
 from mutate import genome
 from mutate.checks import Checks
+from population.history import History, Standing
 from population.individual import Genome, Individual, IndividualId
-from population.ports import History, Standing
 
 CHECKS = Checks("train.py", 64 << 10, ("deliver",))
 

@@ -15,8 +15,8 @@ from mutate.bandit import (
     model_of,
     operator_of,
 )
+from population.history import History, Standing, Tally
 from population.individual import Stage
-from population.ports import History, Standing, Tally
 from tests.mutate.families import FOUNDERS, broken, child, with_
 
 

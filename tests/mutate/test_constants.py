@@ -11,8 +11,9 @@ from mutate.checks import Checks
 from mutate.constants import ENOUGH_RESULTS, ConstantsMutation, distribution, results
 from mutate.genome import Value, constants, rewrite, values
 from mutate.told import ENOUGH_OWN
+from population.history import Earlier, History, Precedent, Report, Standing
 from population.individual import IndividualId
-from population.ports import Earlier, History, Precedent, Proposal, Report, Standing
+from population.ports import Proposal
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 
 OPERATOR = ConstantsMutation(CHECKS)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from mutate.credit import MOST_SCORES, worths
+from population.history import History, Standing
 from population.individual import Change, Genome, Individual, IndividualId
-from population.ports import History, Standing
 
 ERROR = 0.01
 

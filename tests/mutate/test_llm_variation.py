@@ -9,18 +9,9 @@ from mutate.llm_variation import LlmVariation
 from mutate.notes import ENOUGH, NOTES_EVERY
 from mutate.novelty import normalised_diff
 from mutate.prompt import Brief, Intent
+from population.history import History, Program, Report, Standing
 from population.individual import Change, Failed, IndividualId, Stage
-from population.ports import (
-    ACCEPTED,
-    NOTES,
-    History,
-    Program,
-    Proposal,
-    ProposalId,
-    Report,
-    Standing,
-    Variation,
-)
+from population.ports import ACCEPTED, NOTES, Proposal, ProposalId, Variation
 from population.task import Direction
 from tests.mutate.families import child, with_
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing

@@ -5,8 +5,8 @@ import pytest
 
 from mutate.memory import effect, memory
 from mutate.text import one_line, quoted, tokens_of
+from population.history import Earlier, History, Standing
 from population.individual import IndividualId
-from population.ports import Earlier, History, Standing
 from tests.mutate import told
 from tests.mutate.programs import BASE
 

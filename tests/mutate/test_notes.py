@@ -6,8 +6,9 @@ import pytest
 from mutate.llm import Answer, Unavailable
 from mutate.notes import ENOUGH, NOTES_CHARACTERS, with_fresh_notes
 from mutate.prompt import Brief
+from population.history import History, Standing
 from population.individual import Change, IndividualId
-from population.ports import ACCEPTED, NOTES, Attempt, History, Standing
+from population.ports import ACCEPTED, NOTES, Attempt
 from population.task import Direction
 from tests.mutate.programs import BASE, history, standing
 from tests.mutate.scripted import EDITOR, World, said, world

@@ -17,9 +17,10 @@ from mutate.portfolio import (
     crossover_share,
 )
 from mutate.recombination import Recombination
+from population.history import History, Standing, Tally
 from population.individual import Individual, IndividualId, Stage
 from population.newcomers import STALLED, owed_trials
-from population.ports import Choice, History, Proposal, Standing, Tally
+from population.ports import Choice, Proposal
 from tests.mutate.families import FOUNDERS, broken, child, known, with_
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 

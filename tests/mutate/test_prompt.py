@@ -11,8 +11,8 @@ from mutate import prompt
 from mutate.llm import Block
 from mutate.prompt import Intent
 from mutate.text import tokens_of
+from population.history import History
 from population.individual import Genome, Individual, IndividualId
-from population.ports import History
 from tests.mutate import told
 from tests.mutate.asking import LOCAL, OPUS
 from tests.mutate.programs import BASE

@@ -10,7 +10,8 @@ from mutate.checks import Checks
 from mutate.genome import values
 from mutate.recombination import Recombination, exchangeable, other_values, untried
 from mutate.units import definitions, unresolved
-from population.ports import History, Proposal
+from population.history import History
+from population.ports import Proposal
 from tests.mutate.programs import BASE, CHECKS, DONOR, history, standing
 
 OPERATOR = Recombination(CHECKS)

@@ -3,6 +3,7 @@
 from dataclasses import replace
 
 from mutate.prompt import Brief
+from population.history import History, Program, Report, Standing
 from population.individual import (
     Change,
     Failed,
@@ -12,7 +13,6 @@ from population.individual import (
     Measurement,
     Stage,
 )
-from population.ports import History, Program, Report, Standing
 from population.task import Direction
 from tests.mutate.programs import BASE, DONOR, individual
 

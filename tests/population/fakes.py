@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from population.history import History, Program, Standing
 from population.individual import (
     Change,
     Comparability,
@@ -27,14 +28,11 @@ from population.individual import (
 from population.ports import (
     INJECT,
     Choice,
-    History,
     Injection,
     Injections,
     Lineage,
-    Program,
     Proposal,
     Record,
-    Standing,
     Variation,
 )
 from population.proposals import Portfolio

@@ -17,6 +17,7 @@ from journal import IDENTITY, family, founded, trial
 
 from population.database import connect
 from population.errors import LineageError, RunError
+from population.history import Earlier, Precedent
 from population.individual import (
     Change,
     Comparability,
@@ -40,10 +41,8 @@ from population.ports import (
     Attempt,
     Brought,
     Cleared,
-    Earlier,
     Ended,
     Founded,
-    Precedent,
     Proposal,
     Proposed,
     Quarantined,

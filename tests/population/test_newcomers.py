@@ -3,8 +3,8 @@ from dataclasses import replace
 import pytest
 from fakes import standing
 
+from population.history import History
 from population.newcomers import STALLED, TRIALS, has_stalled, owed_trials
-from population.ports import History
 
 
 def born(number, fitness, structure="a", parent=1, constants=("LR",)):

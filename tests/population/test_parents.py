@@ -6,8 +6,8 @@ from fakes import standing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from population.history import Earlier, History, Tally
 from population.parents import FRESH, Mode, choose_parents, seen_by
-from population.ports import Earlier, History, Tally
 
 
 def population(*rows):

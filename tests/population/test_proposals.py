@@ -6,7 +6,8 @@ import pytest
 from fakes import Always, Nudge, standing
 
 from population.errors import EvolveError
-from population.ports import Choice, History, Program
+from population.history import History, Program
+from population.ports import Choice
 from population.proposals import THREADS, Proposals
 
 FITTEST = standing(1, 2.0)

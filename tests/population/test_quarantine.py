@@ -19,6 +19,7 @@ from fakes import individual as made
 from hypothesis import given
 from hypothesis import strategies as st
 
+from population.history import Standing
 from population.individual import (
     EvaluationId,
     Failed,
@@ -40,7 +41,6 @@ from population.ports import (
     Proposed,
     Quarantined,
     Record,
-    Standing,
     Started,
 )
 from population.quarantine import MOST_TRIES, due, jump, verdict

@@ -25,6 +25,7 @@ from population import lookahead as lookahead_module
 from population import nursery as nursery_module
 from population import search as search_module
 from population.errors import EvolveError, PoolError, RunError, TaskError
+from population.history import Program
 from population.individual import Failed, Genome, Purpose, Scored, Stage
 from population.lineage import DuckLineage
 from population.lookahead import MOST_AHEAD
@@ -34,7 +35,6 @@ from population.ports import (
     Attempt,
     Ended,
     Founded,
-    Program,
     Proposal,
     Proposed,
     Selected,

@@ -6,6 +6,7 @@ from fakes import MACHINE, failed, folded, founders, individual, program, reques
 from journal import IDENTITY
 
 from population.errors import LineageError
+from population.history import Report, Tally
 from population.individual import Failed, Measurement, Purpose, Stage
 from population.lineage import DuckLineage
 from population.ports import (
@@ -19,10 +20,8 @@ from population.ports import (
     Proposal,
     Proposed,
     Quarantined,
-    Report,
     Selected,
     Started,
-    Tally,
 )
 from population.state import LOG_CHARACTERS, State
 from population.task import Direction
