@@ -4,12 +4,14 @@
     python -m bench.gpu --budget 60s --programs seeds/gpu/ngrams.py --keep rows.jsonl
     python -m bench.gpu --data ~/texts --reference ~/autoresearch --constants published best
     python -m bench.gpu --set DEPTH=8 --set "ROPE_BASE=200000.0"       one of each at a time
+    python -m bench.gpu --budget 60s --without muon softcap     or of all that there is: --without
     python -m bench.gpu --small --budget 120s --reference ~/autoresearch    without a GPU
 
 Each trial goes through sandbox, feeder, clock and scorer as in a search. With `--reference`, a
 checkout of karpathy/autoresearch is trained on the same tokens, by the same clock and scored on
-the same rows (`bench/gpu_reference.py`); the last lines compare means. `--set` changes a constant
-of every program: what an ingredient brings is the difference to the unchanged one.
+the same rows (`bench/gpu_reference.py`). `--set` changes a constant and `--without` takes out an
+ingredient (`bench/ingredients.py`), one at a time, of every program that has it. The last lines
+compare means over seeds with the first program, and what was changed with the program as it is.
 
 `--small` gives all of them one small size, so that one core of a processor trains them on the data
 of the default task there. That compares recipes where nobody has a GPU, and says nothing of one.
@@ -24,12 +26,13 @@ import json
 import statistics
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from bench import gpu_reference
 from bench.gpu_reference import BEST, PUBLISHED, ReferenceFailedError, reference
+from bench.ingredients import INGREDIENTS, without
 from evaluate.device import accelerator, device_name
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
@@ -82,6 +85,7 @@ def main() -> None:
     parser.add_argument("--programs", nargs="*", type=Path, help="default: the task's founders")
     parser.add_argument("--small", action="store_true", help="at a size for one core, on the cpu")
     parser.add_argument("--set", action="append", default=[], metavar="NAME=VALUE")
+    parser.add_argument("--without", nargs="*", choices=INGREDIENTS, metavar="NAME")
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--reference", type=Path, metavar="DIR", help="an autoresearch checkout")
     parser.add_argument(
@@ -89,6 +93,8 @@ def main() -> None:
     )
     parser.add_argument("--keep", type=Path, metavar="FILE", help="append each row as JSON")
     options = parser.parse_args()
+    if options.without == []:
+        options.without = list(INGREDIENTS)
     device = "cpu" if options.small else options.device or accelerator()
     task = load_task(find_task(), options.budget, options.data, device)
     if options.reference and task.budget.kind is not BudgetKind.SECONDS:
@@ -110,7 +116,8 @@ def main() -> None:
 def trainings(task: Task, data: Path | None, options: argparse.Namespace) -> Iterator[Row]:
     """Yield one row after another, seeds outermost: what drifts meets all programs alike."""
     files = options.programs or (FOUNDERS if options.small else list(task.seeds))
-    variants = list(programs(files, options.set, SMALL if options.small else {}))
+    size = SMALL if options.small else {}
+    variants = list(programs(files, options.set, size, options.without or ()))
     for seed in range(options.seeds):
         if options.reference:
             yield from references(task, data, options, seed)
@@ -119,9 +126,12 @@ def trainings(task: Task, data: Path | None, options: argparse.Namespace) -> Ite
 
 
 def programs(
-    files: list[Path], changes: list[str], size: Mapping[str, Value]
+    files: list[Path],
+    changes: list[str],
+    size: Mapping[str, Value],
+    ingredients: Sequence[str] = (),
 ) -> Iterator[tuple[str, str]]:
-    """Yield each program at this size, and once with each change."""
+    """Yield each program at this size, once with each change and once without each ingredient."""
     sources = [sized(file.read_text(encoding="utf-8"), size) for file in files]
     declared = {name for source in sources for name in values(source)}
     if unknown := [change for change in changes if change.partition("=")[0] not in declared]:
@@ -135,6 +145,9 @@ def programs(
                 kind = type(known[name])
                 value = json.loads(text.lower()) if kind is bool else kind(text)
                 yield f"{file.stem} {change}", rewrite(source, {name: value})
+        for ingredient in ingredients:
+            if remains := without(source, ingredient):
+                yield f"{file.stem} without {ingredient}", remains
 
 
 def sized(source: str, size: Mapping[str, Value]) -> str:
@@ -213,19 +226,33 @@ def line(row: Row) -> str:
 
 
 def compare(rows: list[Row]) -> None:
-    """Print each program's mean, its spread over seeds, and its ratio to the first one."""
-    scores: dict[str, list[float]] = {}
+    """Print each program's mean and spread over seeds, against the first program and its own.
+
+    Its own is the program that was changed; that difference is taken seed by seed.
+    """
+    scores: dict[str, dict[int, float]] = {}
     for row in rows:
         if not row.failure:
-            scores.setdefault(row.program, []).append(row.figures["value"])
+            scores.setdefault(row.program, {})[row.seed] = row.figures["value"]
     if not scores:
         return
-    first, base = next((name, statistics.fmean(found)) for name, found in scores.items())
-    print(f"\nmeans over seeds, and against {first}")
+    first, base = next((name, statistics.fmean(found.values())) for name, found in scores.items())
+    print(
+        f"\nmeans over seeds, against {first}, and of what was changed against the program itself"
+    )
     for name, found in scores.items():
-        mean = statistics.fmean(found)
-        spread = f"sd {statistics.stdev(found):.5f}" if len(found) > 1 else "one seed"
-        print(f"{name:34}{mean:.5f}  {spread:>12}  {mean / base - 1:+.2%}")
+        mean = statistics.fmean(found.values())
+        text = f"{name:34}{mean:.5f}  {spread(list(found.values())):>12}  {mean / base - 1:+.2%}"
+        own = scores.get(name.partition(" ")[0], {})
+        changes = [value - own[seed] for seed, value in found.items() if seed in own]
+        if changes and own is not found:
+            text += f"{statistics.fmean(changes):+12.5f}  {spread(changes)}"
+        print(text)
+
+
+def spread(found: list[float]) -> str:
+    """Return the standard deviation as a text."""
+    return f"sd {statistics.stdev(found):.5f}" if len(found) > 1 else "one seed"
 
 
 if __name__ == "__main__":
