@@ -18,13 +18,12 @@ from bench.gpu_reference import (
     ROOT,
     ConstantError,
     NoGpuError,
-    Offer,
     ReferenceFailedError,
-    kernels,
     parsed,
     reference,
     replaced,
 )
+from bench.gpu_reference_imports import Offer, kernels
 from population.errors import DataError
 
 PROGRAM = """# ∝ is three bytes long
