@@ -12,6 +12,7 @@ checkout of karpathy/autoresearch is trained on the same tokens, by the same clo
 the same rows (`bench/gpu_reference.py`). `--set` changes a constant and `--without` takes out an
 ingredient (`bench/ingredients.py`), one at a time, of every program that has it. The last lines
 compare means over seeds with the first program, and what was changed with the program as it is.
+What `--keep` finds scored in its file, at the same budget and size, is not trained again.
 
 `--small` gives all of them one small size, so that one core of a processor trains them on the data
 of the default task there. That compares recipes where nobody has a GPU, and says nothing of one.
@@ -27,7 +28,7 @@ import statistics
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from bench import gpu_reference
@@ -37,7 +38,7 @@ from evaluate.device import accelerator, device_name
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
 from evolve.composition import cache_folder, data_sha256, prepared
-from evolve.taskfile import find_task, load_task
+from evolve.taskfile import find_task, format_budget, load_task
 from mutate.genome import rewrite, values
 from mutate.ranges import Value
 from population.individual import (
@@ -57,6 +58,7 @@ COLUMNS = {
     "beside_s": "beside",
 }  # fmt: skip
 LOG_TAIL = 3_000
+WALL_LIMIT_S = 1_800.0
 FOUNDERS = sorted((Path(__file__).parent.parent / "seeds" / "gpu").glob("*.py"))
 SMALL: dict[str, Value] = {
     "DEPTH": 4, "WIDTH": 128, "HEAD_WIDTH": 32, "BATCH_TOKENS": 1024, "SHORT_WINDOW": 64,
@@ -67,13 +69,17 @@ SMALL: dict[str, Value] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training: figures by the names of `COLUMNS`; `failure` is empty where it was scored."""
+    """One training: figures by the names of `COLUMNS`; `failure` is empty where it was scored.
+
+    `terms` are what rows must have in common to be compared.
+    """
 
     program: str
     seed: int
     figures: dict[str, float]
     failure: str = ""
     log: str = ""
+    terms: str = ""
 
 
 def main() -> None:
@@ -97,32 +103,52 @@ def main() -> None:
         options.without = list(INGREDIENTS)
     device = "cpu" if options.small else options.device or accelerator()
     task = load_task(find_task(), options.budget, options.data, device)
+    if task.budget.kind is not BudgetKind.SECONDS:  # what counts steps may take its time
+        task = replace(task, budget=replace(task.budget, wall_limit_s=WALL_LIMIT_S))
     if options.reference and task.budget.kind is not BudgetKind.SECONDS:
         parser.error("expected a budget in seconds: the reference knows no other")
     data = prepared(task, cache_folder(options.cache))
     print(f"{task.device}: {device_name(task.device)}, {task.data} in {data}", flush=True)
     print(heading(), flush=True)
+    terms = f"{format_budget(task.budget)} {task.data} {device_name(task.device)}"
+    terms += " small" * options.small
+    kept = known(options.keep, terms)
     rows = []
-    for row in trainings(task, data, options):
-        rows.append(row)
+    for row in trainings(task, data, options, kept):
+        rows.append(replace(row, terms=terms))
         print(line(row), flush=True)
-        if options.keep:
+        if options.keep and row not in kept.values():
             with options.keep.open("a") as file:
-                file.write(json.dumps(asdict(row)) + "\n")
+                file.write(json.dumps(asdict(rows[-1])) + "\n")
     compare(rows)
     sys.exit(any(row.failure for row in rows))
 
 
-def trainings(task: Task, data: Path | None, options: argparse.Namespace) -> Iterator[Row]:
+def known(file: Path | None, terms: str) -> dict[tuple[str, int], Row]:
+    """Return what a file of rows holds that was scored under these terms."""
+    if file is None or not file.exists():
+        return {}
+    rows = [Row(**json.loads(text)) for text in file.read_text("utf-8").splitlines()]
+    return {(row.program, row.seed): row for row in rows if row.terms == terms and not row.failure}
+
+
+def trainings(
+    task: Task,
+    data: Path | None,
+    options: argparse.Namespace,
+    kept: Mapping[tuple[str, int], Row],
+) -> Iterator[Row]:
     """Yield one row after another, seeds outermost: what drifts meets all programs alike."""
     files = options.programs or (FOUNDERS if options.small else list(task.seeds))
     size = SMALL if options.small else {}
     variants = list(programs(files, options.set, size, options.without or ()))
     for seed in range(options.seeds):
         if options.reference:
-            yield from references(task, data, options, seed)
+            for name in options.constants:
+                earlier = kept.get((f"reference {name}", seed))
+                yield earlier or referred(task, data, options, name, seed)
         for name, source in variants:
-            yield trained(task, data, name, source, seed)
+            yield kept.get((name, seed)) or trained(task, data, name, source, seed)
 
 
 def programs(
@@ -180,32 +206,28 @@ def row_of(name: str, seed: int, result: Result) -> Row:
     return Row(name, seed, figures, why, result.log[-LOG_TAIL:])
 
 
-def references(
-    task: Task, data: Path | None, options: argparse.Namespace, seed: int
-) -> Iterator[Row]:
-    """Yield the reference under each set of constants."""
+def referred(
+    task: Task, data: Path | None, options: argparse.Namespace, name: str, seed: int
+) -> Row:
+    """Train the reference under one set of constants."""
     assert data is not None
-    for name in options.constants:
-        began = time.monotonic()
-        constants = dict({"published": PUBLISHED, "best": BEST}[name])
-        if options.small:
-            constants |= gpu_reference.SMALL
-        try:
-            run = reference(
-                options.reference, data, task.budget.amount, constants, seed, task.device
-            )
-        except ReferenceFailedError as error:
-            yield Row(f"reference {name}", seed, {}, str(error))
-            continue
-        figures = {
-            "value": run.val_bpb,
-            "tokens_per_s": 1e6 * run.total_tokens_m / run.training_seconds,
-            "mfu": run.mfu_percent / 100,
-            "memory": run.peak_vram_mb / 1024,
-            "steps": float(run.num_steps),
-            "beside_s": time.monotonic() - began - run.training_seconds,
-        }
-        yield Row(f"reference {name}", seed, figures)
+    began = time.monotonic()
+    constants = dict({"published": PUBLISHED, "best": BEST}[name])
+    if options.small:
+        constants |= gpu_reference.SMALL
+    try:
+        run = reference(options.reference, data, task.budget.amount, constants, seed, task.device)
+    except ReferenceFailedError as error:
+        return Row(f"reference {name}", seed, {}, str(error))
+    figures = {
+        "value": run.val_bpb,
+        "tokens_per_s": 1e6 * run.total_tokens_m / run.training_seconds,
+        "mfu": run.mfu_percent / 100,
+        "memory": run.peak_vram_mb / 1024,
+        "steps": float(run.num_steps),
+        "beside_s": time.monotonic() - began - run.training_seconds,
+    }
+    return Row(f"reference {name}", seed, figures)
 
 
 def heading() -> str:

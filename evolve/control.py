@@ -147,10 +147,9 @@ class Control:
         for name in self._names():
             try:
                 wish = self._read(self._folder / CONTROL / name)
-            except (OSError, ValueError) as error:
+                return _injection(name.removesuffix(".json"), wish, self._checks, history)
+            except Exception as error:  # noqa: BLE001 - a command that breaks us would end each start
                 self._reject(name, error)
-                continue
-            return _injection(name.removesuffix(".json"), wish, self._checks, history)
         self._look_at = time.monotonic() + LOOK_S
         return None
 

@@ -31,6 +31,7 @@ _MEANING = {
     "limit reached|hit your .{0,40}limit|rate.?limit": 429,
 }
 """Status codes by what is said, for errors that come without one: older versions name none."""
+_OF_THE_API = {"ANTHROPIC_API_KEY", "ANTHROPIC_AUTH_TOKEN", "ANTHROPIC_BASE_URL"}
 
 
 class ClaudeCode:
@@ -145,12 +146,13 @@ def _meaning(said: str) -> int | None:
 
 
 def _environment(question: Question) -> dict[str, str]:
-    """Return our environment, which leads to the login, without the key.
+    """Return our environment, which leads to the login, without key and address of the API.
 
-    With a key in it the program would spend the key's money in place of the subscription.
+    With a key in it the program would spend the key's money in place of the subscription, with an
+    address ask the local server that is meant for other models.
     Left to itself it asks for a title of the session first, at 80% of the question's own price.
     """
-    env = {name: value for name, value in os.environ.items() if name != "ANTHROPIC_API_KEY"}
+    env = {name: value for name, value in os.environ.items() if name not in _OF_THE_API}
     return env | {
         "CLAUDE_CODE_MAX_OUTPUT_TOKENS": str(question.max_tokens),
         "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",

@@ -56,7 +56,11 @@ class Complaint:
         if self._about_money:
             return "no_credit", f"the account has no credit left{said}: {_CREDIT}", Scope.PROVIDER
         match self.meant:
-            case 401 | 403:
+            case 403:
+                remedy = "`--llm` names another, or ask for access"
+                detail = f"the key may not use {model}{said}: {remedy}"
+                return "forbidden", detail, Scope.MODEL
+            case 401:
                 return "invalid_key", f"the server refuses the key{said}: {_KEY}", Scope.PROVIDER
             case 404:
                 remedy = "`--llm` names another, ANTHROPIC_BASE_URL another server"

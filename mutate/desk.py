@@ -14,12 +14,14 @@ from dataclasses import replace
 import numpy as np
 
 from mutate.bandit import USUAL, credited
-from mutate.llm import LLM, Answer, Question, Scope, Unavailable
+from mutate.llm import CUT, LLM, Answer, Question, Scope, Unavailable
 from mutate.models import Model
 from mutate.spending import Purse, Spent
 
 LEAST_ANSWER = 2_048
-"""Fewer tokens than this are no answer: a purse that cannot pay for them is empty."""
+LEAST_THOUGHT = 4_000
+"""Fewer tokens than this are no answer, of a model that thinks the second: a purse that cannot pay
+for them is empty."""
 REFUSALS_IN_A_ROW = 5
 BAD_REQUESTS_IN_A_ROW = 3
 REST_S = 15.0
@@ -180,8 +182,11 @@ class Desk:
                 raise
             finally:
                 self._purse.settle(most, spent)
-        self._gates[model.name].widen()
-        self._note_answer(model, answer)
+        if answer.stop_reason == CUT:
+            self._note_trouble(model, Unavailable(CUT, "its answer was cut off on the way"))
+        else:
+            self._gates[model.name].widen()
+            self._note_answer(model, answer)
         return answer
 
     def close(self) -> None:
@@ -200,7 +205,7 @@ class Desk:
     def _within_means(self, question: Question) -> tuple[Question, Spent]:
         """Return the question with an answer as long as the purse allows, and what is reserved."""
         length = question.max_tokens
-        least = min(LEAST_ANSWER, length)
+        least = min(LEAST_THOUGHT if question.model.effort else LEAST_ANSWER, length)
         while length >= least:
             most = most_of(question, length)
             if most.usd == 0.0:
@@ -210,17 +215,18 @@ class Desk:
             length //= 2
         self._refuse_if_over(question.model)
         if len(question.turns) == 1:  # a long conversation may be too dear where a new one is not
-            self._run_dry(question.model)
+            self._run_dry(question.model, most_of(question, least))
         raise Unavailable("spent", "the rest of the spending cap does not pay for another call")
 
-    def _run_dry(self, model: Model) -> None:
+    def _run_dry(self, model: Model, most: Spent) -> None:
         spent, limit = self._purse.spent, f"{self._purse.limit_usd:.2f} USD"
         if self._purse.limit_tokens is not None:
             limit += f" or {self._purse.limit_tokens:,} tokens"
         self._give_up(
             [model],
             f"the rest of the spending cap of {limit} does not pay for another call "
-            f"({spent.usd:.4f} USD, {spent.tokens:,} tokens spent); --cost or --tokens raise it",
+            f"({spent.usd:.4f} USD, {spent.tokens:,} tokens spent; the next might need "
+            f"{most.usd:.4f} USD, {most.tokens:,} tokens); --cost or --tokens raise it",
         )
 
     def _note_answer(self, model: Model, answer: Answer) -> None:
@@ -243,6 +249,7 @@ class Desk:
             self._tell(f"{name} answers again")
         if weary:
             why = f"it has refused {refusals} times in a row"
+            why += f", the last time for {answer.category}" if answer.category else ""
             self._tell_of_rest(model, LONGEST_REST_S, why)
 
     def _note_trouble(self, model: Model, trouble: Unavailable) -> None:

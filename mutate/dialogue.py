@@ -23,7 +23,11 @@ from mutate.text import bounded, one_line, tokens_of
 from population.ports import ACCEPTED, Attempt
 
 EDIT_TOKENS = 16_000
-"""Of an answer, thinking included; a whole file gets room for twice its own length beside."""
+"""Of an answer, thinking included; a whole file gets room for twice its own length beside.
+
+Where that did not do, the next answer of the conversation gets all that the model can write, and is
+asked to think less.
+"""
 EFFORTS = {"low": 0.25, "medium": 0.5, "high": 0.25}
 """How often each is asked for: a source of diversity, since there is no temperature."""
 STORED_CHARACTERS = 1 << 17
@@ -86,6 +90,7 @@ class Dialogue:
         self._rng = rng
         self._effort = effort or str(rng.choice(list(EFFORTS), p=list(EFFORTS.values())))
         self._attempts: list[Attempt] = []
+        self._too_long = False
         self._turns: list[tuple[Block, ...]] = []
 
     @property
@@ -106,7 +111,11 @@ class Dialogue:
         return self._refused(last)
 
     def _with_model(self, model: Model) -> Drafted | None:
-        """Return how the conversation with a model ended, None where it did not answer at all."""
+        """Return how the conversation with a model ended, None where another may do better.
+
+        That is where its first answer did not come, came in part or was that it refuses to.
+        """
+        self._too_long = False
         steps = ["whole", "mend"] if model.whole_file else ["edit", "mend", "whole"]
         problem = ""
         self._turns = [self._prompts.opening(model)]
@@ -122,48 +131,54 @@ class Dialogue:
                 return self._refused(f"{trouble.reason}: {trouble}") if number else None
             problem, drafted = self._judged(step, model, answer)
             if drafted is not None:
-                return drafted
+                unheard = answer.refusal or answer.stop_reason == CUT
+                return None if unheard and not number else drafted
             self._turns.append((Block(answer.text.strip() or "(no answer)"),))
         return self._refused(problem)
 
     def _ask(self, model: Model, step: str) -> Answer:
         whole = model.whole_file or step == "whole"
-        length = EDIT_TOKENS
+        length, effort = EDIT_TOKENS, self._effort
         if whole:
             length += 2 * tokens_of(self._prompts.source)
+        if self._too_long:
+            length, effort = model.answer_tokens, "low"
         self._question = Question(
             model=model,
             system=self._prompts.system(model),
             turns=tuple(self._turns),
             max_tokens=min(length, model.answer_tokens),
-            effort=self._effort if model.effort else "",
+            effort=effort if model.effort else "",
         )
         return self._desk.ask(self._question)
 
     def _judged(self, step: str, model: Model, answer: Answer) -> tuple[str, Drafted | None]:
         """Return what is wrong with an answer, or how it ends the conversation."""
         skipped = _SKIP.match(answer.text)
-        if answer.stop_reason == "refusal":
-            outcome, final = "the model refused to answer (refusal)", True
-        elif skipped and answer.complete:
-            outcome, final = f"skipped: {one_line(skipped[1], 200)}", True
-        else:
-            outcome, final = "", False
-            try:
+        outcome, final = "it was not judged", True
+        try:
+            if answer.refusal:
+                outcome = answer.refusal
+            elif answer.stop_reason == CUT:
+                outcome = "the answer was cut off by the connection"
+            elif skipped and answer.complete:
+                outcome = f"skipped: {one_line(skipped[1], 200)}"
+            else:
+                final = False
                 reply, source = self._applied(answer)
                 outcome = self._judge(source)
-            except EditError as error:
-                outcome = str(error)
-        self._note(step, model, outcome or ACCEPTED, answer)
+        except EditError as error:
+            outcome = str(error)
+        finally:  # what was paid for is recorded, whatever breaks
+            self._note(step, model, outcome or ACCEPTED, answer)
         if not outcome:
             return "", Drafted(source, "", reply.hypothesis, reply.category, tuple(self._attempts))
         return outcome, self._refused(outcome) if final else None
 
     def _applied(self, answer: Answer) -> tuple[Reply, str]:
         """Return the reply and the program that it makes. Raises EditError."""
-        if answer.stop_reason == CUT:
-            raise EditError("the answer was cut off by the connection")
         if answer.stop_reason in ("max_tokens", "model_context_window_exceeded"):
+            self._too_long = True
             raise EditError("the answer was longer than allowed and was cut off; be brief")
         reply = read_reply(answer.text)
         return reply, apply_reply(self._prompts.source, reply)

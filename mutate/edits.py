@@ -176,12 +176,13 @@ def _words(lines: Iterable[str]) -> list[frozenset[str]]:
 
 
 def _refuse_gap(what: str, text: str, source: str) -> None:
-    """Refuse a text where a comment stands for lines, unless the program has that comment."""
+    """Refuse a text where a comment or dots stand for lines, unless the program has them."""
     comments = [
         line.strip() for line in bare_lines(text) if line.lstrip().startswith(("#", "//", "..."))
     ]
     own = {line.strip() for line in lines_of(source)} if comments else set()
     for line in comments:
         comment = _COMMENT.match(line[:200])
-        if comment and line not in own and _GAP.fullmatch(comment[1]):
+        gap = line == "..." or (comment and _GAP.fullmatch(comment[1]))
+        if gap and line not in own:
             raise EditError(f"{what} leaves lines out behind {shown(line)}: write all lines")

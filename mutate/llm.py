@@ -69,6 +69,7 @@ class Answer:
 
     Attributes:
         stop_reason: as the server names it (`end_turn`, `max_tokens`, `refusal` ...), or `CUT`.
+        category: of a refusal, where the server names one (`frontier_llm` ...).
     """
 
     text: str
@@ -76,6 +77,14 @@ class Answer:
     usage: Usage
     cost_usd: float
     duration_s: float
+    category: str = ""
+
+    @property
+    def refusal(self) -> str:
+        """The words for a refusal, empty where it is none."""
+        if self.stop_reason != "refusal":
+            return ""
+        return f"the model refused to answer ({self.category or 'refusal'})"
 
     @property
     def complete(self) -> bool:

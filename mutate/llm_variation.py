@@ -51,7 +51,7 @@ class LlmVariation:
         """Return what the model made of the first parent's text."""
         notes: tuple[Attempt, ...] = ()
         if history.proposal % NOTES_EVERY == 0:
-            history, notes = with_fresh_notes(history, self._desk, self._brief, rng)
+            history, notes = with_fresh_notes(history, self._desk, self._brief, rng, self._effort)
         named = _descent(self._intent, parents, history)
         dialogue = self._dialogue(parents, history, rng)
         try:

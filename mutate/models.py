@@ -47,20 +47,29 @@ class Model:
         return (read * self.input_usd + out * self.output_usd) / 1e6
 
 
-def _claude(name: str, input_usd: float, output_usd: float) -> Model:
+def _claude(name: str, input_usd: float, output_usd: float, cached_usd: float) -> Model:
     return Model(
-        name, input_usd, output_usd, caching=True, effort=True, whole_file=False, at_once=64
+        name,
+        input_usd,
+        output_usd,
+        cache_read=cached_usd / input_usd,
+        caching=True,
+        effort=True,
+        whole_file=False,
+        at_once=64,
     )
 
 
 DEFAULT = "claude-opus-5-5"
 KNOWN: tuple[Model, ...] = (
-    _claude("claude-fable-5-2", 8.0, 40.0),
-    _claude("claude-opus-5-5", 4.0, 20.0),
-    _claude("claude-sonnet-5-5", 2.0, 10.0),
-    _claude("claude-haiku-5-5", 0.10, 0.50),
+    _claude("claude-fable-5-2", 8.0, 40.0, 0.20),
+    _claude("claude-opus-5-5", 4.0, 20.0, 0.20),
+    _claude("claude-sonnet-5-5", 2.0, 10.0, 0.10),
+    _claude("claude-haiku-5-5", 0.10, 0.50, 0.01),
 )
-"""USD per million tokens as published in November 2026; cache entries live an hour."""
+"""USD per million tokens of input, output and cached input as published in November 2026; cache
+entries live an hour. Haiku costs five times as much for prompts of more than 100,000 tokens, which
+programs of the usual limit do not fill."""
 
 _MENTION = re.compile(r"(?P<name>[^=]+)(?:=(?P<weight>.*))?")
 
@@ -110,7 +119,7 @@ def _check(model: Model, key: str, value: object, file: Path) -> None:
         raise RunError(f"{file}: {key} of {model.name} must be true or false, got {value!r}")
     if not flag and not (number and math.isfinite(float(str(value))) and float(str(value)) >= 0):
         raise RunError(f"{file}: {key} of {model.name} must be a number from 0, got {value!r}")
-    if key.endswith("_tokens") and (type(value) is not int or value < 1):
+    if (key.endswith("_tokens") or key == "at_once") and (type(value) is not int or value < 1):
         raise RunError(f"{file}: {key} of {model.name} must be a whole number from 1, got {value}")
 
 

@@ -21,7 +21,7 @@ ENOUGH = 6
 
 
 def with_fresh_notes(
-    history: History, desk: Desk, brief: Brief, rng: np.random.Generator
+    history: History, desk: Desk, brief: Brief, rng: np.random.Generator, effort: str = ""
 ) -> tuple[History, tuple[Attempt, ...]]:
     """Return the history with new notes, and the call that made them; as it was where none came."""
     bred = sum(bool(s.individual.changes) for s in history.standings.values())
@@ -30,7 +30,7 @@ def with_fresh_notes(
         return history, ()
     system, opening = distil(history, brief, model)
     length = min(ANSWER_TOKENS, model.answer_tokens)
-    question = Question(model, system, (opening,), length)
+    question = Question(model, system, (opening,), length, effort if model.effort else "")
     try:
         answer = desk.ask(question)
     except Unavailable as trouble:

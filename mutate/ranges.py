@@ -1,16 +1,17 @@
 """The range of a tunable constant: what its comment says, and what it may become.
 
-    # 2..8                       numbers on a linear scale; whole where value and bounds are whole
+    # 2..8                       numbers on a linear scale; whole where value and bounds are whole,
+                                 which those with decimals (2.0..8.0) are not
     # log 0.002..0.2             the same on a logarithmic scale
     # one of 8, 16, 32           choices; numbers among them are ordered
     # fixed                      not tunable
 
-A remark may follow after a semicolon, a comma or in parentheses. Without a range a positive number
-gets a quarter to four times its value on a logarithmic scale, a bool both values; other values are
-left alone.
+A remark may follow after a semicolon, a comma, a colon or in parentheses. Without a range a
+positive number gets a quarter to four times its value on a logarithmic scale, a bool both values;
+other values are left alone, and so is a number whose choices cannot be read.
 """
 
-import ast
+import itertools
 import math
 import re
 from dataclasses import dataclass
@@ -25,9 +26,12 @@ STEP = 0.15
 """Usual standard deviation of a step nearby, as a share of the range on its own scale."""
 LARGEST = 2**53
 
-_NUMBER = r"[-+]?\d[\d_]*(?:\.\d+)?(?:[eE][-+]?\d+)?"
-_INTERVAL = re.compile(rf"(log\s+)?({_NUMBER})\s*\.\.\s*({_NUMBER})(?=$|[\s;,(])")
-_CHOICES = re.compile(r"one of\s+([^;(]+)")
+_NUMBER = r"[-+]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
+_INTERVAL = re.compile(rf"(log\s+)?({_NUMBER})\s*\.\.\s*({_NUMBER})(?=$|[\s;:,(])")
+_CHOICES = re.compile(r"one of\s+([^;:(]+)")
+_BETWEEN = re.compile(r"\s*,\s*(?:or\s+)?|\s+or\s+")
+_DECIMALS = re.compile(r"\.\d")
+_UNREADABLE = re.compile(r"one of\s+[-+.\d]")
 _FIXED = re.compile(r"fixed\b")
 _WORD = re.compile(r"\S+")
 
@@ -157,36 +161,36 @@ def range_of(value: Value, comment: str) -> Range | None:
     comment = comment.lstrip("# \t").rstrip()
     if _FIXED.match(comment) or (_is_number(value) and not abs(value) < LARGEST):
         return None
-    return _choices(value, comment) or _interval(value, comment) or _derived(value)
+    declared = _choices(value, comment) or _interval(value, comment)
+    if declared is None and _is_number(value) and _UNREADABLE.match(comment):
+        return None
+    return declared or _derived(value)
 
 
 def _interval(value: Value, comment: str) -> Interval | None:
     match = _INTERVAL.match(comment)
     if match is None or not _is_number(value):
         return None
-    bounds = [ast.literal_eval(match[2].lstrip("+")), ast.literal_eval(match[3].lstrip("+"))]
-    integer = all(isinstance(number, int) for number in (value, *bounds))
-    low, high, log = float(bounds[0]), float(bounds[1]), match[1] is not None
-    sound = low < high and math.isfinite(high - low) and (low > 0 or not log)
-    return Interval(low, high, log, integer) if sound else None
+    low, high = _number(match[2]), _number(match[3])
+    if low is None or high is None:
+        return None
+    integer = all(isinstance(number, int) for number in (value, low, high))
+    log = match[1] is not None
+    sound = low < high and (low > 0 or not log)
+    return Interval(float(low), float(high), log, integer) if sound else None
 
 
 def _choices(value: Value, comment: str) -> Choices | None:
     match = _CHOICES.match(comment)
     if match is None:
         return None
-    words = [word.strip() for word in match[1].split(",")]
-    if isinstance(value, str):
-        found: list[Value] = [_unquoted(word) for word in words]
-        usable = all(_WORD.fullmatch(word) for word in words)
-    else:
-        found = [_literal(word) for word in words]
-        usable = all(isinstance(one, bool) == isinstance(value, bool) for one in found)
-        usable = usable and not any(isinstance(one, str) for one in found)
-        if any(isinstance(one, float) for one in (value, *found)):
-            found = [one if isinstance(one, str) else float(one) for one in found]
-    values = tuple(dict.fromkeys(found))
-    if not usable or len(values) < 2:
+    words = _BETWEEN.split(match[1].strip().removesuffix("."))
+    read = _unquoted if isinstance(value, str) else _bool if isinstance(value, bool) else _number
+    found = list(itertools.takewhile(lambda one: one is not None, map(read, words)))
+    if any(isinstance(one, float) for one in (value, *found)):
+        found = [float(one) for one in found if one is not None]
+    values = tuple(dict.fromkeys(one for one in found if one is not None))
+    if len(values) < 2:
         return None
     return Choices(values if isinstance(value, str) else tuple(sorted(values, key=float)))
 
@@ -204,17 +208,24 @@ def _derived(value: Value) -> Range | None:
     return Interval(lowest, highest, log=True, declared=False) if usable else None
 
 
-def _literal(word: str) -> Value:
+def _number(word: str) -> int | float | None:
+    """Return the finite number that a text stands for; a whole one unless it has decimals."""
     try:
-        value = ast.literal_eval(word)
-    except (SyntaxError, ValueError):
-        return word
-    return value if isinstance(value, bool | int | float) else word
+        value = float(word)
+    except ValueError:
+        return None
+    if not abs(value) < LARGEST:
+        return None
+    return value if _DECIMALS.search(word) or not value.is_integer() else int(value)
 
 
-def _unquoted(word: str) -> str:
+def _bool(word: str) -> bool | None:
+    return {"True": True, "False": False}.get(word)
+
+
+def _unquoted(word: str) -> str | None:
     quoted = len(word) > 1 and word[0] == word[-1] and word[0] in "\"'"
-    return word[1:-1] if quoted else word
+    return (word[1:-1] if quoted else word) if _WORD.fullmatch(word) else None
 
 
 def _is_number(value: Value) -> TypeGuard[int | float]:

@@ -5,7 +5,9 @@ from collections.abc import Collection
 from mutate.hearsay import ANSWER_BYTES, beginning, estimated_tokens, redacted, sound, tokens
 from mutate.llm import CUT, Answer, Question, Usage
 
-_STOP_REASON_LENGTH = 40
+_WORD_LENGTH = 40
+THOUGHTS_PER_S = 100
+"""Tokens that a model thinks in a second, where nobody has counted: rather too many."""
 _COUNTS = {
     "fresh": "input_tokens",
     "written": "cache_creation_input_tokens",
@@ -27,6 +29,7 @@ class Received:
         self._text_bytes = 0
         self._thinking_bytes = 0
         self._stop_reason = ""
+        self._category = ""
         self._counts: dict[str, int] = {}
         self._final = False
 
@@ -50,6 +53,8 @@ class Received:
                 self._final = tokens(_at(event, "usage", "output_tokens")) is not None
                 reason = _at(event, "delta", "stop_reason")
                 self._stop_reason = reason if isinstance(reason, str) else ""
+                category = _at(event, "delta", "stop_details", "category")
+                self._category = category if isinstance(category, str) else ""
 
     def _add(self, part: object) -> None:
         text, thinking = _at(part, "text"), _at(part, "thinking")
@@ -74,20 +79,26 @@ class Received:
             secrets: what must not be in it.
         """
         text = redacted(sound("".join(self._pieces)), secrets)
-        reason = redacted(sound(self._stop_reason), secrets)[:_STOP_REASON_LENGTH]
-        usage = self._usage(question)
+        reason, category = (
+            redacted(sound(said), secrets)[:_WORD_LENGTH]
+            for said in (self._stop_reason, self._category)
+        )
+        usage = self._usage(question, duration_s)
         return Answer(
             text=beginning(text),
             stop_reason=CUT if self.full else reason or CUT,
             usage=usage,
             cost_usd=question.model.cost_usd(usage.fresh, usage.written, usage.cached, usage.out),
             duration_s=duration_s,
+            category=category,
         )
 
-    def _usage(self, question: Question) -> Usage:
+    def _usage(self, question: Question, duration_s: float) -> Usage:
         counts = dict(self._counts)
         if not self._final:  # the first event's count is that of the first token
             estimate = estimated_tokens(self._text_bytes + self._thinking_bytes)
+            if question.model.effort:  # it may have thought all the time, unseen
+                estimate = max(estimate, int(duration_s * THOUGHTS_PER_S))
             estimate = min(estimate, question.max_tokens)  # nobody charges for more
             counts["out"] = max(counts.get("out", 0), estimate)
         if not counts.keys() - {"out"}:

@@ -71,7 +71,9 @@ def _worth(declared: Sequence[Constant], told: Sequence[Told], own: str) -> Proc
     scored = [one for one in told if one.value is not None and not one.failed]
     best = sorted(scored, key=lambda one: -_value(one))[:MOST_SCORES]
     values = np.array([_value(one) for one in best])
-    worst = values.max() - CLIPPED * (values.max() - np.median(values))
+    short = values.max() - values
+    usual = np.median(short) or (np.median(short[short > 0]) if short.any() else 0.0)
+    worst = values.max() - CLIPPED * usual  # where most are as good as the best, of the others
     numbers = {own: OWN}
     groups = [numbers.setdefault(one.structure, len(numbers)) for one in best]
     places = features(declared, [one.point for one in best])

@@ -21,7 +21,7 @@ SPENT = {"error_code": "enforced_spend_limit_reached"}
     ("status", "reason", "scope", "word"),
     [
         (Status(401), "invalid_key", Scope.PROVIDER, "ANTHROPIC_API_KEY"),
-        (Status(403), "invalid_key", Scope.PROVIDER, "ANTHROPIC_API_KEY"),
+        (Status(403), "forbidden", Scope.MODEL, "`--llm` names another"),
         (Status(402), "no_credit", Scope.PROVIDER, "credit"),
         (Status(400, "Your credit balance is too low"), "no_credit", Scope.PROVIDER, "credit"),
         (Status(429, details=SPENT), "no_credit", Scope.PROVIDER, "limit"),

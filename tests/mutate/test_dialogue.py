@@ -1,11 +1,12 @@
 import hashlib
 from collections.abc import Callable
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from mutate.dialogue import EDIT_TOKENS, STORED_CHARACTERS, Dialogue, Drafted, Prompts
-from mutate.llm import CUT, Block, Question, Scope, Unavailable, Usage
+from mutate.llm import CUT, Answer, Block, Question, Scope, Unavailable, Usage
 from mutate.models import Model
 from population.ports import ACCEPTED
 from tests.mutate.scripted import EDITOR, WRITER, World, said, world
@@ -136,14 +137,57 @@ def test_a_model_that_skips_ends_the_conversation_with_its_reason(text: str) -> 
     assert steps(drafted) == ["edit"]
 
 
-@pytest.mark.parametrize("stop_reason", [CUT, "max_tokens", "model_context_window_exceeded"])
-def test_an_answer_that_was_cut_is_never_used_and_goes_back(stop_reason: str) -> None:
+@pytest.mark.parametrize("stop_reason", ["max_tokens", "model_context_window_exceeded"])
+def test_an_answer_that_was_too_long_is_never_used_and_goes_back(stop_reason: str) -> None:
     made = world([said(EDIT, stop_reason), WHOLE])
     drafted = hold(made)
     assert steps(drafted) == ["edit", "mend"]
     assert "cut off" in drafted.attempts[0].outcome
     assert drafted.attempts[0].stop_reason == stop_reason
     assert "cut off" in turns(made.llm.asked[1])[2]
+
+
+def test_after_an_answer_that_was_too_long_there_is_all_the_room_and_less_thought() -> None:
+    made = world([said("", "max_tokens"), WHOLE])
+    hold(made, effort="high")
+    first, second = made.llm.asked
+    assert (first.max_tokens, first.effort) == (EDIT_TOKENS, "high")
+    assert (second.max_tokens, second.effort) == (EDITOR.answer_tokens, "low")
+
+
+@pytest.mark.parametrize("lost", [said(EDIT, CUT), REFUSAL], ids=["cut", "refused"])
+def test_where_a_first_answer_is_cut_off_or_refused_another_model_is_asked(lost: Answer) -> None:
+    made = world([lost, WHOLE], [EDITOR, WRITER])
+    drafted = hold(made)
+    assert drafted.source == CHANGED
+    assert len({asked.model.name for asked in made.llm.asked}) == 2
+    assert [bool(one.cost_usd) for one in drafted.attempts] == [True, True]
+    alone = hold(world([lost]))
+    assert (alone.source, len(alone.attempts)) == (None, 1)
+    assert alone.refusal == alone.attempts[0].outcome
+
+
+def test_the_category_of_a_refusal_is_told() -> None:
+    refusal = replace(REFUSAL, category="frontier_llm")
+    assert hold(world([refusal])).refusal == "the model refused to answer (frontier_llm)"
+
+
+def test_an_answer_whose_judgement_breaks_is_recorded_with_its_cost() -> None:
+    def judge(source: str) -> str:
+        raise RuntimeError("no such table")
+
+    made = world([EDIT])
+    dialogue = Dialogue(
+        made.desk,
+        Prompts(lambda _: (), lambda _: (Block("the program"),), SOURCE),
+        judge,
+        np.random.default_rng(0),
+    )
+    with pytest.raises(RuntimeError):
+        dialogue.hold()
+    assert [(one.outcome, one.cost_usd > 0) for one in dialogue.attempts] == [
+        ("it was not judged", True)
+    ]
 
 
 def test_half_a_skip_is_no_decision() -> None:

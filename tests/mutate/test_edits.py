@@ -257,6 +257,8 @@ def test_a_block_without_its_one_place_is_refused(answer: str, reason: str) -> N
 @pytest.mark.parametrize(
     "comment",
     [
+        "...",
+        "    ...",
         "# ... rest unchanged ...",
         "# (unchanged)",
         "# ...",
@@ -284,7 +286,7 @@ def test_a_comment_that_stands_for_lines_is_refused_unless_the_program_has_it(co
         "# remaining share of the budget",
         "# 1, 2, ..., the same",
         "x = 1  # unchanged",
-        "...",
+        "x = ...",
         "# existing keys: a, b",
     ],
 )

@@ -29,6 +29,20 @@ from mutate.ranges import Choices, Interval, Range, Value, range_of
         (0.02, "# 1..0 is empty", Interval(0.005, 0.08, log=True, declared=False)),
         (32, "", Interval(8, 128, log=True, integer=True, declared=False)),
         (1, "", Interval(1, 4, log=True, integer=True, declared=False)),
+        (8, "# one of 4, 8, 16.", Choices((4, 8, 16))),
+        (8, "# one of 4, 8, 16, powers of two", Choices((4, 8, 16))),
+        (8, "# one of 4, 8, or 16: heads", Choices((4, 8, 16))),
+        (8, "# one of 4, 8 or 1e400", Choices((4, 8))),
+        ("S", "# one of S, SL or L.", Choices(("S", "SL", "L"))),
+        (1000, "# log 1e2..1e4", Interval(100, 10_000, log=True, integer=True)),
+        (2, "# 1.0..4.0", Interval(1, 4)),
+        (4, "# 2..8: layers", Interval(2, 8, integer=True)),
+        (4, "# 2..8.", Interval(2, 8, integer=True)),
+        (4, "# 01..16", Interval(1, 16, integer=True)),
+        (0.5, "# .1..1.", Interval(0.1, 1)),
+        (8, f"# 1..{'9' * 400}", Interval(2, 32, log=True, integer=True, declared=False)),
+        (8, "# one of {[]: 1}, 4", Interval(2, 32, log=True, integer=True, declared=False)),
+        (8, "# one of 4; 8", None),
         ("SSSL", "# one of the patterns that we know", None),
         ("SSSL", "", None),
         (0, "", None),
@@ -43,6 +57,13 @@ def test_a_comment_gives_a_constant_its_range(
     value: Value, comment: str, expected: Range | None
 ) -> None:
     assert range_of(value, comment) == expected
+
+
+@given(st.sampled_from([8, 0.5, "S", True]), st.text("0123456789eE.+-_ ,;:()[]{}'\"log fxd"))
+def test_no_comment_is_too_odd_to_be_read(value: Value, comment: str) -> None:
+    for text in (comment, f"one of {comment}", f"log {comment}"):
+        found = range_of(value, text)
+        assert found is None or (value in found) in (True, False)
 
 
 def test_a_range_that_was_declared_shares_with_its_like_alone() -> None:
