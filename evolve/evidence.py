@@ -54,7 +54,7 @@ def hold_exam(
         return Finalists(champion.id, founder.id)
     seed = lineage.identity().seed
     found = examine(champion, founder, evaluation, lineage, state, task.shards, pairs, seed)
-    lineage.publish()
+    lineage.publish(state.ranks())
     return Finalists(champion.id, founder.id, found)
 
 

@@ -71,6 +71,7 @@ class Follower:
         self._watch = watch
         self._display = shown
         self._best: IndividualId | None = None
+        self._state: State | None = None
         self._program = task.program
         text = task.program.read_text("utf-8")
         self._kept = Program(text, lineage.keep_program(text))
@@ -86,6 +87,7 @@ class Follower:
 
     def observe(self, record: Record, state: State) -> None:
         """Follow one record; called by the search."""
+        self._state = state
         self._watch.see(record, state, time.time())
         if self._bred_by.purse is not None:
             self._watch.spend(self._bred_by.purse.spent.usd, self._bred_by.purse.limit_usd)
@@ -95,7 +97,8 @@ class Follower:
 
     def publish_if_due(self) -> None:
         """Publish what is new, at most as often as publishing may cost."""
-        self.lineage.publish_if_due(time.monotonic())
+        ranks = self._state.ranks if self._state is not None else None
+        self.lineage.publish_if_due(time.monotonic(), ranks)
 
     def pass_on(self) -> None:
         """Show what the operators have to say, once each."""
@@ -121,7 +124,7 @@ class Follower:
             self.keep_best(state)
         self._watch.end(time.time())
         self._show(None)
-        self.lineage.publish()
+        self.lineage.publish(state.ranks() if state is not None else None)
 
     def tell(self, line: str) -> None:
         """Show a line about something that is no record."""

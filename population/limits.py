@@ -11,6 +11,8 @@ from population.state import State
 RACING_SHARE = 0.15
 MOST_FOUNDINGS = 3
 """So many times its replicates a founder is trained at most."""
+MOST_LOST = 50
+"""After so many that our side has lost, it is the founder that does it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,13 +84,15 @@ def founder_due(config: SearchConfig, state: State) -> IndividualId | None:
     """Return the founder that is to be trained next, None where none is.
 
     Founders are what all else is compared with: where most scores come to be of another machine,
-    they are trained there, too.
+    they are trained there, too. What our side has lost is made up for, within reason.
     """
-    count, wanted = state.evaluations_of, config.founder_replicates
+    count, lost, wanted = state.evaluations_of, state.lost_of, config.founder_replicates
     due = [
         one
         for one in state.founders
-        if state.replicates_of(one) < wanted and count(one) < MOST_FOUNDINGS * wanted
+        if state.replicates_of(one) < wanted
+        and count(one) - lost(one) < MOST_FOUNDINGS * wanted
+        and lost(one) < MOST_LOST
     ]
     return min(due, key=lambda one: (count(one), one), default=None)
 

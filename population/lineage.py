@@ -2,7 +2,7 @@
 
 import contextlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -17,14 +17,17 @@ from population.identity import (
     require_same,
     stored_identity,
 )
+from population.individual import IndividualId
 from population.ports import Record
 from population.publishing import Publisher, open_published
 from population.replay import Replay
 from population.rows import Row, Rows, digest, kind_of, rows_of, storable
 from population.schema import SHARED
+from population.statistics import Estimate
 
 __all__ = ["DuckLineage", "RunIdentity", "open_published", "stored_identity"]
 
+ROWS_AT_ONCE = 500
 MIN_INTERVAL_S = 2.0
 REST_PER_WORK = 100.0
 """Publishing rests this many times as long as it worked: it takes 1% of the time at most."""
@@ -168,20 +171,39 @@ class DuckLineage:
         with refusals(self._path):
             yield from Replay(self._query).records(self._seq)
 
-    def publish(self) -> None:
+    def publish(self, ranks: Mapping[IndividualId, Estimate] | None = None) -> None:
         """Publish all records for other processes to read.
+
+        Args:
+            ranks: what the records say of each scored individual, in units of the metric: the
+                leaderboard's order. None: what the last publication was given stays.
 
         Raises:
             LineageError: the disk refuses; the earlier publication stays.
         """
+        if ranks is not None:
+            self._keep_ranks(ranks)
         self._publisher.publish(self._seq, time.time())
         self._published_seq = self._seq
 
-    def publish_if_due(self, now: float) -> bool:
+    def _keep_ranks(self, ranks: Mapping[IndividualId, Estimate]) -> None:
+        rows = [(who, one.mean, one.standard_error) for who, one in ranks.items()]
+        with refusals(self._path), transaction(self._connection):
+            self._connection.execute("DELETE FROM estimate")
+            for first in range(0, len(rows), ROWS_AT_ONCE):
+                some = rows[first : first + ROWS_AT_ONCE]
+                places = ", ".join(["(?, ?, ?)"] * len(some))
+                values = [value for row in some for value in row]
+                self._connection.execute(f"INSERT INTO estimate VALUES {places}", values)
+
+    def publish_if_due(
+        self, now: float, ranks: Callable[[], Mapping[IndividualId, Estimate]] | None = None
+    ) -> bool:
         """Publish if something is new and the last publication is long enough ago.
 
         Args:
             now: seconds of any clock that does not go back, the same at each call.
+            ranks: returns what `publish` is to be given; asked where it publishes.
 
         Returns:
             Whether it published.
@@ -193,7 +215,7 @@ class DuckLineage:
             return False
         begun = time.perf_counter()
         try:
-            self.publish()
+            self.publish(ranks() if ranks else None)
         finally:
             duration_s = time.perf_counter() - begun
             self._due_at = now + duration_s + max(MIN_INTERVAL_S, REST_PER_WORK * duration_s)

@@ -207,6 +207,13 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE evaluation ADD COLUMN pace_tokens DOUBLE;
     ALTER TABLE evaluation ADD COLUMN pace_comparability VARCHAR;
     """,
+    """
+    CREATE TABLE estimate (
+        individual BIGINT NOT NULL,
+        shrunken_mean DOUBLE NOT NULL,
+        standard_error DOUBLE NOT NULL
+    );
+    """,
 )
 """Never edit one that a release has carried: append the next. The n-th leads to version n."""
 

@@ -41,6 +41,7 @@ from population.ports import (
 from population.proposals import Portfolio
 from population.quarantine import endings, held_back
 from population.requests import confirmation_request, first_purpose, selection_request
+from population.rests import Rests
 from population.state import State
 from population.survivors import choose_contender, choose_survivors
 from population.task import Direction
@@ -50,7 +51,10 @@ __all__ = ["Search", "SearchConfig"]
 WAIT_S = 0.5
 """How long the driver listens for results before it looks whether it should stop."""
 WAIT_BESIDE_PROPOSALS_S = 0.02
-INFRASTRUCTURE_FAILURES_IN_A_ROW = 30
+INFRASTRUCTURE_FAILURES_IN_A_ROW, FAILURES_A_SLOT = 30, 3
+"""So many losses without any other result end a call; a host that dies takes its slots' at once."""
+NO_SLOTS_S = 300.0
+"""How long a cluster may be without any slot."""
 STRANGERS, STRANGERS_A_SLOT = 8, 4
 """So many scores that do not rank with the run's, and none that does, end a call at its beginning:
 a cluster with two kinds of machine hardly ever begins so by chance."""
@@ -105,6 +109,8 @@ class Search:
         self._state = State(self.direction, *retries, rung=config.rung)
         self._deadline = time.monotonic() + 3600 * (config.max_hours or math.inf)
         self._infrastructure_failures = 0
+        self._rests = Rests()
+        self._had_slots_at = time.monotonic()
         self._strangers: int | None = 0  # None once a score of this call ranks
         self._resume()
         self._found()
@@ -192,8 +198,8 @@ class Search:
         return late or exhausted or evaluations_left(self.config, self._state) <= 0
 
     def _finish(self, stopped: bool) -> None:
-        """Select once more, except where a stop has cut the founders' phase short."""
-        if self._state.settled_since_selection and (self._state.selections or not stopped):
+        """Select once more; what a stop has cut short goes on instead."""
+        if self._state.settled_since_selection and not stopped:
             self._select_survivors()
         if self._nursery.is_exhausted:
             raise RunError(
@@ -206,12 +212,16 @@ class Search:
     # Evaluations
 
     def _fill_slots(self) -> None:
-        while len(self._state.jobs.in_flight) < self.evaluation.slots:
+        while self._has_room():
             request = self._next_request()
             if request is None:
                 return
             self._record(Started(request))
             self.evaluation.submit(request)
+
+    def _has_room(self) -> bool:
+        slots, busy = self.evaluation.slots, len(self._state.jobs.in_flight)
+        return busy < self._rests.usable(slots, busy, time.monotonic())
 
     def _next_request(self) -> Request | None:
         """Return the most urgent request.
@@ -257,8 +267,10 @@ class Search:
                 self._nursery.wait(timeout_s)
                 return
             timeout_s = min(timeout_s, WAIT_BESIDE_PROPOSALS_S)
+        self._await_slots(timeout_s)
         results = self.evaluation.wait(timeout_s)
         for result in results:
+            self._rests.note(result, time.monotonic())
             request = self._state.jobs.in_flight[result.request]
             knew = self._state.noise() is not None
             self._record(Ended(self._state.marked(result)))
@@ -267,6 +279,20 @@ class Search:
             self._record(cleared)
         self._check_infrastructure(results)
         self._check_comparability(results)
+
+    def _await_slots(self, timeout_s: float) -> None:
+        """Wait where there is nowhere to train and nothing to listen for."""
+        now = time.monotonic()
+        if self.evaluation.slots or self._state.jobs.in_flight:
+            self._had_slots_at = now
+            return
+        if now - self._had_slots_at > NO_SLOTS_S:
+            raise PoolError(
+                f"no machine has had room for a training for {NO_SLOTS_S:.0f} s. All results are "
+                "kept: `evolve doctor` and `ray status` tell what there is, `evolve run` goes on "
+                "afterwards"
+            )
+        time.sleep(timeout_s)
 
     # What results tell
 
@@ -301,7 +327,8 @@ class Search:
         for result in results:
             failed = is_infrastructure(result)
             self._infrastructure_failures = self._infrastructure_failures + 1 if failed else 0
-        if self._infrastructure_failures >= INFRASTRUCTURE_FAILURES_IN_A_ROW:
+        most = max(INFRASTRUCTURE_FAILURES_IN_A_ROW, FAILURES_A_SLOT * self.evaluation.slots)
+        if self._infrastructure_failures >= most:
             raise PoolError(
                 f"{self._infrastructure_failures} evaluations in a row failed for reasons that "
                 f"are not the candidates', the last: {results[-1].outcome}. All results are kept: "

@@ -315,14 +315,18 @@ class State:
         """How many evaluations it was given, in flight and failed ones included."""
         return self._begun[individual]
 
+    def lost_of(self, individual: IndividualId) -> int:
+        """How many of them our side has lost for good."""
+        return self._lost[individual]
+
     def replicates_of(self, individual: IndividualId) -> int:
         """How many of its evaluations tell of it, failures and those under way included.
 
-        Scores that do not rank, since most of the run's have another key, are not among them.
+        Scores that do not rank, since most of the run's have another key, are not among them, nor
+        is what our side has lost.
         """
         running = self.jobs.by_individual(RANKING)[individual]
-        told = len(self.ranking_values(individual)) + self._failed[individual]
-        return told + self._lost[individual] + running
+        return len(self.ranking_values(individual)) + self._failed[individual] + running
 
     @property
     def counted(self) -> float:
@@ -384,6 +388,14 @@ class State:
                 earlier=self.earlier,
             )
         return self._history
+
+    def ranks(self) -> dict[IndividualId, Estimate]:
+        """Return the shrunken mean of each scored individual, in units of the metric."""
+        return {
+            one: Estimate(self.direction.fitness(standing.fitness), standing.standard_error)
+            for one, standing in self.history().standings.items()
+            if standing.fitness is not None
+        }
 
     def _standings(self) -> dict[IndividualId, Standing]:
         doubted = self.refused | set(self.quarantine)

@@ -21,15 +21,17 @@ _EVALUATIONS = """
 _COUNTED = """
     WITH ranking AS (
         SELECT * FROM evaluations
-        WHERE status = 'scored' AND purpose IN ('screen', 'race')
+        WHERE status = 'scored' AND isfinite(value) AND purpose IN ('screen', 'race')
             AND shard = (SELECT selection_shard FROM run)
+        QUALIFY row_number() OVER (
+            PARTITION BY individual, seed, purpose ORDER BY contended, ended_seq DESC
+        ) = 1
     ), usual AS (
         SELECT comparability FROM ranking
         GROUP BY comparability ORDER BY count(*) DESC, min(ended_seq) LIMIT 1
     )
     SELECT individual, evaluation, value, ended_at, ended_seq
     FROM ranking WHERE comparability = (SELECT comparability FROM usual)
-    QUALIFY NOT contended OR bool_and(contended) OVER (PARTITION BY individual)
 """
 
 _MEANS = """
@@ -67,27 +69,32 @@ _LEADERBOARD = """
         GROUP BY q.individual
     ), standing AS (
         SELECT i.id AS individual, i.name, i.operator, coalesce(b.generation, 0) AS generation,
-            m.mean, coalesce(r.shrunken_mean, m.mean) AS shrunken_mean,
-            coalesce(nullif(r.standard_error, 'inf'), nullif(latest.sigma, 0) / sqrt(m.evaluations))
-                AS standard_error,
+            m.mean, coalesce(e.shrunken_mean, r.shrunken_mean, m.mean) AS shrunken_mean,
+            coalesce(
+                nullif(e.standard_error, 'inf'), nullif(r.standard_error, 'inf'),
+                nullif(latest.sigma, 0) / sqrt(m.evaluations)
+            ) AS standard_error,
             m.evaluations, fate.failures,
-            latest.seq IS NULL OR r.seq = latest.seq OR fate.first_seq > latest.seq AS alive,
+            latest.seq IS NULL OR coalesce(r.seq = latest.seq, false)
+                OR coalesce(fate.first_seq > latest.seq, false) AS alive,
             coalesce(p.parents, []) AS parents, born.recorded_at AS born_at,
-            coalesce(held.quarantine, '') AS quarantine
+            coalesce(held.quarantine, '') AS quarantine,
+            e.individual IS NULL AND r.individual IS NULL AS raw
         FROM individual i
         JOIN record born ON born.seq = i.seq
         JOIN means m ON m.individual = i.id
         JOIN fate ON fate.individual = i.id
         LEFT JOIN latest ON true
+        LEFT JOIN estimate e ON e.individual = i.id
         LEFT JOIN ranked r ON r.individual = i.id
         LEFT JOIN parents p ON p.individual = i.id
         LEFT JOIN held ON held.individual = i.id
         ASOF LEFT JOIN births b ON i.seq > b.seq
     )
     SELECT row_number() OVER (
-            ORDER BY quarantine IN ('held', 'refused'),
+            ORDER BY quarantine IN ('held', 'refused'), raw,
                 (SELECT fitness_sign FROM run) * shrunken_mean DESC, individual
-        ) AS rank, *
+        ) AS rank, * EXCLUDE (raw)
     FROM standing ORDER BY rank
 """
 

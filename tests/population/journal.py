@@ -95,12 +95,20 @@ def trial(  # noqa: PLR0913 -- each test varies another one
     shard: str = "selection",
     contended: bool = False,
     machine: Comparability = MACHINE,
+    seed: int | None = None,
+    attempt: int = 1,
 ) -> Iterator[Record]:
-    """Yield the two records of an evaluation that ends `evaluation` seconds after the epoch."""
+    """Yield the two records of an evaluation that ends `evaluation` seconds after the epoch.
+
+    Each has a seed of its own; with that of another it is an attempt of the same.
+    """
     own = EvaluationId(evaluation)
     ended: Outcome = outcome if isinstance(outcome, Failed) else Scored(outcome)
     genome = Genome(f"TRIED = {individual}\n")
-    yield Started(Request(own, IndividualId(individual), genome, 3, shard, purpose))
+    seed = evaluation if seed is None else seed
+    yield Started(
+        Request(own, IndividualId(individual), genome, seed, shard, purpose, attempt=attempt)
+    )
     yield Ended(
         Result(
             request=own,

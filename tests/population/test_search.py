@@ -11,6 +11,7 @@ from fakes import (
     MemoryLineage,
     Mixed,
     Nudge,
+    failed,
     folded,
     never,
     program,
@@ -109,6 +110,25 @@ class Choosy(Nudge):
 def uneven():
     calls = itertools.count()
     return lambda: time.sleep(0.012 * (next(calls) % 2))
+
+
+class OneBroken(FakeEvaluation):
+    """Four slots; what the fourth one gets is lost at once."""
+
+    def __init__(self):
+        super().__init__(slots=4)
+        self.broken = None
+
+    def submit(self, *requests):
+        super().submit(*requests)
+        if self.broken is None and len(self.running) == 4:
+            self.broken = self.running.pop()
+
+    def wait(self, timeout_s):
+        if self.broken is not None:
+            lost, self.broken = failed(self.broken.id, Stage.INFRASTRUCTURE), None
+            return [replace(lost, outcome=WORSE_MACHINE, host="here", device="cuda:3")]
+        return super().wait(timeout_s)
 
 
 class Doomed(Broken):
@@ -498,6 +518,63 @@ def test_infrastructure_that_fails_all_the_time_ends_the_run_with_its_reason():
     )
     with pytest.raises(PoolError, match="the node went away"):
         run(evaluation=evaluation)
+
+
+def test_one_device_that_fails_at_once_costs_no_candidate_and_does_not_end_the_run(monkeypatch):
+    monkeypatch.setattr(time, "monotonic", itertools.count().__next__)
+    evaluation = OneBroken()
+    state, records, _ = run(SearchConfig(max_evaluations=30), evaluation)
+    lost = [r for r in kinds(records, Ended) if r.result.outcome == WORSE_MACHINE]
+    assert state.counted == 30
+    assert 3 <= len(lost) < 30
+    assert not any(standing.lost for standing in state.history().standings.values())
+
+
+def test_a_host_that_dies_with_most_of_the_slots_does_not_end_the_run():
+    class HalfDies(FakeEvaluation):
+        def wait(self, timeout_s):
+            results = super().wait(timeout_s)
+            if len(self.submitted) < 64:
+                return results
+            dying, self.slots = self.slots == 64, 32
+            lost = [self.running.pop() for _ in range(32)] if dying else []
+            return results + [replace(failed(r.id, Stage.INFRASTRUCTURE), host="b") for r in lost]
+
+    config = SearchConfig(max_evaluations=100, founder_replicates=32)
+    state, _, evaluation = run(config, HalfDies(64))
+    assert state.counted == 100
+    assert evaluation.slots == 32
+
+
+def test_an_outage_while_the_founders_train_is_not_held_against_them():
+    broken = FakeEvaluation(outcome=lambda _: WORSE_MACHINE)
+    lineage = MemoryLineage()
+    with pytest.raises(PoolError):
+        search(SMALL, lineage, broken).run(never)
+    state, _, _ = run(records=lineage.records)
+    assert [len(state.ranking_values(one)) >= 2 for one in state.founders] == [True, True]
+
+
+def test_a_run_without_room_anywhere_waits_and_then_says_so(monkeypatch):
+    waited = []
+    monkeypatch.setattr(search_module.time, "sleep", waited.append)
+    monkeypatch.setattr(search_module, "NO_SLOTS_S", 0.05)
+    with pytest.raises(PoolError, match="no machine has had room"):
+        run(evaluation=FakeEvaluation(slots=0))
+    assert waited
+    assert set(waited) == {search_module.WAIT_S}
+
+
+def test_generations_are_whole_however_often_the_run_is_stopped():
+    config = SearchConfig(mu=4, lambda_=8, max_generations=4, racing_share=0.0)
+    whole = run(config)[0]
+    records = []
+    for _ in range(100):
+        ended = itertools.count()
+        state, records, _ = run(config, records=records, should_stop=lambda e=ended: next(e) > 5)
+        if state.selections > 4:
+            break
+    assert len(state.individuals) == len(whole.individuals)
 
 
 def test_what_was_prepared_is_recorded_where_the_infrastructure_ends_the_run():

@@ -3,7 +3,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
+from fakes import FakeEvaluation, MemoryLineage, folded, never, search, value_of
 from journal import (
     CRASH,
     IDENTITY,
@@ -22,11 +24,15 @@ from population.individual import (
     Failed,
     IndividualId,
     Measurement,
+    Outcome,
     ProposalId,
     Purpose,
+    Request,
+    Scored,
     Stage,
 )
 from population.lineage import DuckLineage, RunIdentity, open_published
+from population.parents import fittest
 from population.ports import (
     Abandoned,
     Attempt,
@@ -37,6 +43,8 @@ from population.ports import (
     Quarantined,
     Record,
 )
+from population.search import SearchConfig
+from population.statistics import Estimate
 from population.task import Direction
 
 UPWARD = replace(IDENTITY, metric="accuracy", direction=Direction.MAXIMIZE)
@@ -110,7 +118,9 @@ def test_a_larger_metric_ranks_first_where_the_task_says_so(tmp_path: Path) -> N
     assert gain == [(-1.0,)]
 
 
-def test_an_individual_that_no_selection_ranked_stands_by_its_raw_mean(tmp_path: Path) -> None:
+def test_whom_no_ranking_names_stands_by_its_raw_mean_behind_all_whom_one_does(
+    tmp_path: Path,
+) -> None:
     records = [
         founded(1),
         *trial(1, 1, 3.0),
@@ -121,10 +131,77 @@ def test_an_individual_that_no_selection_ranked_stands_by_its_raw_mean(tmp_path:
     ]
     with published(tmp_path, records) as reader:
         board = rows(reader, "SELECT * EXCLUDE (parents, born_at) FROM leaderboard")
-    own, founder = board
+    founder, own = board
     assert own[1:8] == (2, "", "nudge", 1, 2.5, 2.5, pytest.approx(0.2 / 2**0.5))
     assert own[8:] == (2, 0, True, "")
     assert founder[7] == pytest.approx(0.2)
+
+
+def test_the_leaderboard_is_in_the_order_of_the_ranks_that_were_published_last(
+    tmp_path: Path,
+) -> None:
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        for record in [*family(), bred(7, 1), *trial(19, 7, 0.1)]:
+            lineage.record(record)
+        for means in ({1: 3.0, 2: 2.0, 3: 2.5}, {1: 2.0, 2: 2.7, 3: 2.5, 7: 2.6}):
+            lineage.publish({IndividualId(who): Estimate(m, 0.5) for who, m in means.items()})
+    with open_published(tmp_path) as reader:
+        board = rows(
+            reader, "SELECT individual, shrunken_mean, standard_error, alive FROM leaderboard"
+        )
+    assert board == [
+        (1, 2.0, 0.5, True), (3, 2.5, 0.5, True), (7, 2.6, 0.5, True), (2, 2.7, 0.5, False),
+    ]  # fmt: skip
+
+
+def test_a_publication_names_the_leader_whom_the_search_names(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+
+    def noisy(asked: Request) -> Outcome:
+        outcome = value_of(asked)
+        noise = float(rng.normal(0.0, 0.3))
+        return Scored(outcome.value + noise) if isinstance(outcome, Scored) else outcome
+
+    memory = MemoryLineage()
+    config = SearchConfig(mu=4, lambda_=4, max_evaluations=60)
+    search(config, memory, FakeEvaluation(2, outcome=noisy)).run(never)
+    with DuckLineage.open(tmp_path, IDENTITY) as lineage:
+        for number, record in enumerate(memory.records, 1):
+            lineage.record(record)
+            if number % 40 and number < len(memory.records):
+                continue
+            state = folded(memory.records[:number])
+            lineage.publish(state.ranks())
+            with open_published(tmp_path) as reader:
+                first = rows(reader, "SELECT individual FROM leaderboard WHERE rank = 1")
+            best = fittest(state.history().standings.values())
+            assert first == ([(best.individual.id,)] if best else [])
+
+
+def test_a_scored_individual_that_no_selection_kept_is_not_alive(tmp_path: Path) -> None:
+    records = [
+        founded(1),
+        founded(2),
+        *trial(1, 1, 3.0),
+        *trial(2, 2, 4.0),
+        selected(0, (1, 3.0, 0.1)),
+    ]
+    with published(tmp_path, records) as reader:
+        assert rows(reader, "SELECT individual, alive FROM leaderboard") == [(1, True), (2, False)]
+
+
+def test_attempts_at_one_evaluation_count_once_the_clean_one_before_the_latest(
+    tmp_path: Path,
+) -> None:
+    records = [
+        founded(1),
+        *trial(1, 1, 9.0, contended=True),
+        *trial(2, 1, 3.0, seed=1, attempt=2),
+        *trial(3, 1, 8.0, contended=True, seed=2),
+        *trial(4, 1, 5.0, contended=True, seed=2, attempt=2),
+    ]
+    with published(tmp_path, records) as reader:
+        assert rows(reader, "SELECT mean, evaluations FROM leaderboard") == [(4.0, 2)]
 
 
 @pytest.mark.parametrize(
@@ -133,7 +210,8 @@ def test_an_individual_that_no_selection_ranked_stands_by_its_raw_mean(tmp_path:
         list(trial(9, 1, 0.5, purpose=Purpose.CONFIRM, shard="confirmation")),
         list(trial(9, 1, 0.5, purpose=Purpose.EXAM, shard="exam")),
         list(trial(9, 1, 0.5, shard="confirmation")),
-        list(trial(9, 1, 0.5, contended=True)),
+        list(trial(9, 1, 0.5, contended=True, seed=1, attempt=2)),
+        list(trial(9, 1, float("inf"))),
         list(trial(9, 1, 0.5, machine=OTHER_MACHINE)),
         list(trial(9, 1, CRASH)),
     ],
