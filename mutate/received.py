@@ -97,7 +97,7 @@ class Received:
         counts = dict(self._counts)
         if not self._final:  # the first event's count is that of the first token
             estimate = estimated_tokens(self._text_bytes + self._thinking_bytes)
-            if question.model.effort:  # it may have thought all the time, unseen
+            if question.model.effort and not self._stop_reason:  # perhaps it thought, unseen
                 estimate = max(estimate, int(duration_s * THOUGHTS_PER_S))
             estimate = min(estimate, question.max_tokens)  # nobody charges for more
             counts["out"] = max(counts.get("out", 0), estimate)

@@ -101,10 +101,12 @@ def test_it_gets_the_question_and_nothing_of_ours(
     record = tmp_path / "record.json"
     install(RECORD % str(record) + f"print({json.dumps(GOOD)!r})")
     monkeypatch.setenv("ANTHROPIC_API_KEY", "sk-ant-fake-0123456789abcdef")
+    monkeypatch.setenv("ANTHROPIC_AUTH_TOKEN", "of a local server")
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:8080")
     monkeypatch.setenv("CLAUDE_CODE_OAUTH_TOKEN", "the login")
     ClaudeCode(20.0).ask(QUESTION)
     saw = json.loads(record.read_text())
-    assert "ANTHROPIC_API_KEY" not in saw["env"]
+    assert not any(name.startswith("ANTHROPIC_") for name in saw["env"])
     assert saw["env"]["CLAUDE_CODE_OAUTH_TOKEN"] == "the login"
     assert saw["env"]["CLAUDE_CODE_MAX_OUTPUT_TOKENS"] == "4000"
     assert saw["env"]["CLAUDE_CODE_DISABLE_TERMINAL_TITLE"] == "1"

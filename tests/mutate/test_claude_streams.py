@@ -1,13 +1,15 @@
 import json
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from mutate import attempts
 from mutate.llm import CUT, Answer, Scope, Unavailable
-from tests.mutate.asking import QUESTION, refused
+from mutate.received import THOUGHTS_PER_S, Received
+from tests.mutate.asking import LOCAL, QUESTION, refused
 from tests.mutate.messages_server import Raw, Reply, Status
 
 pytestmark = pytest.mark.usefixtures("only_this_machine")
@@ -27,7 +29,7 @@ def test_a_stream_cut_in_the_middle_is_a_cut_answer(
     assert answer.text == "abc" * 300  # message_start, block_start, ping, three deltas
     assert answer.stop_reason == CUT
     assert answer.usage.read == 878
-    assert answer.usage.out == 300
+    assert answer.usage.out == pytest.approx(max(300, THOUGHTS_PER_S * answer.duration_s), abs=1)
     assert answer.cost_usd > 0
     assert told == ([529] if ending == "error" else [])
 
@@ -160,6 +162,24 @@ def test_a_careless_servers_events_are_taken_for_what_they_hold(ask: Callable[..
     assert answer.complete
     assert answer.usage.out == 1
     assert answer.usage.fresh == pytest.approx(878 * 4 / 3, abs=5)  # nobody counted: estimated
+
+
+def test_unseen_thought_of_an_answer_that_was_cut_is_charged_by_the_clock() -> None:
+    received, usage = Received(), {"input_tokens": 9, "output_tokens": 1}
+    received.take({"type": "message_start", "message": {"usage": usage}})
+    assert received.answer(QUESTION, 5.0, ()).usage.out == 5 * THOUGHTS_PER_S
+    assert received.answer(QUESTION, 1e6, ()).usage.out == QUESTION.max_tokens
+    local = replace(QUESTION, model=LOCAL)
+    assert received.answer(local, 5.0, ()).usage.out == 1
+
+
+def test_the_category_of_a_refusal_is_kept() -> None:
+    received = Received()
+    details = {"type": "refusal", "category": "frontier_llm", "explanation": "..."}
+    delta = {"stop_reason": "refusal", "stop_details": details}
+    received.take({"type": "message_delta", "delta": delta, "usage": {"output_tokens": 0}})
+    answer = received.answer(QUESTION, 1.0, ())
+    assert (answer.stop_reason, answer.category) == ("refusal", "frontier_llm")
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ from mutate.desk import (
     Gate,
     most_of,
 )
-from mutate.llm import Answer, Block, Question, Scope, Unavailable
+from mutate.llm import CUT, Answer, Block, Question, Scope, Unavailable
 from mutate.models import Model
 from mutate.spending import Purse, Spent
 from tests.mutate.scripted import EDITOR, LOCAL, WRITER, Scripted, World, said, world
@@ -225,6 +225,27 @@ def test_a_model_that_finds_every_request_bad_is_given_up() -> None:
     assert made.told == [
         "editor is asked no more: the request is malformed; the keyless operators go on alone"
     ]
+
+
+def test_a_model_whose_answer_is_cut_off_rests_and_its_gate_stays_as_narrow() -> None:
+    gate = Gate(8)
+    gate.narrow()
+    width = gate.width
+    made = world([said("half", CUT)], gate=gate)
+    answer = made.desk.ask(question())
+    assert answer.text == "half"
+    assert made.purse.spent.usd == answer.cost_usd
+    assert gate.width == width
+    assert not made.desk.ready
+    assert "cut off" in made.told[0]
+
+
+def test_the_category_of_refusals_is_told() -> None:
+    refusal = replace(said("", "refusal"), category="frontier_llm")
+    made = world([refusal] * REFUSALS_IN_A_ROW)
+    for _ in range(REFUSALS_IN_A_ROW):
+        ask(made)
+    assert "for frontier_llm" in made.told[0]
 
 
 # The purse

@@ -52,6 +52,7 @@ def test_a_table_adds_models_and_overrides_fields_of_known_ones(tmp_path: Path) 
         ("[m]\nweight = inf", "must be a number from 0, got inf"),
         ("[m]\nweight = true", "must be a number from 0, got True"),
         ("[m]\nanswer_tokens = 0", "answer_tokens of m must be a whole number from 1, got 0"),
+        ("[m]\nat_once = 0", "at_once of m must be a whole number from 1, got 0"),
         ("[m]\nprompt_tokens = 8e3", "must be a whole number from 1, got 8000.0"),
         ("[m]\ncaching = 1", "caching of m must be true or false, got 1"),
         ("m = 4", r'expected a table \["m"\], got 4'),

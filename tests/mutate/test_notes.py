@@ -53,6 +53,13 @@ def test_notes_are_no_longer_than_the_model_may_answer() -> None:
     assert made.llm.asked[0].max_tokens == 300
 
 
+def test_notes_are_asked_for_with_the_effort_of_every_call() -> None:
+    for model, effort in ((EDITOR, "low"), (replace(EDITOR, effort=False), "")):
+        made = world(["x"], [model])
+        with_fresh_notes(known(ENOUGH), made.desk, BRIEF, np.random.default_rng(0), "low")
+        assert made.llm.asked[0].effort == effort
+
+
 def test_too_little_is_known_before_six_were_bred() -> None:
     made = world([])
     before = known(ENOUGH - 1)
