@@ -208,10 +208,14 @@ def _injection(command: str, wish: Inject, checks: Checks, history: History) -> 
         standing = history.standings.get(IndividualId(wish.parent))
         if standing is None:
             reason = f"its parent {wish.parent} does not exist"
-            return Injection(command, refused(INJECT, (), reason, (offered,)))
+            kept = replace(offered, answer=wish.source)
+            return Injection(command, refused(INJECT, (), reason, (kept,)))
         parents = (standing.individual,)
     # Without a parent the diff would be the whole program: its source is kept anyway.
     diff = normalised_diff(parents[0].genome.source, wish.source) if parents else ""
     changes = (Change(diff, wish.hypothesis, wish.category),)
     offer = Offer(INJECT, parents, wish.source, changes, (offered,))
-    return Injection(command, replace(checked(offer, checks, history), changes=changes))
+    made = checked(offer, checks, history)
+    if made.refusal:  # its file goes, the text stays
+        made = replace(made, attempts=(replace(offered, answer=wish.source),))
+    return Injection(command, replace(made, changes=changes))

@@ -261,6 +261,9 @@ def test_a_twin_that_only_the_driver_can_see_is_refused_by_it(evolve: Evolve, ru
     refused = answer_to(runs, second)
     assert (refused.state, refused.individual) == ("refused", None)
     assert f"it does the same as individual {answer_to(runs, first).individual}" in refused.reason
+    with Reading(runs / "night") as reading:
+        texts = reading.query("SELECT answer FROM prompts WHERE what LIKE 'inject%'").rows
+    assert list(texts) == [("VALUE = 1.5\n",)]  # the file is gone, the refused text is not
 
 
 class Killed(Control):
