@@ -103,3 +103,13 @@ def test_what_still_trains_is_no_result() -> None:
         ranked(candidates, DECLARED, [*known, Told(there, None)], np.random.default_rng(0))
     )
     assert order == with_one
+
+
+def test_where_most_score_alike_the_others_still_tell_what_to_leave() -> None:
+    def level(point: Point) -> float:
+        return 1.0 if float(point["X"]) < 0.7 else -5.0
+
+    known, candidates = [Told(p, level(p)) for p in drawn(40)], drawn(100)
+    for seed in range(10):
+        order = list(ranked(candidates, DECLARED, known, np.random.default_rng(seed)))
+        assert sum(level(point) < 0 for point in order[:20]) <= 3
