@@ -81,7 +81,7 @@ def identity(config: RunConfig, task: Task, data: Path | None) -> RunIdentity:
         artifact=task.artifact,
         metric=task.metric,
         direction=task.direction,
-        evaluator_sha256=_sha256(task.evaluator),
+        evaluator_sha256=task.evaluator_sha256,
         data_sha256=data_sha256(task, data),
         program_sha256=_sha256(task.program),
         seed=config.seed,

@@ -121,6 +121,7 @@ def load_task(
     usual = machine.text("data", usual) if machine.has("data") and fed else usual
     named = data or usual
     mentions = top.texts("seeds")
+    locked = evaluator.path("file", evaluator.text("file"))
     task = Task(
         name=top.text("name"),
         root=folder,
@@ -128,7 +129,8 @@ def load_task(
         metric=top.text("metric"),
         direction=Direction(top.choice("direction", tuple(Direction))),
         kind=kind,
-        evaluator=evaluator.path("file", evaluator.text("file")),
+        evaluator=locked,
+        evaluator_source=_text(locked),
         program=top.path("program", top.text("program")),
         seeds=tuple(top.path("seeds", seed) for seed in machine.texts("seeds", mentions)),
         budget=_budget(machine.table("budget")),
@@ -162,6 +164,16 @@ def load_task(
             "one amount, and no `rung` in task.toml"
         )
     return task
+
+
+def _text(locked: Path) -> str:
+    """Return the evaluator's text, line ends included: it is hashed and written again."""
+    try:
+        return locked.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(
+            f"the evaluator {locked} cannot be read as text ({error}); save it as UTF-8"
+        ) from error
 
 
 def _check_other(top: Table, scale: str) -> None:
