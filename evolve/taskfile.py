@@ -166,6 +166,36 @@ def load_task(
     return task
 
 
+def conditions(task: Task) -> dict[str, Any]:
+    """Return what of a task file decides scores, by the names that it has there, as plain data.
+
+    Evaluator and data are left to their hashes; seeds, program, contract and the longest source
+    say what is proposed and not what it is worth.
+    """
+    budget, limits = task.budget, task.limits
+    of_machine = {
+        "budget": format_budget(budget),
+        "budget.room_s": budget.room_s,
+        "cores": task.cores,
+        "gpus": task.gpus,
+        "memory": limits.memory_bytes,
+        "disk": limits.disk_bytes,
+        "startup_s": limits.startup_s,
+        "scoring_s": limits.scoring_s,
+        "processes": limits.processes,
+        "file": limits.file_bytes,
+        "log": limits.log_bytes,
+    }
+    if budget.kind is not BudgetKind.SECONDS:  # whose clock ends a training by itself
+        of_machine["budget.wall_limit_s"] = budget.wall_limit_s
+    of_task = {
+        "evaluator.kind": str(task.kind),
+        "evaluator.command": list(task.command),
+        "shards": list(task.shards),
+    }
+    return of_task | {f"{task.scale}.{name}": value for name, value in of_machine.items()}
+
+
 def _text(locked: Path) -> str:
     """Return the evaluator's text, line ends included: it is hashed and written again."""
     try:

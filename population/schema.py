@@ -207,6 +207,9 @@ MIGRATIONS: tuple[str, ...] = (
     ALTER TABLE evaluation ADD COLUMN pace_tokens DOUBLE;
     ALTER TABLE evaluation ADD COLUMN pace_comparability VARCHAR;
     """,
+    """
+    ALTER TABLE run ADD COLUMN conditions VARCHAR DEFAULT '{}';
+    """,
 )
 """Never edit one that a release has carried: append the next. The n-th leads to version n."""
 
