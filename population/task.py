@@ -30,7 +30,8 @@ class Budget:
     """How much training one candidate gets.
 
     Attributes:
-        kind: the currency. Scores under `seconds` depend on the machine, others do not.
+        kind: the currency. Scores under `seconds` depend on the machine, others on its kind
+            alone, which rounds in its own way.
         amount: seconds, tokens or steps.
         room_s: seconds between the bell and the last moment at which the tensors may arrive.
             Under `seconds` the room lies inside the budget.

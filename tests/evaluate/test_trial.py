@@ -302,6 +302,16 @@ def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> Non
     assert alone < (shared.measured("foreign_share") or 0)
 
 
+def test_a_score_in_steps_is_not_made_again_because_its_machine_was_busy(trial: Trial) -> None:
+    scored = trial(program())
+    assert isinstance(scored.outcome, Scored), scored
+    assert scored.measured("reference_s") is scored.measured("foreign_share") is None
+    assert scored.measured("reference_before_s") is not None
+    failed = trial(program(in_loop="    1 / 0\n"))
+    assert isinstance(failed.outcome, Failed)
+    assert failed.measured("reference_s") is not None
+
+
 def test_what_a_killed_worker_left_is_removed_by_the_next_trial(
     trial: Trial, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
