@@ -160,11 +160,11 @@ LIMITS = {
     ),
     "file size": (
         program(before_clock="open('big', 'wb').write(bytes(8 << 20))\n"),
-        Limits(file_bytes=1 << 20), "crash",
+        Limits(file_bytes=1 << 20), "file_limit",
     ),
     "processes": (
         program(before_clock="import os, time\nfor _ in range(500):\n    if os.fork() == 0: time.sleep(60)\n"),
-        Limits(processes=16), "crash",
+        Limits(processes=16), "process_limit",
     ),
 }  # fmt: skip
 
