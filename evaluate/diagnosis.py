@@ -9,7 +9,15 @@ from population.individual import Failed, Stage
 OUT_OF_MEMORY = re.compile(
     r"MemoryError|OutOfMemoryError|out of memory|can't allocate memory", re.IGNORECASE
 )
+FILE_TOO_LARGE = re.compile(r"\[Errno 27\]|File too large|SIGXFSZ")
+NO_MORE_PROCESSES = re.compile(
+    r"can't start new thread|[Tt]hread creation failed|pthread_create failed"
+    r"|what\(\):\s+Resource temporarily unavailable"
+    r"|(?s:(?:fork|spawn).*\[Errno 11\])"  # a pipe without data says [Errno 11], too
+)
 SIGKILL_CODES = (137, -9 & 0xFF)
+SIGXFSZ_CODES = (153, -25 & 0xFF)
+LAST_LINES = 8
 DETAIL_CHARACTERS = 1_000
 
 
@@ -23,7 +31,8 @@ def diagnose(stage: Stage, end: Exit, log: str, refused: dict[str, Any] | None) 
     """Say why a candidate ended without a hand-in, from its exit code and what it printed."""
     lines = [line for line in log.strip().splitlines() if line.strip()]
     last = lines[-1].strip()[:500] if lines else ""
-    if end.code == 99 or OUT_OF_MEMORY.search("\n".join(lines[-8:])):
+    tail = "\n".join(lines[-LAST_LINES:])
+    if end.code == 99 or OUT_OF_MEMORY.search(tail):
         return Failed(stage, "out_of_memory", f"needs more memory than it may use: {last}")
     if end.code in SIGKILL_CODES:
         return Failed(
@@ -38,6 +47,12 @@ def diagnose(stage: Stage, end: Exit, log: str, refused: dict[str, Any] | None) 
         )
     if end.code == 0:
         return Failed(stage, "no_handin", "ended without run.deliver(model): nothing was handed in")
+    if end.code in SIGXFSZ_CODES or FILE_TOO_LARGE.search(tail):
+        return Failed(stage, "file_limit", f"a file grew larger than one may be: {last}")
+    if NO_MORE_PROCESSES.search(tail):
+        return Failed(
+            stage, "process_limit", f"has as many processes and threads as it may have: {last}"
+        )
     if "SyntaxError" in last or "IndentationError" in last:
         return Failed(stage, "syntax", last)
     return Failed(stage, "crash", last or f"ended with exit code {end.code} and printed nothing")

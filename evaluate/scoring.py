@@ -15,7 +15,7 @@ from evaluate.feeder import readable_data
 from evaluate.sandbox import Jail
 from evaluate.spec import TrialSpec
 from evaluate.tail import Tail
-from evaluate.training import jail_data
+from evaluate.training import jail_data, see_gone
 from evaluate.warm import Warm
 from population.errors import EvolveError
 from population.individual import Failed, Measurement, Outcome, Scored, Stage
@@ -67,14 +67,16 @@ class Judge:
         finally:
             if number not in self.warm.exits:
                 self.warm.kill(number)
-            ended = self.warm.wait(number, 15.0)
-            log.drain()
-            ours.close()
-            os.close(log_read)
+            try:
+                ended = see_gone(self.warm, number, self.spec)
+            finally:
+                log.drain()
+                ours.close()
+                os.close(log_read)
         if not ready:
             last = (log.text().strip().splitlines() or ["it printed nothing"])[-1]
             raise ScorerError(f"no hand-in can be scored on this machine: {last}")
-        if answer is None and ended is not None and time.monotonic() < deadline:
+        if answer is None and time.monotonic() < deadline:
             return diagnose(Stage.SCORING, ended, log.text(), None), [], log.text()
         return outcome_of(answer, self.spec.limits.scoring_s), _measured(answer), log.text()
 
@@ -118,14 +120,16 @@ class Judge:
         late = number not in self.warm.exits
         if late:
             self.warm.kill(number)
-        ended = self.warm.wait(number, 15.0)
-        out.drain()
-        log.drain()
-        os.close(out_read)
-        os.close(log_read)
+        try:
+            ended = see_gone(self.warm, number, self.spec)
+        finally:
+            out.drain()
+            log.drain()
+            os.close(out_read)
+            os.close(log_read)
         if late:
             return outcome_of(None, self.spec.limits.scoring_s), [], log.text()
-        if ended is not None and ended.code != 0:
+        if ended.code != 0:
             return diagnose(Stage.SCORING, ended, log.text(), None), [], log.text()
         return outcome_of(_last_json(out.text()), 0.0), [], log.text()
 

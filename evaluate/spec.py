@@ -62,7 +62,7 @@ def trial_spec(
         artifact=task.artifact,
         kind=task.kind,
         evaluator_name=task.evaluator.name,
-        evaluator_source=task.evaluator.read_text("utf-8"),
+        evaluator_source=task.evaluator_source,
         command=task.command,
         data=None if data is None else str(data),
         data_sha256=data_sha256,

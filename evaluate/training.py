@@ -294,11 +294,7 @@ class Training:
             if number not in self.warm.exits:
                 self.warm.kill(number)
         for number in forked:
-            if self.warm.wait(number, KILL_PATIENCE_S) is None:
-                raise TreeSurvivedError(
-                    f"a process of evaluation {self.spec.request.id} outlived SIGKILL by "
-                    f"{KILL_PATIENCE_S:g} s: look for it with ps, then start the run again"
-                )
+            see_gone(self.warm, number, self.spec)
         self.log.drain()
 
     def _judge(self) -> Failed | None:
@@ -365,6 +361,21 @@ class Training:
     def account(self) -> dict[str, Any]:
         """Return what the training came to as its feeder said; empty where it did not say."""
         return self.events.get("delivered") or self.events.get("hopeless") or {}
+
+
+def see_gone(warm: Warm, number: int, spec: TrialSpec) -> Exit:
+    """Wait for a process that has ended or was killed, and return how it ended.
+
+    Raises:
+        TreeSurvivedError: it still lives.
+    """
+    ended = warm.wait(number, KILL_PATIENCE_S)
+    if ended is None:
+        raise TreeSurvivedError(
+            f"a process of evaluation {spec.request.id} outlived SIGKILL by {KILL_PATIENCE_S:g} s: "
+            "look for it with ps, then start the run again"
+        )
+    return ended
 
 
 def jail_data(jail: Jail) -> dict[str, Any]:

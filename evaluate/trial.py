@@ -47,6 +47,8 @@ PREFIX = "evolve-trial-"
 REFERENCE_PATIENCE_S = 60.0
 SHARED_BYTES = 64 << 20
 """For the locks of compilers that work side by side, before an accelerator's clock starts."""
+SIGNS_OF_OTHERS = frozenset({"reference_s", "foreign_share"})
+"""Measurements by which a search tells that a machine was busy, and trains again."""
 STARTUP_MARGIN = 1.25
 """Free start-up is what the minimal program needed, times this: start-up times vary too."""
 
@@ -142,7 +144,7 @@ def _run(
         request=spec.request.id,
         outcome=outcome,
         comparability=comparability(spec),
-        measurements=tuple(measurements),
+        measurements=tuple(bearing(measurements, spec.budget.kind, outcome)),
         log=log.text() + remarks,
         curve=tuple((at, loss) for at, loss in curve),
         host=platform.node(),
@@ -158,6 +160,18 @@ def compiled_parts(spec: TrialSpec) -> Compiled | None:
     about = comparability(spec)
     name = compiled.key(spec.request.genome.source, about.torch, about.device, about.driver)
     return Compiled(Path(spec.data).parent / "compiled" / name)
+
+
+def bearing(
+    measured: Sequence[Measurement], kind: BudgetKind, outcome: Outcome
+) -> list[Measurement]:
+    """Leave out the signs of a busy machine where others cannot have changed the outcome.
+
+    A score in tokens or steps is the same beside them; a failure may come of a wall-clock limit.
+    """
+    if kind is BudgetKind.SECONDS or isinstance(outcome, Failed):
+        return list(measured)
+    return [one for one in measured if one.name not in SIGNS_OF_OTHERS]
 
 
 def utilisation(measured: Sequence[Measurement], device: str) -> list[Measurement]:

@@ -1,6 +1,7 @@
 """Builds every part of a run from its configuration: the only place that knows all rooms."""
 
 import hashlib
+import json
 import os
 import time
 from pathlib import Path
@@ -10,6 +11,7 @@ from evaluate.pool import RayPool, slots_here
 from evaluate.sandbox import exposed, require_all
 from evolve.config import RunConfig
 from evolve.controls import CONTROLS
+from evolve.taskfile import conditions
 from mutate import genome
 from population.errors import DataError, SandboxError, TaskError
 from population.identity import RunIdentity
@@ -81,13 +83,14 @@ def identity(config: RunConfig, task: Task, data: Path | None) -> RunIdentity:
         artifact=task.artifact,
         metric=task.metric,
         direction=task.direction,
-        evaluator_sha256=_sha256(task.evaluator),
+        evaluator_sha256=task.evaluator_sha256,
         data_sha256=data_sha256(task, data),
         program_sha256=_sha256(task.program),
         seed=config.seed,
         created_at=time.time(),
         configuration=config.to_json(),
         selection_shard=task.shards[0],
+        conditions=json.dumps(conditions(task)),
     )
 
 

@@ -4,6 +4,7 @@ It is read once from their published lineages and becomes the first record of th
 are trained and scored anew; no score that was earned elsewhere ranks anybody.
 """
 
+import json
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -233,6 +234,9 @@ def _withheld(reading: Reading, task: Task, known: RunIdentity) -> str:
     """Return why the scores of a run must not inform operators here, empty where they may."""
     if reading.run()["evaluator_sha256"] != known.evaluator_sha256:
         return "another evaluator"
+    told = json.loads(reading.run().get("conditions", "{}"))
+    if told.get("evaluator.command", list(task.command)) != list(task.command):
+        return "another scoring command"
     stored = reading.configuration()
     if scale_of(stored.get("device", "cpu")) != task.scale:
         return "another size of machine"

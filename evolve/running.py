@@ -8,9 +8,11 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from types import FrameType
 
 from evaluate.device import device_name, require_device
+from evaluate.evaluator import load
 from evaluate.pool import RayPool
 from evaluate.sandbox import probe, protects_data
 from evolve.breeding import Breeders, breeders
@@ -30,7 +32,7 @@ from evolve.control import Control
 from evolve.estimate import BESIDE_S, breeding_lines, newcomer_s
 from evolve.evidence import export, hold_exam, verdict
 from evolve.inheriting import born, brought_founders, brought_line, brought_to
-from evolve.live import Watch, leader, write_live
+from evolve.live import Snapshot, Watch, leader, write_live
 from evolve.printing import leaderboard
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
@@ -50,6 +52,10 @@ from population.task import Task
 INTERRUPTED = 130
 LONG_S = 45.0
 """Of a budget that is so long it is told how long it takes."""
+_DETECTABLE = (
+    "SELECT max(m.value) FROM measurement m JOIN evaluations e USING (evaluation) "
+    "WHERE e.individual = ? AND e.value IS NOT NULL AND m.name = 'detectable_nats'"
+)
 
 
 class Follower:
@@ -183,7 +189,7 @@ def run(config: RunConfig) -> int:
             with display(task.metric, config.plain) as shown:
                 follower = Follower(config, task, lineage, watch, shown, bred_by)
                 state, stopped = _search(config, task, trainers, individuals, follower, bred_by)
-            _summarise(config, task, watch)
+            _summarise(config, task, data, watch)
             if stopped:
                 return INTERRUPTED
             if state is None or leader(state) is None:
@@ -278,7 +284,7 @@ def _announce(
     print(flush=True)
 
 
-def _summarise(config: RunConfig, task: Task, watch: Watch) -> None:
+def _summarise(config: RunConfig, task: Task, data: Path | None, watch: Watch) -> None:
     snapshot = watch.snapshot
     print(
         f"\n{snapshot.counted} evaluations, {snapshot.failed} failed, "
@@ -288,7 +294,28 @@ def _summarise(config: RunConfig, task: Task, watch: Watch) -> None:
     if snapshot.best is not None:
         with Reading(config.folder) as reading:
             print(leaderboard(reading.top(8), reading.unprotected()))
+            for line in _leak_lines(reading, task, data, snapshot):
+                print(line)
         print(f"best {task.metric} {best_line(snapshot.best)}")
         print(f"     {config.folder / 'best' / task.artifact}")
     runs = "" if config.runs == Path("runs") else f" --runs {config.runs}"
     print(f"continue with: evolve run --run {config.name}{runs}", flush=True)
+
+
+def _leak_lines(
+    reading: Reading, task: Task, data: Path | None, snapshot: Snapshot
+) -> Iterator[str]:
+    """Tell what could have been missed in the best program, where the metric says what it is."""
+    if data is None or snapshot.best is None:
+        return
+    ((nats,),) = reading.query(_DETECTABLE, [snapshot.best.individual]).rows
+    if nats is None:
+        return
+    from evaluate.worth import compared, worth_of_a_nat  # torch, which not every task needs
+
+    with TemporaryDirectory() as folder:  # the file may have been edited since
+        locked = Path(folder) / task.evaluator.name
+        locked.write_bytes(task.evaluator_source.encode())
+        nat = worth_of_a_nat(load(locked), data, task.shards[0])
+    if nat is not None:
+        yield f"probes: {compared(nats, nat, snapshot.sigma, task.metric)}"

@@ -121,6 +121,7 @@ def load_task(
     usual = machine.text("data", usual) if machine.has("data") and fed else usual
     named = data or usual
     mentions = top.texts("seeds")
+    locked = evaluator.path("file", evaluator.text("file"))
     task = Task(
         name=top.text("name"),
         root=folder,
@@ -128,7 +129,8 @@ def load_task(
         metric=top.text("metric"),
         direction=Direction(top.choice("direction", tuple(Direction))),
         kind=kind,
-        evaluator=evaluator.path("file", evaluator.text("file")),
+        evaluator=locked,
+        evaluator_source=_text(locked),
         program=top.path("program", top.text("program")),
         seeds=tuple(top.path("seeds", seed) for seed in machine.texts("seeds", mentions)),
         budget=_budget(machine.table("budget")),
@@ -162,6 +164,46 @@ def load_task(
             "one amount, and no `rung` in task.toml"
         )
     return task
+
+
+def conditions(task: Task) -> dict[str, Any]:
+    """Return what of a task file decides scores, by the names that it has there, as plain data.
+
+    Evaluator and data are left to their hashes; seeds, program, contract and the longest source
+    say what is proposed and not what it is worth.
+    """
+    budget, limits = task.budget, task.limits
+    of_machine = {
+        "budget": format_budget(budget),
+        "budget.room_s": budget.room_s,
+        "cores": task.cores,
+        "gpus": task.gpus,
+        "memory": limits.memory_bytes,
+        "disk": limits.disk_bytes,
+        "startup_s": limits.startup_s,
+        "scoring_s": limits.scoring_s,
+        "processes": limits.processes,
+        "file": limits.file_bytes,
+        "log": limits.log_bytes,
+    }
+    if budget.kind is not BudgetKind.SECONDS:  # whose clock ends a training by itself
+        of_machine["budget.wall_limit_s"] = budget.wall_limit_s
+    of_task = {
+        "evaluator.kind": str(task.kind),
+        "evaluator.command": list(task.command),
+        "shards": list(task.shards),
+    }
+    return of_task | {f"{task.scale}.{name}": value for name, value in of_machine.items()}
+
+
+def _text(locked: Path) -> str:
+    """Return the evaluator's text, line ends included: it is hashed and written again."""
+    try:
+        return locked.read_bytes().decode("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise TaskError(
+            f"the evaluator {locked} cannot be read as text ({error}); save it as UTF-8"
+        ) from error
 
 
 def _check_other(top: Table, scale: str) -> None:

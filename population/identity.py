@@ -1,6 +1,8 @@
 """What a run is about, and the state database that is made for it."""
 
+import json
 import time
+from collections.abc import Iterator
 from dataclasses import astuple, dataclass, fields
 from pathlib import Path
 
@@ -24,6 +26,8 @@ class RunIdentity:
         program_sha256: of `program.md` at the start. seed: of the search.
         created_at: UNIX seconds. configuration: of the run, as JSON.
         selection_shard: name of the shard whose scores rank individuals.
+        conditions: what else of the task decides scores (command, limits, cores ...), by the names
+            that people know, as JSON; what a run of an older version does not tell is not compared.
     """
 
     task: str
@@ -37,6 +41,7 @@ class RunIdentity:
     created_at: float
     configuration: str = "{}"
     selection_shard: str = "selection"
+    conditions: str = "{}"
 
 
 def stored_identity(folder: Path) -> RunIdentity:
@@ -100,24 +105,41 @@ def migrate(connection: Connection, path: Path, identity: RunIdentity) -> None:
 
 
 def read_identity(connection: Connection) -> RunIdentity:
-    """Return the identity that a state database was made with."""
-    names = ", ".join(field.name for field in fields(RunIdentity))
-    ((task, artifact, metric, direction, *rest),) = connection.execute(
-        f"SELECT {names} FROM run"
-    ).fetchall()
-    return RunIdentity(task, artifact, metric, Direction(direction), *rest)
+    """Return the identity that a state database was made with; an old one may lack a part."""
+    cursor = connection.execute("SELECT * FROM run")
+    names = [column[0] for column in cursor.description or ()]
+    (values,) = cursor.fetchall()
+    row = dict(zip(names, values, strict=True))
+    known = {field.name: row[field.name] for field in fields(RunIdentity) if field.name in row}
+    return RunIdentity(**known | {"direction": Direction(row["direction"])})
 
 
 def require_same(folder: Path, stored: RunIdentity, given: RunIdentity) -> None:
     """Compare what makes scores comparable.
 
     Raises:
-        RunError: one of them differs; names both.
+        RunError: something differs; names all of it.
     """
+    remedy = (
+        "Restore what the run began with, or start another run under another name (--from "
+        f"{folder.name} takes its programs over)."
+    )
     for name in _FIXED:
         old, new = getattr(stored, name), getattr(given, name)
         if old != new:
             raise RunError(
                 f"{folder} holds a run of {name} {old}, not {new}: their scores do not compare. "
-                f"Start a new run under another name, or restore what the run began with."
+                + remedy
             )
+    if changed := "; ".join(_changed(stored.conditions, given.conditions)):
+        raise RunError(
+            f"the task has changed since the run in {folder} began, and scores of the two do not "
+            f"compare: {changed}. {remedy}"
+        )
+
+
+def _changed(stored: str, given: str) -> Iterator[str]:
+    old, new = json.loads(stored), json.loads(given)
+    for name in old:
+        if name in new and old[name] != new[name]:
+            yield f"{name} was {json.dumps(old[name])}, is {json.dumps(new[name])}"

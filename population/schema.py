@@ -214,6 +214,9 @@ MIGRATIONS: tuple[str, ...] = (
         standard_error DOUBLE NOT NULL
     );
     """,
+    """
+    ALTER TABLE run ADD COLUMN conditions VARCHAR DEFAULT '{}';
+    """,
 )
 """Never edit one that a release has carried: append the next. The n-th leads to version n."""
 

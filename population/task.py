@@ -1,5 +1,6 @@
 """What is evolved, how long it trains and how it is scored: the content of a task folder."""
 
+import hashlib
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
@@ -29,7 +30,8 @@ class Budget:
     """How much training one candidate gets.
 
     Attributes:
-        kind: the currency. Scores under `seconds` depend on the machine, others do not.
+        kind: the currency. Scores under `seconds` depend on the machine, others on its kind
+            alone, which rounds in its own way.
         amount: seconds, tokens or steps.
         room_s: seconds between the bell and the last moment at which the tensors may arrive.
             Under `seconds` the room lies inside the budget.
@@ -91,7 +93,8 @@ class Task:
         root: the folder.
         artifact: file name under which a candidate's source lies in its directory.
         metric: name of the number, for people.
-        evaluator: the locked file; its hash is part of every run.
+        evaluator: the locked file. evaluator_source: its text, read once: what happens to the file
+            afterwards has no influence. Its hash is part of every run.
         command: for `command` tasks, the scorer's argument list with `{python}`, `{evaluator}`,
             `{workdir}`, `{shard}` and `{seed}` filled in; it prints one JSON object with `value`.
         shards: names of the validation shards for selection, confirmation and exam.
@@ -121,3 +124,9 @@ class Task:
     scale: str = "cpu"
     cores: int = 1
     gpus: float = 0.0
+    evaluator_source: str = field(default="", repr=False)
+
+    @property
+    def evaluator_sha256(self) -> str:
+        """Hex digest of the evaluator's text."""
+        return hashlib.sha256(self.evaluator_source.encode()).hexdigest()

@@ -5,7 +5,7 @@ from tests.attacks.attack import BRIEF, HONEST, Attack
 from tests.evaluate.conftest import program
 
 MEMORY = ("startup out_of_memory", "startup memory_limit", "startup killed")
-DISK = ("startup disk_limit", "training disk_limit", "startup crash")
+DISK = ("startup disk_limit", "training disk_limit", "startup file_limit")
 SMALL = Limits(memory_bytes=256 << 20, startup_s=15, scoring_s=20)
 FEW = Limits(processes=12, startup_s=3, scoring_s=20)
 
@@ -122,7 +122,7 @@ def before(statements: str) -> str:
 
 ATTACKS = {
     "processes that make processes": Attack(
-        before("import os\nwhile True:\n    os.fork()\n"), "startup crash", limits=FEW
+        before("import os\nwhile True:\n    os.fork()\n"), "startup process_limit", limits=FEW
     ),
     "processes that make processes whatever is said": Attack(
         before("import os\nwhile True:\n    try: os.fork()\n    except OSError: pass\n"),
@@ -130,7 +130,7 @@ ATTACKS = {
     ),
     "threads without end": Attack(
         before("import threading, time\nwhile True:\n    threading.Thread(target=time.sleep, args=(60,)).start()\n"),
-        ("startup crash", *MEMORY), limits=FEW,
+        ("startup process_limit", *MEMORY), limits=FEW,
     ),
     "memory without end": Attack(
         before("hoard = []\nwhile True:\n    hoard.append(torch.ones(1 << 22))\n"), MEMORY, limits=SMALL

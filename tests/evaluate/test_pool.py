@@ -40,7 +40,7 @@ def task(root: Path) -> Task:
     here = Path(prepare.__file__)
     return Task(
         "test", root, "train.py", "val_bpb", Direction.MINIMIZE, EvaluatorKind.MODEL, here,
-        here, (), Budget(BudgetKind.STEPS, 20),
+        here, (), Budget(BudgetKind.STEPS, 20), evaluator_source=here.read_text(),
     )  # fmt: skip
 
 

@@ -160,11 +160,11 @@ LIMITS = {
     ),
     "file size": (
         program(before_clock="open('big', 'wb').write(bytes(8 << 20))\n"),
-        Limits(file_bytes=1 << 20), "crash",
+        Limits(file_bytes=1 << 20), "file_limit",
     ),
     "processes": (
         program(before_clock="import os, time\nfor _ in range(500):\n    if os.fork() == 0: time.sleep(60)\n"),
-        Limits(processes=16), "crash",
+        Limits(processes=16), "process_limit",
     ),
 }  # fmt: skip
 
@@ -300,6 +300,16 @@ def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> Non
             process.communicate()
     assert (shared.measured("foreign_share") or 0) > FOREIGN_SHARE
     assert alone < (shared.measured("foreign_share") or 0)
+
+
+def test_a_score_in_steps_is_not_made_again_because_its_machine_was_busy(trial: Trial) -> None:
+    scored = trial(program())
+    assert isinstance(scored.outcome, Scored), scored
+    assert scored.measured("reference_s") is scored.measured("foreign_share") is None
+    assert scored.measured("reference_before_s") is not None
+    failed = trial(program(in_loop="    1 / 0\n"))
+    assert isinstance(failed.outcome, Failed)
+    assert failed.measured("reference_s") is not None
 
 
 def test_what_a_killed_worker_left_is_removed_by_the_next_trial(

@@ -149,6 +149,7 @@ def test_the_default_task_evolves_on_text_of_ones_own(tmp_path: Path) -> None:
     assert failed == ((0,),)
     assert trained == (("rung", 4.0), ("screen", 12.0))
     assert "at the rung, goes on" in done.stdout
+    assert "val_bpb is found with 99% probability" in done.stdout
     words = ("try", best / "train.py", "--json", *where, "--budget", "12steps", "--seed", seed)
     again = subprocess.run(
         [sys.executable, "-m", "evolve.cli", *map(str, words)],

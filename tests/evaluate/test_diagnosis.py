@@ -1,0 +1,42 @@
+"""An end without an answer is told by the limit that was met, where the log or the signal says so."""
+
+import pytest
+
+from evaluate.diagnosis import diagnose
+from evaluate.warm import Exit
+from population.individual import Stage
+
+FORK = """
+  File "train.py", line 3, in <module>
+    if os.fork() == 0: work()
+       ^^^^^^^^^
+BlockingIOError: [Errno 11] Resource temporarily unavailable
+"""
+PIPE = """
+  File "train.py", line 3, in <module>
+    os.read(end, 1)
+BlockingIOError: [Errno 11] Resource temporarily unavailable
+"""
+LONG_AGO = "OSError: [Errno 27] File too large\n" + "goes on\n" * 20 + "ValueError: no\n"
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "reason"),
+    [
+        (1, "OSError: [Errno 27] File too large: 'big'", "file_limit"),
+        (1, "died with <Signals.SIGXFSZ: 25>.", "file_limit"),
+        (231, "", "file_limit"),  # a guard ends with its child's signal
+        (153, "", "file_limit"),
+        (1, "RuntimeError: can't start new thread", "process_limit"),
+        (1, "libgomp: Thread creation failed: Resource temporarily unavailable", "process_limit"),
+        (1, FORK, "process_limit"),
+        (1, PIPE, "crash"),
+        (1, LONG_AGO, "crash"),
+        (0, "OSError: [Errno 27] File too large", "no_handin"),
+        (1, "ValueError: no", "crash"),
+    ],
+)
+def test_the_limit_that_ended_a_program_is_named(code: int, log: str, reason: str) -> None:
+    failed = diagnose(Stage.TRAINING, Exit(code, 0.0, 0), log, None)
+    assert failed.stage is Stage.TRAINING
+    assert failed.reason == reason
