@@ -315,8 +315,10 @@ def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None
     help="Folder (for tsv: a file). Default: best/ or git/ in the run's folder, for tsv stdout.",
 )
 @cache_option
+@address_option
+@sandbox_option
 def export(
-    name: str | None, runs: Path, form: str, pairs: int, output: Path | None, cache: Path | None
+    name: str | None, runs: Path, form: str, pairs: int, output: Path | None, **said: Any
 ) -> int:
     """The best program of a run that has ended, with the evidence for it.
 
@@ -332,7 +334,7 @@ def export(
         return export_tsv(folder, output)
     if form == "git":
         return export_git(folder, output or folder / "git")
-    return export_file(folder, output or folder / "best", pairs, cache)
+    return export_file(folder, output or folder / "best", pairs, said)
 
 
 @cli.command(epilog=examples("evolve doctor"))

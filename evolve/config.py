@@ -22,8 +22,9 @@ from population.task import Budget, Task
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIXED = ("budget", "device", "seed", "mu", "lambda_", "sync", "slots")
 SEARCHES = ("evolve", "greedy", "best-of", "random", "tpe", "cmaes")
-_LATER = ("device", "slots")  # not kept by the first versions
-_AT_BIRTH = ("task", "data", *_FIXED)  # task and data may move; their hashes are checked instead
+_LATER = ("device", "slots", "require_sandbox")  # not kept by the first versions
+_AT_BIRTH = ("task", "data", *_FIXED, "require_sandbox")
+"""Task and data may move: their hashes are checked. What the sandbox must have may change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +66,8 @@ class RunConfig:
             it has room for; kept, since scores of another number do not compare.
         address: of a Ray cluster, None: this machine.
         evaluations, generations, hours: stop conditions, None: none.
-        require_sandbox: train only where every layer of the sandbox holds.
+        require_sandbox: train only where every layer of the sandbox holds; kept, and a later call
+            may say otherwise.
         plain: no live display. pairs: of the exam at the end, at most; None: no exam is held.
     """
 
@@ -240,15 +242,14 @@ def _stored(folder: Path) -> dict[str, Any]:
     try:
         stored = json.loads(text)
         known = {key: stored[key] for key in _AT_BIRTH if key not in _LATER}
-        known["device"] = stored.get("device", "cpu")  # before there was a choice
-        if stored.get("slots") is not None:
-            known["slots"] = stored["slots"]
+        known["device"] = "cpu"  # before there was a choice
+        later = {key: stored[key] for key in _LATER if stored.get(key) is not None}
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder} was not made by `evolve run`: its configuration is {text!r}; "
             "name another run"
         ) from error
-    return known | {"task": Path(known["task"]), "breeding": stored.get("breeding", {})}
+    return known | later | {"task": Path(known["task"]), "breeding": stored.get("breeding", {})}
 
 
 def _next_name(runs: Path, task: str) -> str:

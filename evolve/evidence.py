@@ -225,7 +225,8 @@ def cost_of(reading: Reading, claim: dict[str, Any] | None) -> dict[str, Any] | 
 
 def _command(task: Task, program: Path) -> str:
     words = ["evolve", "try", str(program), "--task", str(task.root)]
-    words += ["--budget", format_budget(task.budget.whole), "--shard", task.shards[2]]
+    words += ["--budget", format_budget(task.budget.whole), "--device", task.device]
+    words += ["--shard", task.shards[2]]
     if task.data is not None:
         words += ["--data", task.data]
     return shlex.join([*words, "--repeat", "3"])

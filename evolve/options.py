@@ -48,9 +48,10 @@ address_option = click.option(
 
 
 sandbox_option = click.option(
-    "--require-sandbox",
-    is_flag=True,
-    help="Refuse to train where a layer of the sandbox is missing; `evolve doctor` lists them.",
+    "--require-sandbox/--no-require-sandbox",
+    default=None,
+    help="Refuse to train where a layer of the sandbox is missing; `evolve doctor` lists them. A "
+    "run keeps it.",
 )
 
 

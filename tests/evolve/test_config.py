@@ -62,16 +62,28 @@ def test_a_run_goes_on_with_as_many_candidates_at_once_as_it_was_born_with(tmp_p
         configure({"runs": tmp_path, "name": "a", "slots": 1})
 
 
+def test_a_run_that_required_the_sandbox_goes_on_requiring_it_until_it_is_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    again = {"runs": tmp_path, "name": "a"}
+    born(configure(again | {"task": POLYNOMIAL, "require_sandbox": True}))
+    assert configure(again).require_sandbox
+    assert not configure(again | {"require_sandbox": False}).require_sandbox
+
+
 def test_a_run_from_before_there_was_a_choice_of_device_goes_on_on_the_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configure({"runs": tmp_path, "name": "a", "task": POLYNOMIAL})
     without = {
-        k: v for k, v in json.loads(config.to_json()).items() if k not in ("device", "slots")
+        k: v
+        for k, v in json.loads(config.to_json()).items()
+        if k not in ("device", "slots", "require_sandbox")
     }
     monkeypatch.setattr(RunConfig, "to_json", lambda self: json.dumps(without))
     born(config)
-    assert configure({"runs": tmp_path, "name": "a"}).device == "cpu"
+    again = configure({"runs": tmp_path, "name": "a"})
+    assert (again.device, again.slots, again.require_sandbox) == ("cpu", None, False)
 
 
 def test_a_run_keeps_its_rung_and_is_not_continued_without_it(tmp_path: Path) -> None:

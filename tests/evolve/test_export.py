@@ -2,6 +2,13 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from evolve import leaving
+from evolve.config import RunConfig
+from evolve.evidence import Finalists
+from population.individual import IndividualId
+from population.task import Task
 from tests.evolve.conftest import Evolve
 
 
@@ -55,6 +62,32 @@ def test_a_git_export_does_not_touch_a_folder_of_other_things(
     said = evolve("export", "--runs", runs, "--format", "git", "-o", tmp_path / "full")
     assert said.code == 2
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["letter.txt"]
+
+
+def test_an_exam_trains_on_the_cluster_and_behind_the_layers_that_are_named(
+    evolve: Evolve, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[RunConfig] = []
+
+    def examined(config: RunConfig, task: Task, pairs: int) -> Finalists:
+        asked.append(config)
+        return Finalists(IndividualId(4), IndividualId(2))
+
+    monkeypatch.setattr(leaving, "_examined", examined)
+    evolve("export", "--runs", runs, "--address", "head:6379", "--require-sandbox")
+    evolve("export", "--runs", runs)
+    assert [(one.address, one.require_sandbox) for one in asked] == [
+        ("head:6379", True),
+        (None, False),
+    ]
+
+
+def test_the_command_that_reproduces_a_score_names_the_device(
+    evolve: Evolve, runs: Path, tmp_path: Path
+) -> None:
+    said = evolve("export", "--runs", runs, "--pairs", 0, "-o", tmp_path / "out")
+    (line,) = [line for line in said.out.splitlines() if line.startswith("reproduce with: ")]
+    assert "--device cpu" in line
 
 
 def test_an_export_without_an_exam_claims_nothing(

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from evolve import composition
+from evolve.config import configure
 from evolve.taskfile import REPOSITORY
+from population.errors import SandboxError
 from tests.evolve.conftest import POLYNOMIAL, Evolve
 
 WARNING = "made where candidates could read the validation data"
@@ -65,6 +68,18 @@ def test_whoever_requires_the_sandbox_is_told_what_is_missing(
     assert done.returncode == 2, done
     assert "lacks namespaces (" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_requires_what_a_machine_has_lost_says_how_to_go_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking() -> tuple[str, ...]:
+        raise SandboxError("this machine lacks landlock")
+
+    monkeypatch.setattr(composition, "require_all", lacking)
+    config = configure({"runs": tmp_path, "task": POLYNOMIAL, "require_sandbox": True})
+    with pytest.raises(SandboxError, match="lacks landlock.*--no-require-sandbox"):
+        composition.pool(config, config.load_task(), None)
 
 
 @pytest.mark.slow
