@@ -28,7 +28,7 @@ from evolve.config import RunConfig
 from evolve.console import Display, best_line, display
 from evolve.control import Control
 from evolve.estimate import BESIDE_S, breeding_lines, newcomer_s
-from evolve.evidence import export, hold_exam, verdict
+from evolve.evidence import export, hold_exam, keep_apart, verdict
 from evolve.inheriting import born, brought_founders, brought_line, brought_to
 from evolve.live import Watch, leader, write_live
 from evolve.printing import leaderboard
@@ -107,10 +107,11 @@ class Follower:
             self.tell(notice)
 
     def keep_best(self, state: State) -> None:
-        """Write the best program to `best/` whenever another one leads."""
+        """Write the best program to `best/` whenever another one leads, apart from old evidence."""
         champion = leader(state)
         if champion is None or champion.id == self._best:
             return
+        keep_apart(self._best_file.parent, champion.genome.sha256)
         write_text(self._best_file, champion.genome.source)
         self._best = champion.id
 

@@ -104,24 +104,3 @@ def test_an_export_without_an_exam_claims_nothing(
     assert [step["individual"] for step in evidence["line_of_descent"]] == [1, 3, 4]
     assert evidence["comparability"][0]["device"] == "test machine"
     assert evidence["scores"][-1]["sandbox"] == ["limits"]
-
-
-def test_an_export_without_an_exam_keeps_what_the_last_one_of_the_two_has_claimed(
-    evolve: Evolve, runs: Path
-) -> None:
-    assert evolve("export", "--runs", runs, "--pairs", 0).code == 0
-    file = runs / "night" / "best" / "evidence.json"
-    evidence = json.loads(file.read_text())
-    claim = {
-        "difference": -0.5, "half_width": 0.1, "confidence": 0.95, "pairs": 6, "error": 0.005,
-        "comparison": 1, "error_budget_of_the_run": 0.01, "better": True, "noise": None,
-        "failures": [],
-    }  # fmt: skip
-    file.write_text(json.dumps(evidence | {"claim": claim}))
-    said = evolve("export", "--runs", runs, "--pairs", 0)
-    assert said.code == 0
-    assert "is better than founder #2 by 0.5000 +- 0.1000" in said.out
-    assert json.loads(file.read_text())["claim"] == claim
-    other = evidence | {"claim": claim, "founder": evidence["founder"] | {"individual": 1}}
-    file.write_text(json.dumps(other))
-    assert "nothing is claimed" in evolve("export", "--runs", runs, "--pairs", 0).out

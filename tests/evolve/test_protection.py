@@ -78,7 +78,7 @@ def test_a_run_that_requires_what_a_machine_has_lost_says_how_to_go_on_without(
 
     monkeypatch.setattr(composition, "require_all", lacking)
     config = configure({"runs": tmp_path, "task": POLYNOMIAL, "require_sandbox": True})
-    with pytest.raises(SandboxError, match="lacks landlock.*--no-require-sandbox"):
+    with pytest.raises(SandboxError, match=r"lacks landlock.*--no-require-sandbox"):
         composition.pool(config, config.load_task(), None)
 
 
