@@ -10,6 +10,7 @@ from typing import Any
 
 from evolve.exams import read_exams
 from evolve.live import leader
+from evolve.printing import unprotected
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
 from evolve.writing import write_text
@@ -40,7 +41,8 @@ def hold_exam(
 ) -> Finalists:
     """Compare the best individual with the best founder, and publish what came of it.
 
-    What was found stands in the lineage, from where `export` reads it. A champion that is a founder is compared with nobody.
+    What was found stands in the lineage, from where `export` reads it. A champion that is a founder
+    is compared with nobody.
 
     Raises:
         RunError: nothing is scored yet.
@@ -148,6 +150,7 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
         "data_sha256": run["data_sha256"],
         "data": task.data,
         "comparability": reading.query("SELECT * FROM comparability WHERE key <> ''").objects(),
+        "unprotected": sum(map(reading.unprotected, {*pair})),
         "scores": scores,
         "reproduce": _command(task, program),
     }
@@ -255,7 +258,8 @@ def _command(task: Task, program: Path) -> str:
 
 def verdict(evidence: dict[str, Any]) -> str:
     """Return what an export found, in a few lines for people."""
-    return "\n".join([*_verdict(evidence), *_other_exams(evidence)])
+    lines = [*_verdict(evidence), *_other_exams(evidence), *unprotected(evidence["unprotected"])]
+    return "\n".join(lines)
 
 
 def _verdict(evidence: dict[str, Any]) -> list[str]:

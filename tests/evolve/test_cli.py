@@ -97,7 +97,7 @@ def test_show_names_the_known_ids_when_asked_for_another(evolve: Evolve, runs: P
 
 
 def test_lineage_is_the_way_from_the_founder_with_each_gain(evolve: Evolve, runs: Path) -> None:
-    first, second, third = evolve("lineage", "--runs", runs).out.splitlines()
+    first, second, third, _warning = evolve("lineage", "--runs", runs).out.splitlines()
     assert first == "#1 founder-1  3.0000"
     assert second == "└─ #3 constants  2.5000  gain +0.5000"
     assert third.strip() == "└─ #4 recombination with #2  2.2500  gain +0.2500"

@@ -23,7 +23,7 @@ def test_results_tsv_has_a_row_for_each_experiment(evolve: Evolve, runs: Path) -
     cells = [row.split("\t") for row in rows]
     assert [cell[3] for cell in cells] == ["keep", "keep", "keep", "keep", "crash"]
     assert cells[3][1:3] == ["2.250000", "1.0"]
-    assert cells[3][4] == "#4 recombination of #3, #2"
+    assert cells[3][4] == "#4 recombination of #3, #2 (unprotected)"
 
 
 def test_a_git_export_is_a_repository_with_a_commit_for_each_ancestor(
