@@ -2,7 +2,7 @@
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import date
 from pathlib import Path
@@ -141,11 +141,13 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
                 f"run {name} was born with {key.rstrip('_')} = {stored[key]}; got {said[key]}; "
                 "leave the option out to continue it, or start another run with another --run"
             )
-    said |= _asked(said.pop("llm", None), bool(said.pop("no_llm", False)))
+    llm, no_llm = said.pop("llm", None), bool(said.pop("no_llm", False))
     own = {one.name: said.pop(one.name) for one in fields(Breeding) if one.name in said}
     said = stored | said
     folder = said.pop("task", None) or find_task()
-    breeding = _breeding(name, said.pop("breeding", {}), load_llm(folder), own)
+    born, advice = said.pop("breeding", {}), load_llm(folder)
+    own |= _asked(llm, no_llm, born.get("models") or advice.get("models") or ())
+    breeding = _breeding(name, born, advice, own)
     device = said.pop("device", None) or usual_device(folder)
     task = load_task(folder, said.pop("budget", None), said.pop("data", None), device)
     return _checked(
@@ -190,8 +192,8 @@ def _earlier(runs: Path, mention: str) -> str:
     )
 
 
-def _asked(llm: str | None, no_llm: bool) -> dict[str, tuple[str, ...]]:
-    """Return the models that `--llm` names, the default one where it names none."""
+def _asked(llm: str | None, no_llm: bool, usual: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the models that `--llm` names; where it names none, the usual ones or the default."""
     if no_llm:
         if llm is not None:
             raise RunError("--llm and --no-llm exclude each other; leave one out")
@@ -200,20 +202,30 @@ def _asked(llm: str | None, no_llm: bool) -> dict[str, tuple[str, ...]]:
         return {}
     from mutate.models import DEFAULT
 
-    return {"models": tuple(part.strip() for part in (llm or DEFAULT).split(","))}
+    named = tuple(part.strip() for part in llm.split(",")) if llm else tuple(usual)
+    return {"models": named or (DEFAULT,)}
 
 
 def _breeding(
-    name: str | None, stored: Mapping[str, Any], task: Mapping[str, Any], own: Mapping[str, Any]
+    name: str | None, stored: Mapping[str, Any], advice: Mapping[str, Any], own: Mapping[str, Any]
 ) -> Breeding:
-    """Return how proposals come about: as said now, else as the run was born, else as the task."""
+    """Return how proposals come about: as said now, else as the run was born.
+
+    What the task advises on language models counts once its user asks for one, never before: it
+    lowers the default cap and never raises it.
+    """
     born = stored.get("search")
     if born and own.get("search", born) != born:
         raise RunError(
             f"run {name} was born with search = {born}; got {own['search']}; leave the option out "
             "to continue it, or start another run with another --run"
         )
-    said: dict[str, Any] = dict(stored or task) | dict(own)
+    said: dict[str, Any] = dict(stored)
+    if own.get("models") and not stored.get("models"):
+        cap = stored.get("cost_usd", Breeding().cost_usd)
+        said |= advice
+        said["cost_usd"] = min(advice.get("cost_usd", cap), cap)
+    said |= own
     said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     return Breeding(**said)
 
