@@ -169,8 +169,6 @@ def _anchored(said: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "task" in said:
         found["task"] = Path(said["task"]).resolve()
-    if "/" in said.get("data", "") or "." in said.get("data", ""):
-        found["data"] = str(Path(said["data"]).resolve())
     if "table" in said:
         found["table"] = str(Path(said["table"]).resolve())
     if "operators" in said:
