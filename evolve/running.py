@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import FrameType
 
@@ -38,7 +38,7 @@ from evolve.text import number
 from evolve.writing import write_text
 from mutate.checks import Checks
 from mutate.spending import Spent
-from population.errors import PoolError, RunError, TaskError
+from population.errors import EvolveError, PoolError, RunError, TaskError
 from population.history import Program
 from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
@@ -71,6 +71,7 @@ class Follower:
         self._watch = watch
         self._display = shown
         self._best: IndividualId | None = None
+        self.state: State | None = None  # as of the latest record
         self._program = task.program
         text = task.program.read_text("utf-8")
         self._kept = Program(text, lineage.keep_program(text))
@@ -86,6 +87,7 @@ class Follower:
 
     def observe(self, record: Record, state: State) -> None:
         """Follow one record; called by the search."""
+        self.state = state
         self._watch.see(record, state, time.time())
         if self._bred_by.purse is not None:
             self._watch.spend(self._bred_by.purse.spent.usd, self._bred_by.purse.limit_usd)
@@ -133,6 +135,35 @@ class Follower:
         self._display.show(self._watch.snapshot, line)
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a search has ended.
+
+    Attributes:
+        state: after its last record, None where there was none.
+        stopped: by Ctrl-C. error: what has ended it before a limit, None where a limit did.
+    """
+
+    state: State | None
+    stopped: bool
+    error: EvolveError | None = None
+
+    @property
+    def examinable(self) -> State | None:
+        """The state, where all that was begun has ended and someone leads: an exam may be held."""
+        state = self.state
+        if self.stopped or state is None or state.jobs.in_flight or leader(state) is None:
+            return None
+        return state
+
+    @property
+    def code(self) -> int:
+        """The exit code of the command, except where a machine has to be mended."""
+        if self.stopped:
+            return INTERRUPTED
+        return 1 if self.error is not None or self.examinable is None else 0
+
+
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether to stop: the first Ctrl-C asks, the second interrupts."""
@@ -156,7 +187,7 @@ def run(config: RunConfig) -> int:
     """Start or continue a run and return the exit code of the command.
 
     Raises:
-        EvolveError: the run cannot be started or continued.
+        EvolveError: the run cannot be started or continued, or this machine cannot go on training.
     """
     task = config.load_task()
     if config.address is None:
@@ -180,15 +211,13 @@ def run(config: RunConfig) -> int:
             watch = Watch(config.evaluations, trainers.slots, time.time())
             with display(task.metric, config.plain) as shown:
                 follower = Follower(config, task, lineage, watch, shown, bred_by)
-                state, stopped = _search(config, task, trainers, individuals, follower, bred_by)
+                ending = _search(config, task, trainers, individuals, follower, bred_by)
             _summarise(config, task, watch)
-            if stopped:
-                return INTERRUPTED
-            if state is None or leader(state) is None:
-                return 1
-            if config.pairs is not None:
-                _export(config.pairs, config, task, lineage, trainers, state)
-    return 0
+            if isinstance(ending.error, PoolError) and not ending.stopped:
+                raise ending.error
+            if config.pairs is not None and ending.examinable is not None:
+                _export(config.pairs, config, task, lineage, trainers, ending.examinable)
+    return ending.code
 
 
 def _search(
@@ -198,9 +227,9 @@ def _search(
     individuals: list[Individual],
     follower: Follower,
     bred_by: Breeders,
-) -> tuple[State | None, bool]:
-    """Run the search and return its state, None where it broke off, and whether it was stopped."""
-    state = None
+) -> Ending:
+    """Run the search and return how it has ended; says why where no limit has ended it."""
+    error: EvolveError | None = None
     with interruptible() as should_stop:
 
         def stop_now() -> bool:
@@ -223,14 +252,16 @@ def _search(
             injections=Control(config.folder, Checks.of(task), follower.tell),
         )
         try:
-            state = search.run(stop_now)
-        except (TaskError, RunError, PoolError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            follower.state = search.run(stop_now)
+        except (TaskError, RunError, PoolError) as found:
+            error = found
         finally:
             bred_by.give_up()
             follower.pass_on()
-            follower.end(state)
-        return state, should_stop()
+            follower.end(follower.state)
+        if error is not None and not isinstance(error, PoolError):  # which ends the command
+            print(f"error: {error}", file=sys.stderr)
+        return Ending(follower.state, should_stop(), error)
 
 
 def _export(
