@@ -125,7 +125,7 @@ def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
         return 0
     from evolve.running import run as start
 
-    return start(config)
+    return start(config, unnamed=given["name"] is None)
 
 
 @cli.command(name="try", epilog=examples("evolve try seeds/transformer.py --repeat 3"))

@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -260,6 +261,37 @@ def _stored(folder: Path) -> dict[str, Any]:
             "name another run"
         ) from error
     return known | later | {"task": Path(known["task"]), "breeding": stored.get("breeding", {})}
+
+
+@contextmanager
+def reserved(config: RunConfig, task: Task) -> Iterator[RunConfig]:
+    """Make the folder of a run that nobody has named, under the next name where another call has it.
+
+    Two calls that begin together have both found the same name free. What does not become a run
+    leaves no folder behind.
+
+    Args:
+        config: with the name that was free.
+        task: after which runs are named.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    while True:
+        try:
+            config.folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            config = replace(config, name=_next_name(config.runs, task.name))
+        except OSError as error:
+            raise RunError(
+                f"{config.folder} cannot be made ({error.strerror}); name another folder with --runs"
+            ) from error
+    try:
+        yield config
+    finally:
+        with suppress(OSError):
+            config.folder.rmdir()  # which takes empty ones alone
 
 
 def _next_name(runs: Path, task: str) -> str:

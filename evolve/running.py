@@ -24,7 +24,7 @@ from evolve.composition import (
     prepared,
     search_config,
 )
-from evolve.config import RunConfig
+from evolve.config import RunConfig, reserved
 from evolve.console import Display, best_line, display
 from evolve.control import Control
 from evolve.estimate import BESIDE_S, breeding_lines, newcomer_s
@@ -183,8 +183,12 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(one, handler)
 
 
-def run(config: RunConfig) -> int:
+def run(config: RunConfig, unnamed: bool = False) -> int:
     """Start or continue a run and return the exit code of the command.
+
+    Args:
+        config: of the run.
+        unnamed: its name is only the next free one, which another call may take meanwhile.
 
     Raises:
         EvolveError: the run cannot be started or continued, or this machine cannot go on training.
@@ -197,6 +201,14 @@ def run(config: RunConfig) -> int:
     data = prepared(task, cache_folder(config.cache))
     out_of_reach(config.folder, "name another folder with --runs")
     breeders(config.breeding, task, Spent()).require_usable()  # before a run is born of it
+    if not unnamed:
+        return _driven(config, task, data)
+    with reserved(config, task) as own:
+        return _driven(own, task, data)
+
+
+def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
+    """Search in a run's own folder, and return the exit code of the command."""
     known = identity(config, task, data)
     with born(config, task, known) as lineage:
         brought = brought_to(lineage)

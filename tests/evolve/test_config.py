@@ -7,7 +7,7 @@ import pytest
 
 from evolve.breeding import breeders
 from evolve.composition import search_config
-from evolve.config import Breeding, RunConfig, configure
+from evolve.config import Breeding, RunConfig, configure, reserved
 from evolve.estimate import breeding_lines
 from evolve.taskfile import REPOSITORY
 from mutate.models import DEFAULT
@@ -283,3 +283,26 @@ def test_whoever_asks_no_model_is_told_once_that_the_task_recommends_one(
     task = config.load_task()
     told = breeding_lines(config, task, breeders(config.breeding, task, Spent()), [], 1)
     assert told.count("the task recommends a, b=3: add --llm") == lines
+
+
+def test_two_runs_without_a_name_that_start_together_get_two_folders(tmp_path: Path) -> None:
+    given = {"runs": tmp_path / "runs", "task": POLYNOMIAL}
+    first, second = configure(given), configure(given)
+    task = first.load_task()
+    assert first.name == second.name
+    assert not first.runs.exists()  # a dry run leaves nothing behind
+    with reserved(first, task) as one, reserved(second, task) as other:
+        assert one.name == first.name
+        assert other.name == first.name.removesuffix("1") + "2"
+        born(one)
+    assert [folder.name for folder in first.runs.iterdir()] == [one.name]
+
+
+def test_a_runs_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    config = configure({"runs": tmp_path / "elsewhere", "task": POLYNOMIAL})
+    with (
+        pytest.raises(RunError, match="cannot be made"),
+        reserved(replace(config, runs=tmp_path / "runs"), config.load_task()),
+    ):
+        pass

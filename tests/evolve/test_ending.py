@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Sequence
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -99,3 +100,21 @@ def test_a_machine_that_has_to_be_mended_is_no_negative_result(
     assert said.err.count("evaluations in a row failed for reasons that are not") == 1
     assert "continue with: evolve run --run a" in said.out
     assert not (tmp_path / "a" / "best" / "evidence.json").exists()
+
+
+def test_a_run_without_a_name_makes_way_for_one_that_took_its_name_meanwhile(
+    evolve: Evolve, tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(scored, 1)
+    real = running.prepared
+
+    def slowly(*words: Any) -> Path | None:
+        for name in [f"polynomial-{date.today():%Y%m%d}-{number}" for number in (1, 2)]:
+            (tmp_path / name).mkdir()
+        return real(*words)
+
+    monkeypatch.setattr(running, "prepared", slowly)
+    said = evolve("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--evaluations", 4)
+    assert said.code == 0, said
+    assert "-3  (task polynomial" in said.out
+    assert list(next(tmp_path.glob("*-1")).iterdir()) == []
