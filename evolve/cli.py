@@ -132,7 +132,11 @@ def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
 @click.argument("file", type=FILE)
 @task_options
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
-@click.option("--shard", default=None, help="Validation shard (default: the selection shard).")
+@click.option(
+    "--shard",
+    help="Validation shard (default: the selection shard). What you read here of confirmation or exam "
+    "no run counts: choosing by it takes those shards their worth.",
+)
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Train so often, seeds rising.")
 @sandbox_option
 @json_option
@@ -144,6 +148,11 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     from evolve.taskfile import find_task, load_task, usual_device
     from evolve.trying import Trial, read_genome, try_program
 
+    if "," in (given["budget"] or ""):
+        raise click.UsageError(
+            f"--budget {given['budget']}: a program alone trains once, so that there is nobody whom a "
+            "short training could let through; name one amount"
+        )
     folder = given["task"] or find_task()
     device = given["device"] or usual_device(folder)
     task = load_task(folder, given["budget"], given["data"], device)

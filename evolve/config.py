@@ -285,7 +285,7 @@ def reserved(config: RunConfig, task: Task) -> Iterator[RunConfig]:
             config = replace(config, name=_next_name(config.runs, task.name))
         except OSError as error:
             raise RunError(
-                f"{config.folder} cannot be made ({error.strerror}); name another folder with --runs"
+                f"{config.folder} cannot be made ({error.strerror}); name other --runs"
             ) from error
     try:
         yield config

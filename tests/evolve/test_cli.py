@@ -190,3 +190,15 @@ def test_a_closed_pipe_ends_a_command_quietly(runs: Path) -> None:
         process.stdout.read(10)
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_try_does_not_train_a_ladder(evolve: Evolve) -> None:
+    seed = POLYNOMIAL / "seeds" / "cubic.py"
+    said = evolve("try", seed, "--task", POLYNOMIAL, "--budget", "2s,10s")
+    assert said.code == 2
+    assert "a program alone trains once" in said.err and "name one amount" in said.err
+
+
+def test_try_says_that_nobody_counts_what_it_reads_of_the_other_shards(evolve: Evolve) -> None:
+    said = " ".join(evolve("try", "--help").out.split())
+    assert "What you read here of confirmation or exam no run counts" in said
