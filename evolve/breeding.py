@@ -129,9 +129,8 @@ def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
     if control.constants_only:
         if models or breeding.operators:
             raise RunError(
-                f"--search {breeding.search} varies nothing but constants: leave out --operator, "
-                "and --llm (--no-llm where the task asks for a model), or search by evolve, greedy "
-                "or best-of"
+                f"--search {breeding.search} varies nothing but constants: leave out --operator "
+                "and --llm, or search by evolve, greedy or best-of"
             )
         return Breeders(Portfolio([Arm(numeric, lambda _: 1.0)]), None, None, notices)
     keyless = KEYLESS_BESIDE_LLM if models else 1.0

@@ -125,14 +125,18 @@ def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
         return 0
     from evolve.running import run as start
 
-    return start(config)
+    return start(config, unnamed=given["name"] is None)
 
 
 @cli.command(name="try", epilog=examples("evolve try seeds/transformer.py --repeat 3"))
 @click.argument("file", type=FILE)
 @task_options
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
-@click.option("--shard", default=None, help="Validation shard (default: the selection shard).")
+@click.option(
+    "--shard",
+    help="Validation shard (default: the selection shard). What you read here of confirmation or exam "
+    "no run counts: choosing by it takes those shards their worth.",
+)
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Train so often, seeds rising.")
 @sandbox_option
 @json_option
@@ -144,6 +148,11 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     from evolve.taskfile import find_task, load_task, usual_device
     from evolve.trying import Trial, read_genome, try_program
 
+    if "," in (given["budget"] or ""):
+        raise click.UsageError(
+            f"--budget {given['budget']}: a program alone trains once, so that there is nobody whom a "
+            "short training could let through; name one amount"
+        )
     folder = given["task"] or find_task()
     device = given["device"] or usual_device(folder)
     task = load_task(folder, given["budget"], given["data"], device)
@@ -315,8 +324,10 @@ def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None
     help="Folder (for tsv: a file). Default: best/ or git/ in the run's folder, for tsv stdout.",
 )
 @cache_option
+@address_option
+@sandbox_option
 def export(
-    name: str | None, runs: Path, form: str, pairs: int, output: Path | None, cache: Path | None
+    name: str | None, runs: Path, form: str, pairs: int, output: Path | None, **said: Any
 ) -> int:
     """The best program of a run that has ended, with the evidence for it.
 
@@ -332,7 +343,7 @@ def export(
         return export_tsv(folder, output)
     if form == "git":
         return export_git(folder, output or folder / "git")
-    return export_file(folder, output or folder / "best", pairs, cache)
+    return export_file(folder, output or folder / "best", pairs, said)
 
 
 @cli.command(epilog=examples("evolve doctor"))

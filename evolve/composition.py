@@ -144,7 +144,7 @@ def pool(config: RunConfig, task: Task, data: Path | None) -> RayPool:
         SandboxError: a layer is missing here, and the run was told to insist on all.
         PoolError: Ray does not answer, or nothing fits.
     """
-    required = require_all() if config.require_sandbox else ()
+    required = _required() if config.require_sandbox else ()
     return RayPool(
         task,
         data,
@@ -152,6 +152,15 @@ def pool(config: RunConfig, task: Task, data: Path | None) -> RayPool:
         address=config.address,
         required=required,
     )
+
+
+def _required() -> tuple[str, ...]:
+    try:
+        return require_all()
+    except SandboxError as error:
+        raise SandboxError(
+            f"{error}. A run that was born with it goes on without under --no-require-sandbox"
+        ) from error
 
 
 def local_slots(task: Task) -> int:

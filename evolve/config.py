@@ -2,8 +2,9 @@
 
 import json
 import re
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass, field, fields, replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,9 @@ from population.task import Budget, Task
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIXED = ("budget", "device", "seed", "mu", "lambda_", "sync", "slots")
 SEARCHES = ("evolve", "greedy", "best-of", "random", "tpe", "cmaes")
-_LATER = ("device", "slots")  # not kept by the first versions
-_AT_BIRTH = ("task", "data", *_FIXED)  # task and data may move; their hashes are checked instead
+_LATER = ("device", "slots", "require_sandbox")  # not kept by the first versions
+_AT_BIRTH = ("task", "data", *_FIXED, "require_sandbox")
+"""Task and data may move: their hashes are checked. What the sandbox must have may change."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +67,8 @@ class RunConfig:
             it has room for; kept, since scores of another number do not compare.
         address: of a Ray cluster, None: this machine.
         evaluations, generations, hours: stop conditions, None: none.
-        require_sandbox: train only where every layer of the sandbox holds.
+        require_sandbox: train only where every layer of the sandbox holds; kept, and a later call
+            may say otherwise.
         plain: no live display. pairs: of the exam at the end, at most; None: no exam is held.
     """
 
@@ -139,11 +142,13 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
                 f"run {name} was born with {key.rstrip('_')} = {stored[key]}; got {said[key]}; "
                 "leave the option out to continue it, or start another run with another --run"
             )
-    said |= _asked(said.pop("llm", None), bool(said.pop("no_llm", False)))
+    llm, no_llm = said.pop("llm", None), bool(said.pop("no_llm", False))
     own = {one.name: said.pop(one.name) for one in fields(Breeding) if one.name in said}
     said = stored | said
     folder = said.pop("task", None) or find_task()
-    breeding = _breeding(name, said.pop("breeding", {}), load_llm(folder), own)
+    born, advice = said.pop("breeding", {}), load_llm(folder)
+    own |= _asked(llm, no_llm, born.get("models") or advice.get("models") or ())
+    breeding = _breeding(name, born, advice, own)
     device = said.pop("device", None) or usual_device(folder)
     task = load_task(folder, said.pop("budget", None), said.pop("data", None), device)
     return _checked(
@@ -165,8 +170,6 @@ def _anchored(said: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "task" in said:
         found["task"] = Path(said["task"]).resolve()
-    if "/" in said.get("data", "") or "." in said.get("data", ""):
-        found["data"] = str(Path(said["data"]).resolve())
     if "table" in said:
         found["table"] = str(Path(said["table"]).resolve())
     if "operators" in said:
@@ -188,8 +191,8 @@ def _earlier(runs: Path, mention: str) -> str:
     )
 
 
-def _asked(llm: str | None, no_llm: bool) -> dict[str, tuple[str, ...]]:
-    """Return the models that `--llm` names, the default one where it names none."""
+def _asked(llm: str | None, no_llm: bool, usual: Sequence[str]) -> dict[str, tuple[str, ...]]:
+    """Return the models that `--llm` names; where it names none, the usual ones or the default."""
     if no_llm:
         if llm is not None:
             raise RunError("--llm and --no-llm exclude each other; leave one out")
@@ -198,20 +201,30 @@ def _asked(llm: str | None, no_llm: bool) -> dict[str, tuple[str, ...]]:
         return {}
     from mutate.models import DEFAULT
 
-    return {"models": tuple(part.strip() for part in (llm or DEFAULT).split(","))}
+    named = tuple(part.strip() for part in llm.split(",")) if llm else tuple(usual)
+    return {"models": named or (DEFAULT,)}
 
 
 def _breeding(
-    name: str | None, stored: Mapping[str, Any], task: Mapping[str, Any], own: Mapping[str, Any]
+    name: str | None, stored: Mapping[str, Any], advice: Mapping[str, Any], own: Mapping[str, Any]
 ) -> Breeding:
-    """Return how proposals come about: as said now, else as the run was born, else as the task."""
+    """Return how proposals come about: as said now, else as the run was born.
+
+    What the task advises on language models counts once its user asks for one, never before: it
+    lowers the default cap and never raises it.
+    """
     born = stored.get("search")
     if born and own.get("search", born) != born:
         raise RunError(
             f"run {name} was born with search = {born}; got {own['search']}; leave the option out "
             "to continue it, or start another run with another --run"
         )
-    said: dict[str, Any] = dict(stored or task) | dict(own)
+    said: dict[str, Any] = dict(stored)
+    if own.get("models") and not stored.get("models"):
+        cap = stored.get("cost_usd", Breeding().cost_usd)
+        said |= advice
+        said["cost_usd"] = min(advice.get("cost_usd", cap), cap)
+    said |= own
     said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     return Breeding(**said)
 
@@ -240,15 +253,45 @@ def _stored(folder: Path) -> dict[str, Any]:
     try:
         stored = json.loads(text)
         known = {key: stored[key] for key in _AT_BIRTH if key not in _LATER}
-        known["device"] = stored.get("device", "cpu")  # before there was a choice
-        if stored.get("slots") is not None:
-            known["slots"] = stored["slots"]
+        known["device"] = "cpu"  # before there was a choice
+        later = {key: stored[key] for key in _LATER if stored.get(key) is not None}
     except (ValueError, KeyError, TypeError) as error:
         raise RunError(
             f"{folder} was not made by `evolve run`: its configuration is {text!r}; "
             "name another run"
         ) from error
-    return known | {"task": Path(known["task"]), "breeding": stored.get("breeding", {})}
+    return known | later | {"task": Path(known["task"]), "breeding": stored.get("breeding", {})}
+
+
+@contextmanager
+def reserved(config: RunConfig, task: Task) -> Iterator[RunConfig]:
+    """Make the folder of a run that nobody has named, under the next name where another call has it.
+
+    Two calls that begin together have both found the same name free. What does not become a run
+    leaves no folder behind.
+
+    Args:
+        config: with the name that was free.
+        task: after which runs are named.
+
+    Raises:
+        RunError: the folder cannot be made.
+    """
+    while True:
+        try:
+            config.folder.mkdir(parents=True)
+            break
+        except FileExistsError:
+            config = replace(config, name=_next_name(config.runs, task.name))
+        except OSError as error:
+            raise RunError(
+                f"{config.folder} cannot be made ({error.strerror}); name other --runs"
+            ) from error
+    try:
+        yield config
+    finally:
+        with suppress(OSError):
+            config.folder.rmdir()  # which takes empty ones alone
 
 
 def _next_name(runs: Path, task: str) -> str:

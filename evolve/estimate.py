@@ -8,6 +8,8 @@ import numpy as np
 from evolve.breeding import CLAUDE_CODE, Breeders, breeders, brief_of, models_of
 from evolve.composition import founders, local_slots
 from evolve.config import RunConfig
+from evolve.controls import CONTROLS
+from evolve.taskfile import load_llm
 from mutate import prompt
 from mutate.llm import Question
 from mutate.models import Model
@@ -114,7 +116,7 @@ def breeding_lines(
     lines = [f"search   {config.breeding.search}"]
     if bred_by.purse is None:
         lines.append(f"breeds   by {', '.join(names)}, which need no key")
-        return "\n".join(lines)
+        return "\n".join([*lines, *_advice(config, task)])
     models = models_of(config.breeding)
     asked = ", ".join(f"{model.name} ({model.weight:g})" for model in models)
     lines.append(f"breeds   by {', '.join(names)}")
@@ -136,6 +138,17 @@ def breeding_lines(
     )
     lines.append(f"{'':<9}at most {limit} in the whole run, {spent:.2f} USD of it spent{calls}")
     return "\n".join(lines)
+
+
+def _advice(config: RunConfig, task: Task) -> list[str]:
+    """Return that the task advises language models and how to ask them, where it does."""
+    models = load_llm(task.root).get("models")
+    if not models or CONTROLS[config.breeding.search].constants_only:
+        return []
+    return [
+        f"{'':<9}the task recommends {', '.join(models)}: add --llm to ask and pay for it; "
+        "without it nothing is spent"
+    ]
 
 
 def dry_run(config: RunConfig) -> str:

@@ -4,12 +4,13 @@ import json
 import math
 import shlex
 from collections import defaultdict
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evolve.exams import read_exams
 from evolve.live import leader
+from evolve.printing import unprotected
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
 from evolve.writing import write_text
@@ -29,11 +30,10 @@ NOTHING = "nothing is scored in this run yet: there is nothing to export; `evolv
 
 @dataclass(frozen=True, slots=True)
 class Finalists:
-    """Whom an export is about, and the exam between them where one was held."""
+    """Whom an export is about."""
 
     champion: IndividualId
     founder: IndividualId
-    examination: Examination | None = None
 
 
 def hold_exam(
@@ -41,7 +41,8 @@ def hold_exam(
 ) -> Finalists:
     """Compare the best individual with the best founder, and publish what came of it.
 
-    A champion that is a founder is compared with nobody.
+    What was found stands in the lineage, from where `export` reads it. A champion that is a founder
+    is compared with nobody.
 
     Raises:
         RunError: nothing is scored yet.
@@ -53,9 +54,9 @@ def hold_exam(
     if champion.id == founder.id:
         return Finalists(champion.id, founder.id)
     seed = lineage.identity().seed
-    found = examine(champion, founder, evaluation, lineage, state, task.shards, pairs, seed)
+    examine(champion, founder, evaluation, lineage, state, task.shards, pairs, seed)
     lineage.publish(state.ranks())
-    return Finalists(champion.id, founder.id, found)
+    return Finalists(champion.id, founder.id)
 
 
 def best_founder(state: State) -> Individual | None:
@@ -82,23 +83,52 @@ def published_finalists(reading: Reading) -> Finalists:
 def export(reading: Reading, task: Task, finalists: Finalists, folder: Path) -> dict[str, Any]:
     """Write the champion's program and `evidence.json` into a folder and return the evidence.
 
+    The claim is that of all exams of the two so far, wherever they were exported.
+
     Raises:
         RunError: the folder cannot be written.
     """
     program = folder / task.artifact
     source = reading.individual(finalists.champion)["source"]
     evidence = _evidence(reading, task, finalists, program)
+    keep_apart(folder, evidence["program_sha256"])
     write_text(program, source)
     write_text(folder / EVIDENCE, json.dumps(evidence, indent=2, allow_nan=False) + "\n")
     return evidence
+
+
+def keep_apart(folder: Path, program_sha256: str) -> None:
+    """Rename the evidence in a folder to `evidence-ID.json` where it is of another program.
+
+    Called before the program beside it is replaced, so that no program lies beside another's.
+
+    Raises:
+        RunError: it cannot be renamed.
+    """
+    file = folder / EVIDENCE
+    try:
+        kept = json.loads(file.read_text("utf-8"))
+        of, owner = kept["program_sha256"], str(int(kept["champion"]["individual"]))
+    except FileNotFoundError:
+        return
+    except (OSError, ValueError, KeyError, TypeError):
+        of, owner = None, "unreadable"
+    if of == program_sha256:
+        return
+    try:
+        file.replace(folder / f"evidence-{owner}.json")
+    except OSError as error:
+        raise RunError(
+            f"{file} belongs to another program and cannot be renamed ({error.strerror}); move it"
+        ) from error
 
 
 def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path) -> dict[str, Any]:
     run = reading.run()
     scores = _scores(reading, finalists)
     own = [row for row in scores if row["individual"] == finalists.champion]
-    claim = _claim(finalists.examination, _noise(reading, finalists, scores))
-    claim = claim or _kept_claim(reading.folder, finalists)
+    exams, pair = read_exams(reading), (finalists.champion, finalists.founder)
+    claim = _claim(exams.of(*pair), _noise(reading, finalists, scores))
     return {
         "run": reading.folder.name,
         "task": run["task"],
@@ -106,6 +136,10 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
         "direction": run["direction"],
         "budget": format_budget(task.budget),
         "claim": claim,
+        "other_exams": [
+            {"champion": champion, "founder": founder} | (_claim(found, None) or {})
+            for champion, founder, found in exams.besides(*pair)
+        ],
         "cost": cost_of(reading, claim),
         "champion": _standing(reading, finalists.champion),
         "founder": _standing(reading, finalists.founder),
@@ -116,6 +150,7 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
         "data_sha256": run["data_sha256"],
         "data": task.data,
         "comparability": reading.query("SELECT * FROM comparability WHERE key <> ''").objects(),
+        "unprotected": sum(map(reading.unprotected, {*pair})),
         "scores": scores,
         "reproduce": _command(task, program),
     }
@@ -193,17 +228,6 @@ def _claim(
     }
 
 
-def _kept_claim(folder: Path, finalists: Finalists) -> dict[str, Any] | None:
-    """Return what the last exam of a run has claimed, None where it was not of these two."""
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        kept = json.loads((folder / "best" / EVIDENCE).read_text("utf-8"))
-        of = kept["champion"]["individual"], kept["founder"]["individual"]
-        if of == (finalists.champion, finalists.founder):
-            claim: dict[str, Any] | None = kept["claim"]
-            return claim
-    return None
-
-
 def cost_of(reading: Reading, claim: dict[str, Any] | None) -> dict[str, Any] | None:
     """Return what language models cost, and what a confirmed gain cost; None where none was asked.
 
@@ -225,7 +249,8 @@ def cost_of(reading: Reading, claim: dict[str, Any] | None) -> dict[str, Any] | 
 
 def _command(task: Task, program: Path) -> str:
     words = ["evolve", "try", str(program), "--task", str(task.root)]
-    words += ["--budget", format_budget(task.budget.whole), "--shard", task.shards[2]]
+    words += ["--budget", format_budget(task.budget.whole), "--device", task.device]
+    words += ["--shard", task.shards[2]]
     if task.data is not None:
         words += ["--data", task.data]
     return shlex.join([*words, "--repeat", "3"])
@@ -233,31 +258,52 @@ def _command(task: Task, program: Path) -> str:
 
 def verdict(evidence: dict[str, Any]) -> str:
     """Return what an export found, in a few lines for people."""
+    lines = [*_verdict(evidence), *_other_exams(evidence), *unprotected(evidence["unprotected"])]
+    return "\n".join(lines)
+
+
+def _verdict(evidence: dict[str, Any]) -> list[str]:
     claim, champion, founder = evidence["claim"], evidence["champion"], evidence["founder"]
     if champion["individual"] == founder["individual"]:
-        return f"the best program is founder #{founder['individual']}: there is nothing to claim"
+        return [f"the best program is founder #{founder['individual']}: there is nothing to claim"]
     if claim is None:
-        return "no exam was held: nothing is claimed"
+        return [f"no exam of #{champion['individual']} was held: nothing is claimed of it"]
     lines = [f"exam: {failure}" for failure in claim["failures"]]
     if claim["difference"] is None:
-        return "\n".join([*lines, "exam: no complete pair: nothing is claimed"])
-    return "\n".join([*lines, *_findings(evidence), *_price(evidence)])
+        return [*lines, "exam: no complete pair: nothing is claimed"]
+    return [*lines, *_findings(evidence), *_price(evidence)]
+
+
+def _other_exams(evidence: dict[str, Any]) -> list[str]:
+    """Return what this run has found of other programs than those which are exported."""
+    return [
+        f"another exam of this run: {_says(exam, exam['champion'], exam['founder'], evidence)}, "
+        f"{exam['pairs']} pairs, comparison {exam['comparison']}"
+        for exam in evidence["other_exams"]
+    ]
+
+
+def _says(claim: dict[str, Any], champion: int, founder: int, evidence: dict[str, Any]) -> str:
+    metric = evidence["metric"]
+    if claim["difference"] is None:
+        return f"#{champion} and founder #{founder} have no complete pair"
+    width = "unknown" if claim["half_width"] is None else f"{claim['half_width']:.4f}"
+    if claim["better"]:
+        gain = f"{abs(claim['difference']):.4f} +- {width} {metric}"
+        return f"#{champion} is better than founder #{founder} by {gain}"
+    return (
+        f"#{champion} is not shown to be better than founder #{founder}: "
+        f"{metric} {claim['difference']:+.4f} +- {width}"
+    )
 
 
 def _findings(evidence: dict[str, Any]) -> list[str]:
-    claim, metric = evidence["claim"], evidence["metric"]
-    champion = f"#{evidence['champion']['individual']}"
-    founder = f"founder #{evidence['founder']['individual']}"
-    width = "unknown" if claim["half_width"] is None else f"{claim['half_width']:.4f}"
-    says = (
-        f"{champion} is better than {founder} by {abs(claim['difference']):.4f} +- {width} {metric}"
-        if claim["better"]
-        else f"{champion} is not shown to be better than {founder}: "
-        f"{metric} {claim['difference']:+.4f} +- {width}"
-    )
-    noise, less_reliable = claim["noise"], claim.get("less_reliable", False)
+    claim = evidence["claim"]
+    champion, founder = evidence["champion"]["individual"], evidence["founder"]["individual"]
+    noise, less_reliable = claim["noise"], claim["less_reliable"]
     return [
-        f"exam: {says} ({100 * claim['confidence']:g}%, {claim['pairs']} pairs on fresh seeds"
+        f"exam: {_says(claim, champion, founder, evidence)} "
+        f"({100 * claim['confidence']:g}%, {claim['pairs']} pairs on fresh seeds"
         + (f", noise of one score {noise['both']:.4f})" if noise is not None else ")"),
         f"      claimed falsely in at most {100 * claim['error']:.2g}% of cases: comparison "
         f"{claim['comparison']} of this run, of whose {100 * claim['error_budget_of_the_run']:g}% "

@@ -5,6 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from evolve.printing import unprotected
 from evolve.reading import Reading
 from evolve.text import number, one_line
 from population.errors import RunError
@@ -17,7 +18,9 @@ IDENTITY = {
 }
 
 _EXPERIMENTS = """
-    SELECT e.individual, e.value, e.status, s.source_sha256, s.operator, s.name, m.value AS memory,
+    SELECT e.individual, e.value, e.status,
+        e.value IS NOT NULL AND NOT e.protected AND (SELECT data_sha256 FROM run) <> ''
+            AS unprotected, s.source_sha256, s.operator, s.name, m.value AS memory,
         (SELECT list(parent ORDER BY ordinal) FROM parent p WHERE p.individual = e.individual)
             AS parents,
         e.value IS NOT NULL AND (SELECT fitness_sign FROM run) * e.value > coalesce(
@@ -35,7 +38,8 @@ _EXPERIMENTS = """
 def results_tsv(reading: Reading) -> str:
     """Return every ranking evaluation in the columns of autoresearch's `results.tsv`.
 
-    `commit` is the start of the source's hash; `keep` marks a new best score.
+    `commit` is the start of the source's hash; `keep` marks a new best score, `(unprotected)` one
+    that was made where candidates could read the validation data.
     Source: karpathy/autoresearch, program.md, "Logging results".
     """
     lines = [f"commit\t{reading.run()['metric']}\tmemory_gb\tstatus\tdescription"]
@@ -95,13 +99,15 @@ def _message(found: dict[str, Any], step: dict[str, Any]) -> str:
     body = [f"mean {number(step['mean'])}{gain}"]
     body += [f"with #{other}" for other in step["others"] or ()]
     body += [one_line(change["hypothesis"], 400) for change in found["changes"]]
+    body += unprotected(found["unprotected"])
     return "\n".join([title, "", *body]) + "\n"
 
 
 def _description(row: dict[str, Any]) -> str:
     parents = ", ".join(f"#{parent}" for parent in row["parents"] or ())
     origin = f"{row['operator']} of {parents}" if parents else row["name"] or row["operator"]
-    return one_line(f"#{row['individual']} {origin}", 200)
+    mark = " (unprotected)" if row["unprotected"] else ""
+    return one_line(f"#{row['individual']} {origin}", 200) + mark
 
 
 def _git(folder: Path, *words: str, text: str | None = None, date: str | None = None) -> str:

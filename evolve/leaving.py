@@ -1,8 +1,11 @@
 """The three ways of `evolve export`: a file with evidence, a table, a git branch."""
 
+from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
+from evaluate.device import require_device
 from evolve.composition import cache_folder, identity, pool, prepared
 from evolve.config import RunConfig, configure
 from evolve.evidence import (
@@ -22,10 +25,16 @@ from population.state import State
 from population.task import Task
 
 
-def export_file(folder: Path, output: Path, pairs: int, cache: Path | None) -> int:
+def export_file(folder: Path, output: Path, pairs: int, said: Mapping[str, Any]) -> int:
     """Write the best program with its evidence, after an exam unless `pairs` is 0.
 
     Without an exam it works while the run goes on, too.
+
+    Args:
+        folder: of the run.
+        output: folder for program and evidence.
+        pairs: of the exam, at most.
+        said: how the exam trains (cache, address, require_sandbox), None where nothing was said.
 
     Returns:
         0, or 1 where an exam was held and claims nothing.
@@ -35,7 +44,7 @@ def export_file(folder: Path, output: Path, pairs: int, cache: Path | None) -> i
     """
     finalists = None
     if pairs:
-        config = configure({"runs": folder.parent, "name": folder.name, "cache": cache})
+        config = configure({"runs": folder.parent, "name": folder.name, **said})
         task = config.load_task()
         finalists = _examined(config, task, pairs)
     with Reading(folder) as reading:
@@ -53,6 +62,8 @@ def export_file(folder: Path, output: Path, pairs: int, cache: Path | None) -> i
 
 
 def _examined(config: RunConfig, task: Task, pairs: int) -> Finalists:
+    if config.address is None:
+        require_device(task.device)
     data = prepared(task, cache_folder(config.cache))
     with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
         state = State(task.direction)

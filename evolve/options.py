@@ -48,9 +48,10 @@ address_option = click.option(
 
 
 sandbox_option = click.option(
-    "--require-sandbox",
-    is_flag=True,
-    help="Refuse to train where a layer of the sandbox is missing; `evolve doctor` lists them.",
+    "--require-sandbox/--no-require-sandbox",
+    default=None,
+    help="Refuse to train where a layer of the sandbox is missing; `evolve doctor` lists them. A "
+    "run keeps it.",
 )
 
 
@@ -68,16 +69,18 @@ def breeding_options(command: Command) -> Command:
             is_flag=False,
             flag_value="",
             metavar="[MODEL]",
-            help="Ask this language model, or several as A=2,B=1 (default: claude-opus-5-5; "
-            "claude-code asks Claude Code). Without it none is asked.",
+            help="Ask this language model, or several as A=2,B=1 (default: those that task.toml "
+            "recommends, else claude-opus-5-5; claude-code asks Claude Code). Without it none is "
+            "asked.",
         ),
-        click.option("--no-llm", is_flag=True, help="Ask none, whatever the run or task says."),
+        click.option("--no-llm", is_flag=True, help="Ask none, whatever the run was born with."),
         click.option(
             "--cost",
             "cost_usd",
             type=click.FloatRange(0, min_open=True),
             metavar="USD",
-            help="Spend at most this on language models in the whole run (default: 5).",
+            help="Spend at most this on language models in the whole run (default: 5, or the "
+            "task's `cost` where it is less).",
         ),
         click.option(
             "--tokens", type=click.IntRange(1), help="Read and write at most so many with them."

@@ -187,4 +187,4 @@ def descent(steps: list[dict[str, Any]]) -> str:
         others = "".join(f" with #{other}" for other in step["others"] or ())
         gain = "" if step["gain"] is None else f"  gain {step['gain']:+.4f}"
         lines.append(f"{branch}#{step['individual']} {who}{others}  {number(step['mean'])}{gain}")
-    return "\n".join(lines)
+    return "\n".join([*lines, *unprotected(sum(step["unprotected"] for step in steps))])

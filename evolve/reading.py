@@ -197,10 +197,11 @@ class Reading:
     def descent(self, individual: int) -> list[dict[str, Any]]:
         """Return the line from the founder down to the individual, with other parents and gains.
 
-        Each step: individual, operator, name, mean, gain over its first parent, others.
+        Each step: individual, operator, name, mean, gain over its first parent, others, and how
+        many of its scores are unprotected.
         """
         self.individual(individual)
-        return self.query(
+        steps = self.query(
             "SELECT d.ancestor AS individual, d.operator, d.name, d.mean, d.gain, "
             "list(p.parent ORDER BY p.ordinal) FILTER (p.ordinal > 1) AS others "
             "FROM line_of_descent d LEFT JOIN parent p ON p.individual = d.ancestor "
@@ -209,6 +210,7 @@ class Reading:
             "ORDER BY d.depth DESC",
             [individual],
         ).objects()
+        return [step | {"unprotected": self.unprotected(step["individual"])} for step in steps]
 
     def status(self) -> dict[str, Any]:
         """Return what the run does now, as of its last publication and of `live.json`."""

@@ -6,7 +6,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
@@ -26,11 +26,11 @@ from evolve.composition import (
     prepared,
     search_config,
 )
-from evolve.config import RunConfig
+from evolve.config import RunConfig, reserved
 from evolve.console import Display, best_line, display
 from evolve.control import Control
 from evolve.estimate import BESIDE_S, breeding_lines, newcomer_s
-from evolve.evidence import export, hold_exam, verdict
+from evolve.evidence import export, hold_exam, keep_apart, verdict
 from evolve.inheriting import born, brought_founders, brought_line, brought_to
 from evolve.live import Snapshot, Watch, leader, write_live
 from evolve.printing import leaderboard
@@ -40,7 +40,7 @@ from evolve.text import number
 from evolve.writing import write_text
 from mutate.checks import Checks
 from mutate.spending import Spent
-from population.errors import PoolError, RunError, TaskError
+from population.errors import EvolveError, PoolError, RunError, TaskError
 from population.history import Program
 from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
@@ -77,7 +77,7 @@ class Follower:
         self._watch = watch
         self._display = shown
         self._best: IndividualId | None = None
-        self._state: State | None = None
+        self.state: State | None = None  # as of the latest record
         self._program = task.program
         text = task.program.read_text("utf-8")
         self._kept = Program(text, lineage.keep_program(text))
@@ -93,7 +93,7 @@ class Follower:
 
     def observe(self, record: Record, state: State) -> None:
         """Follow one record; called by the search."""
-        self._state = state
+        self.state = state
         self._watch.see(record, state, time.time())
         if self._bred_by.purse is not None:
             self._watch.spend(self._bred_by.purse.spent.usd, self._bred_by.purse.limit_usd)
@@ -103,7 +103,7 @@ class Follower:
 
     def publish_if_due(self) -> None:
         """Publish what is new, at most as often as publishing may cost."""
-        ranks = self._state.ranks if self._state is not None else None
+        ranks = self.state.ranks if self.state is not None else None
         self.lineage.publish_if_due(time.monotonic(), ranks)
 
     def pass_on(self) -> None:
@@ -116,10 +116,11 @@ class Follower:
             self.tell(notice)
 
     def keep_best(self, state: State) -> None:
-        """Write the best program to `best/` whenever another one leads."""
+        """Write the best program to `best/` whenever another one leads, apart from old evidence."""
         champion = leader(state)
         if champion is None or champion.id == self._best:
             return
+        keep_apart(self._best_file.parent, champion.genome.sha256)
         write_text(self._best_file, champion.genome.source)
         self._best = champion.id
 
@@ -141,6 +142,35 @@ class Follower:
         self._display.show(self._watch.snapshot, line)
 
 
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a search has ended.
+
+    Attributes:
+        state: after its last record, None where there was none.
+        stopped: by Ctrl-C. error: what has ended it before a limit, None where a limit did.
+    """
+
+    state: State | None
+    stopped: bool
+    error: EvolveError | None = None
+
+    @property
+    def examinable(self) -> State | None:
+        """The state, where all that was begun has ended and someone leads: an exam may be held."""
+        state = self.state
+        if self.stopped or state is None or state.jobs.in_flight or leader(state) is None:
+            return None
+        return state
+
+    @property
+    def code(self) -> int:
+        """The exit code of the command, except where a machine has to be mended."""
+        if self.stopped:
+            return INTERRUPTED
+        return 1 if self.error is not None or self.examinable is None else 0
+
+
 @contextmanager
 def interruptible() -> Iterator[Callable[[], bool]]:
     """Yield a function that tells whether to stop: the first Ctrl-C asks, the second interrupts."""
@@ -160,11 +190,15 @@ def interruptible() -> Iterator[Callable[[], bool]]:
             signal.signal(one, handler)
 
 
-def run(config: RunConfig) -> int:
+def run(config: RunConfig, unnamed: bool = False) -> int:
     """Start or continue a run and return the exit code of the command.
 
+    Args:
+        config: of the run.
+        unnamed: its name is only the next free one, which another call may take meanwhile.
+
     Raises:
-        EvolveError: the run cannot be started or continued.
+        EvolveError: the run cannot be started or continued, or this machine cannot go on training.
     """
     task = config.load_task()
     if config.address is None:
@@ -174,6 +208,14 @@ def run(config: RunConfig) -> int:
     data = prepared(task, cache_folder(config.cache))
     out_of_reach(config.folder, "name another folder with --runs")
     breeders(config.breeding, task, Spent()).require_usable()  # before a run is born of it
+    if not unnamed:
+        return _driven(config, task, data)
+    with reserved(config, task) as own:
+        return _driven(own, task, data)
+
+
+def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
+    """Search in a run's own folder, and return the exit code of the command."""
     known = identity(config, task, data)
     with born(config, task, known) as lineage:
         brought = brought_to(lineage)
@@ -188,15 +230,13 @@ def run(config: RunConfig) -> int:
             watch = Watch(config.evaluations, trainers.slots, time.time())
             with display(task.metric, config.plain) as shown:
                 follower = Follower(config, task, lineage, watch, shown, bred_by)
-                state, stopped = _search(config, task, trainers, individuals, follower, bred_by)
+                ending = _search(config, task, trainers, individuals, follower, bred_by)
             _summarise(config, task, data, watch)
-            if stopped:
-                return INTERRUPTED
-            if state is None or leader(state) is None:
-                return 1
-            if config.pairs is not None:
-                _export(config.pairs, config, task, lineage, trainers, state)
-    return 0
+            if isinstance(ending.error, PoolError) and not ending.stopped:
+                raise ending.error
+            if config.pairs is not None and ending.examinable is not None:
+                _export(config.pairs, config, task, lineage, trainers, ending.examinable)
+    return ending.code
 
 
 def _search(
@@ -206,9 +246,9 @@ def _search(
     individuals: list[Individual],
     follower: Follower,
     bred_by: Breeders,
-) -> tuple[State | None, bool]:
-    """Run the search and return its state, None where it broke off, and whether it was stopped."""
-    state = None
+) -> Ending:
+    """Run the search and return how it has ended; says why where no limit has ended it."""
+    error: EvolveError | None = None
     with interruptible() as should_stop:
 
         def stop_now() -> bool:
@@ -231,14 +271,16 @@ def _search(
             injections=Control(config.folder, Checks.of(task), follower.tell),
         )
         try:
-            state = search.run(stop_now)
-        except (TaskError, RunError, PoolError) as error:
-            print(f"error: {error}", file=sys.stderr)
+            follower.state = search.run(stop_now)
+        except (TaskError, RunError, PoolError) as found:
+            error = found
         finally:
             bred_by.give_up()
             follower.pass_on()
-            follower.end(state)
-        return state, should_stop()
+            follower.end(follower.state)
+        if error is not None and not isinstance(error, PoolError):  # which ends the command
+            print(f"error: {error}", file=sys.stderr)
+        return Ending(follower.state, should_stop(), error)
 
 
 def _export(

@@ -96,7 +96,7 @@ def load_task(
     Args:
         folder: holds `task.toml` and the files that it names.
         budget: in place of the file's, as `parse_budget` reads it.
-        data: in place of the file's source.
+        data: in place of the file's source; a path is one of the current folder, not of the task's.
         device: where it will train; chooses the table `[cpu]` or `[gpu]`, whose `seeds` and `data`
             take the place of the task's.
 
@@ -119,7 +119,7 @@ def load_task(
     fed = kind is EvaluatorKind.MODEL and source.has("source")
     usual = source.text("source") if fed else ""
     usual = machine.text("data", usual) if machine.has("data") and fed else usual
-    named = data or usual
+    named = _anchored(data, Path.cwd()) if data else _anchored(usual, folder) if usual else None
     mentions = top.texts("seeds")
     locked = evaluator.path("file", evaluator.text("file"))
     task = Task(
@@ -138,7 +138,7 @@ def load_task(
         command=evaluator.texts("command") if kind is EvaluatorKind.COMMAND else (),
         shards=_shards(top),
         contract=top.path("contract", top.text("contract")) if top.has("contract") else None,
-        data=_anchored(named, folder) if named else None,
+        data=named,
         device=device,
         scale=scale,
         cores=machine.whole("cores", 1),

@@ -2,6 +2,7 @@
 
 import zlib
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from population.blocks import Block
@@ -10,6 +11,7 @@ from population.individual import EvaluationId, Individual, IndividualId, Purpos
 from population.ports import Ended, Evaluation, Lineage, Started
 from population.requests import training_seed
 from population.state import State
+from population.task import Direction
 
 MOST_PAIRS = 12
 """A gain of three sigma is claimed in 19 of 20 exams of that length, most with eight pairs."""
@@ -88,13 +90,18 @@ def examine(  # noqa: PLR0913, PLR0917 - two programs, the three seams of a run 
     if champion.id == founder.id:
         raise ValueError(f"an exam needs two programs, got individual {founder.id} twice")
     hall = _Hall((champion, founder), shards[2], base_seed, evaluation, lineage, state)
-    left = pairs - sum(block.counts for block in _blocks(state, champion, founder))
-    found = _examination(state, champion, founder)
+    names = {one.id: one.name for one in (champion, founder)}
+
+    def so_far() -> Examination:
+        return examination(state.exam_blocks, state.direction, champion.id, founder.id, names)
+
+    own = _blocks(state.exam_blocks, champion.id, founder.id)
+    left, found = pairs - sum(block.counts for block in own), so_far()
     while left > 0 and not found.decided:
         blocks = min(left, max(evaluation.slots, 1))
         hall.train(blocks)
         left -= blocks
-        found = _examination(state, champion, founder)
+        found = so_far()
     return found
 
 
@@ -151,35 +158,55 @@ class _Hall:
         self.state.apply(record)
 
 
-def _examination(state: State, champion: Individual, founder: Individual) -> Examination:
-    names = {one.id: one.name or f"individual {one.id}" for one in (champion, founder)}
+def examination(
+    blocks: Mapping[int, Block],
+    direction: Direction,
+    champion: IndividualId,
+    founder: IndividualId,
+    names: Mapping[IndividualId, str],
+) -> Examination:
+    """Return what the exams of a run have found of two programs so far.
+
+    Args:
+        blocks: all pairs of all exams of the run, in the order in which they were begun.
+        direction: which side of zero is fitter.
+        champion: the program that may be better.
+        founder: the one it is compared with.
+        names: of both; an empty one is replaced by the id.
+    """
     scores, failures, broken = [], [], Counter[IndividualId | None]()
-    for block in _blocks(state, champion, founder):
+    for block in _blocks(blocks, champion, founder):
         values = block.values()
         if values is not None:
-            scores.append((values[champion.id], values[founder.id]))
+            scores.append((values[champion], values[founder]))
         for who, why in block.failures():
-            whose = names[who] if who is not None else "a pair"
+            whose = "a pair" if who is None else names[who] or f"individual {who}"
             failures.append(f"{whose}, seed {block.seed}: {why}")
             broken[who] += block.counts
     ours, theirs = tuple(a for a, _ in scores), tuple(b for _, b in scores)
-    number = _comparison(state, champion, founder)
+    number = _comparison(blocks, champion, founder)
     error = ERROR_BUDGET * error_share(number)
-    claim = compare(ours, theirs, state.direction, error) if scores else None
-    less_reliable = broken[champion.id] > broken[founder.id]
+    claim = compare(ours, theirs, direction, error) if scores else None
+    less_reliable = broken[champion] > broken[founder]
     if claim is not None and less_reliable:
         claim = replace(claim, better=False)
     return Examination(claim, number, ours, theirs, tuple(failures), less_reliable)
 
 
-def _blocks(state: State, champion: Individual, founder: Individual) -> list[Block]:
-    both = {champion.id, founder.id}
-    return [block for block in state.exam_blocks.values() if block.results.keys() == both]
+def compared(blocks: Mapping[int, Block]) -> list[frozenset[IndividualId]]:
+    """Return which two programs a run has compared, in the order in which it began to."""
+    pairs = (frozenset(block.results) for block in blocks.values())
+    return list(dict.fromkeys(pair for pair in pairs if len(pair) == 2))  # one alone was cut off
 
 
-def _comparison(state: State, champion: Individual, founder: Individual) -> int:
+def _blocks(
+    blocks: Mapping[int, Block], champion: IndividualId, founder: IndividualId
+) -> list[Block]:
+    return [block for block in blocks.values() if block.results.keys() == {champion, founder}]
+
+
+def _comparison(blocks: Mapping[int, Block], champion: IndividualId, founder: IndividualId) -> int:
     """Return whether the two are the first, second ... that this run compares."""
-    pairs = (frozenset(block.results) for block in state.exam_blocks.values())
-    begun = dict.fromkeys(pair for pair in pairs if len(pair) == 2)  # one alone was cut off
-    begun.setdefault(frozenset((champion.id, founder.id)))
-    return list(begun).index(frozenset((champion.id, founder.id))) + 1
+    both = frozenset((champion, founder))
+    begun = compared(blocks)
+    return begun.index(both) + 1 if both in begun else len(begun) + 1

@@ -97,7 +97,7 @@ def test_show_names_the_known_ids_when_asked_for_another(evolve: Evolve, runs: P
 
 
 def test_lineage_is_the_way_from_the_founder_with_each_gain(evolve: Evolve, runs: Path) -> None:
-    first, second, third = evolve("lineage", "--runs", runs).out.splitlines()
+    first, second, third, _warning = evolve("lineage", "--runs", runs).out.splitlines()
     assert first == "#1 founder-1  3.0000"
     assert second == "└─ #3 constants  2.5000  gain +0.5000"
     assert third.strip() == "└─ #4 recombination with #2  2.2500  gain +0.2500"
@@ -190,3 +190,15 @@ def test_a_closed_pipe_ends_a_command_quietly(runs: Path) -> None:
         process.stdout.read(10)
         process.stdout.close()
         assert b"Traceback" not in process.stderr.read()
+
+
+def test_try_does_not_train_a_ladder(evolve: Evolve) -> None:
+    seed = POLYNOMIAL / "seeds" / "cubic.py"
+    said = evolve("try", seed, "--task", POLYNOMIAL, "--budget", "2s,10s")
+    assert said.code == 2
+    assert "a program alone trains once" in said.err and "name one amount" in said.err
+
+
+def test_try_says_that_nobody_counts_what_it_reads_of_the_other_shards(evolve: Evolve) -> None:
+    said = " ".join(evolve("try", "--help").out.split())
+    assert "What you read here of confirmation or exam no run counts" in said

@@ -1,14 +1,17 @@
 import json
 import shutil
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 
 import pytest
 
+from evolve.breeding import breeders
 from evolve.composition import search_config
-from evolve.config import Breeding, RunConfig, configure
+from evolve.config import Breeding, RunConfig, configure, reserved
+from evolve.estimate import breeding_lines
 from evolve.taskfile import REPOSITORY
 from mutate.models import DEFAULT
+from mutate.spending import Spent
 from population.errors import RunError, TaskError
 from population.lineage import DuckLineage, RunIdentity
 from population.task import Direction
@@ -62,16 +65,28 @@ def test_a_run_goes_on_with_as_many_candidates_at_once_as_it_was_born_with(tmp_p
         configure({"runs": tmp_path, "name": "a", "slots": 1})
 
 
+def test_a_run_that_required_the_sandbox_goes_on_requiring_it_until_it_is_told_otherwise(
+    tmp_path: Path,
+) -> None:
+    again = {"runs": tmp_path, "name": "a"}
+    born(configure(again | {"task": POLYNOMIAL, "require_sandbox": True}))
+    assert configure(again).require_sandbox
+    assert not configure(again | {"require_sandbox": False}).require_sandbox
+
+
 def test_a_run_from_before_there_was_a_choice_of_device_goes_on_on_the_processor(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     config = configure({"runs": tmp_path, "name": "a", "task": POLYNOMIAL})
     without = {
-        k: v for k, v in json.loads(config.to_json()).items() if k not in ("device", "slots")
+        k: v
+        for k, v in json.loads(config.to_json()).items()
+        if k not in ("device", "slots", "require_sandbox")
     }
     monkeypatch.setattr(RunConfig, "to_json", lambda self: json.dumps(without))
     born(config)
-    assert configure({"runs": tmp_path, "name": "a"}).device == "cpu"
+    again = configure({"runs": tmp_path, "name": "a"})
+    assert (again.device, again.slots, again.require_sandbox) == ("cpu", None, False)
 
 
 def test_a_run_keeps_its_rung_and_is_not_continued_without_it(tmp_path: Path) -> None:
@@ -204,16 +219,90 @@ def test_asking_and_not_asking_exclude_each_other(tmp_path: Path) -> None:
         ('modles = ["a"]', "did you mean `models`"),
     ],
 )
-def test_a_task_may_name_models_and_a_cap(tmp_path: Path, table: str, says: str | None) -> None:
+def test_a_task_may_recommend_models_and_a_cap_to_whoever_asks(
+    tmp_path: Path, table: str, says: str | None
+) -> None:
     folder = tmp_path / "task"
     shutil.copytree(POLYNOMIAL, folder)
     file = folder / "task.toml"
     file.write_text(f"{file.read_text()}\n[llm]\n{table}\n")
     if says is None:
-        breeding = asked(tmp_path, task=folder)
-        assert breeding == Breeding("evolve", ("a", "b=3"), "low", 0.5, 9)
-        assert asked(tmp_path, task=folder, llm="c").models == ("c",)
+        assert asked(tmp_path, task=folder) == Breeding()
+        advised = Breeding("evolve", ("a", "b=3"), "low", 0.5, 9)
+        assert asked(tmp_path, task=folder, llm="") == advised
+        assert asked(tmp_path, task=folder, llm="c") == replace(advised, models=("c",))
+        assert asked(tmp_path, task=folder, llm="", cost_usd=9.0).cost_usd == 9.0
         assert asked(tmp_path, task=folder, no_llm=True).models == ()
     else:
         with pytest.raises(TaskError, match=says):
             asked(tmp_path, task=folder)
+
+
+def advised(tmp_path: Path, table: str) -> Path:
+    """Return a task that recommends models."""
+    folder = Path(shutil.copytree(POLYNOMIAL, tmp_path / "task"))
+    with (folder / "task.toml").open("a") as file:
+        file.write(f"\n[llm]\n{table}\n")
+    return folder
+
+
+def test_a_task_cannot_raise_the_cap_of_what_may_be_spent(tmp_path: Path) -> None:
+    folder = advised(tmp_path, 'models = ["a"]\ncost = 500.0')
+    assert asked(tmp_path, task=folder, llm="").cost_usd == 5.0
+    assert asked(tmp_path, task=folder, llm="", cost_usd=20.0).cost_usd == 20.0
+
+
+def test_a_run_that_asks_models_goes_on_asking_them_whatever_the_task_says_by_now(
+    tmp_path: Path,
+) -> None:
+    folder = advised(tmp_path, 'models = ["a"]\ncost = 2.0')
+    again = {"runs": tmp_path, "name": "a"}
+    born(configure(again | {"task": folder, "llm": "b"}))
+    assert configure(again).breeding.models == ("b",)
+    assert configure(again | {"llm": ""}).breeding.models == ("b",)
+    assert configure(again).breeding.cost_usd == 2.0
+
+
+def test_a_run_that_was_born_without_a_model_may_take_up_the_recommended_one(
+    tmp_path: Path,
+) -> None:
+    folder = advised(tmp_path, 'models = ["a"]\ncost = 2.0')
+    again = {"runs": tmp_path, "name": "a"}
+    born(configure(again | {"task": folder}))
+    assert configure(again).breeding.models == ()
+    breeding = configure(again | {"llm": ""}).breeding
+    assert (breeding.models, breeding.cost_usd) == (("a",), 2.0)
+
+
+@pytest.mark.parametrize(("search", "lines"), [("evolve", 1), ("greedy", 1), ("tpe", 0)])
+def test_whoever_asks_no_model_is_told_once_that_the_task_recommends_one(
+    tmp_path: Path, search: str, lines: int
+) -> None:
+    folder = advised(tmp_path, 'models = ["a", "b=3"]')
+    config = configure({"runs": tmp_path, "task": folder, "search": search})
+    task = config.load_task()
+    told = breeding_lines(config, task, breeders(config.breeding, task, Spent()), [], 1)
+    assert told.count("the task recommends a, b=3: add --llm") == lines
+
+
+def test_two_runs_without_a_name_that_start_together_get_two_folders(tmp_path: Path) -> None:
+    given = {"runs": tmp_path / "runs", "task": POLYNOMIAL}
+    first, second = configure(given), configure(given)
+    task = first.load_task()
+    assert first.name == second.name
+    assert not first.runs.exists()  # a dry run leaves nothing behind
+    with reserved(first, task) as one, reserved(second, task) as other:
+        assert one.name == first.name
+        assert other.name == first.name.removesuffix("1") + "2"
+        born(one)
+    assert [folder.name for folder in first.runs.iterdir()] == [one.name]
+
+
+def test_a_runs_folder_that_cannot_be_made_says_so(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    config = configure({"runs": tmp_path / "elsewhere", "task": POLYNOMIAL})
+    with (
+        pytest.raises(RunError, match="cannot be made"),
+        reserved(replace(config, runs=tmp_path / "runs"), config.load_task()),
+    ):
+        pass

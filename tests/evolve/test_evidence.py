@@ -20,12 +20,15 @@ def evidence(**claim: Any) -> dict[str, Any]:
         "error_budget_of_the_run": 0.01,
         "noise": {"both": 0.0067},
         "failures": [],
+        "less_reliable": False,
     }
     return {
         "metric": "val_bpb",
         "champion": {"individual": 17},
         "founder": {"individual": 2},
         "claim": found | claim,
+        "other_exams": [],
+        "unprotected": 0,
         "cost": None,
     }
 

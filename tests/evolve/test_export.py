@@ -2,6 +2,13 @@ import json
 import subprocess
 from pathlib import Path
 
+import pytest
+
+from evolve import leaving
+from evolve.config import RunConfig
+from evolve.evidence import Finalists
+from population.individual import IndividualId
+from population.task import Task
 from tests.evolve.conftest import Evolve
 
 
@@ -16,7 +23,7 @@ def test_results_tsv_has_a_row_for_each_experiment(evolve: Evolve, runs: Path) -
     cells = [row.split("\t") for row in rows]
     assert [cell[3] for cell in cells] == ["keep", "keep", "keep", "keep", "crash"]
     assert cells[3][1:3] == ["2.250000", "1.0"]
-    assert cells[3][4] == "#4 recombination of #3, #2"
+    assert cells[3][4] == "#4 recombination of #3, #2 (unprotected)"
 
 
 def test_a_git_export_is_a_repository_with_a_commit_for_each_ancestor(
@@ -57,6 +64,32 @@ def test_a_git_export_does_not_touch_a_folder_of_other_things(
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["letter.txt"]
 
 
+def test_an_exam_trains_on_the_cluster_and_behind_the_layers_that_are_named(
+    evolve: Evolve, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[RunConfig] = []
+
+    def examined(config: RunConfig, task: Task, pairs: int) -> Finalists:
+        asked.append(config)
+        return Finalists(IndividualId(4), IndividualId(2))
+
+    monkeypatch.setattr(leaving, "_examined", examined)
+    evolve("export", "--runs", runs, "--address", "head:6379", "--require-sandbox")
+    evolve("export", "--runs", runs)
+    assert [(one.address, one.require_sandbox) for one in asked] == [
+        ("head:6379", True),
+        (None, False),
+    ]
+
+
+def test_the_command_that_reproduces_a_score_names_the_device(
+    evolve: Evolve, runs: Path, tmp_path: Path
+) -> None:
+    said = evolve("export", "--runs", runs, "--pairs", 0, "-o", tmp_path / "out")
+    (line,) = [line for line in said.out.splitlines() if line.startswith("reproduce with: ")]
+    assert "--device cpu" in line
+
+
 def test_an_export_without_an_exam_claims_nothing(
     evolve: Evolve, runs: Path, tmp_path: Path
 ) -> None:
@@ -71,24 +104,3 @@ def test_an_export_without_an_exam_claims_nothing(
     assert [step["individual"] for step in evidence["line_of_descent"]] == [1, 3, 4]
     assert evidence["comparability"][0]["device"] == "test machine"
     assert evidence["scores"][-1]["sandbox"] == ["limits"]
-
-
-def test_an_export_without_an_exam_keeps_what_the_last_one_of_the_two_has_claimed(
-    evolve: Evolve, runs: Path
-) -> None:
-    assert evolve("export", "--runs", runs, "--pairs", 0).code == 0
-    file = runs / "night" / "best" / "evidence.json"
-    evidence = json.loads(file.read_text())
-    claim = {
-        "difference": -0.5, "half_width": 0.1, "confidence": 0.95, "pairs": 6, "error": 0.005,
-        "comparison": 1, "error_budget_of_the_run": 0.01, "better": True, "noise": None,
-        "failures": [],
-    }  # fmt: skip
-    file.write_text(json.dumps(evidence | {"claim": claim}))
-    said = evolve("export", "--runs", runs, "--pairs", 0)
-    assert said.code == 0
-    assert "is better than founder #2 by 0.5000 +- 0.1000" in said.out
-    assert json.loads(file.read_text())["claim"] == claim
-    other = evidence | {"claim": claim, "founder": evidence["founder"] | {"individual": 1}}
-    file.write_text(json.dumps(other))
-    assert "nothing is claimed" in evolve("export", "--runs", runs, "--pairs", 0).out

@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from evolve import composition
+from evolve.config import configure
 from evolve.taskfile import REPOSITORY
+from population.errors import SandboxError
 from tests.evolve.conftest import POLYNOMIAL, Evolve
 
 WARNING = "made where candidates could read the validation data"
@@ -37,7 +40,9 @@ def lacking_namespaces(*words: object) -> "subprocess.CompletedProcess[str]":
     )
 
 
-@pytest.mark.parametrize("words", [("status",), ("top",), ("show", 4)])
+@pytest.mark.parametrize(
+    "words", [("status",), ("top",), ("show", 4), ("lineage", 4), ("export", "--pairs", 0)]
+)
 def test_scores_within_reach_of_the_validation_data_are_said_to_be(
     evolve: Evolve, runs: Path, words: tuple[object, ...]
 ) -> None:
@@ -49,6 +54,29 @@ def test_what_failed_was_scored_nowhere(evolve: Evolve, runs: Path) -> None:
     assert WARNING not in evolve("show", 5, "--runs", runs).out
     found = json.loads(evolve("status", "--runs", runs, "--json").out)
     assert found["unprotected"] == 4
+
+
+def test_evidence_counts_what_both_programs_scored_without_protection(
+    evolve: Evolve, runs: Path
+) -> None:
+    evolve("export", "--runs", runs, "--pairs", 0)
+    evidence = json.loads((runs / "night" / "best" / "evidence.json").read_text())
+    assert evidence["unprotected"] == 2  # one score of each
+    steps = json.loads(evolve("lineage", 4, "--runs", runs, "--json").out)
+    assert [step["unprotected"] for step in steps] == [1, 1, 1]
+
+
+def test_each_row_of_a_table_and_each_commit_of_a_branch_says_whether_it_was_protected(
+    evolve: Evolve, runs: Path, tmp_path: Path
+) -> None:
+    _, *rows = evolve("export", "--runs", runs, "--format", "tsv").out.splitlines()
+    assert [row.endswith(" (unprotected)") for row in rows] == [True] * 4 + [False]  # it crashed
+    evolve("export", "--runs", runs, "--format", "git", "-o", tmp_path / "fresh")
+    told = subprocess.run(
+        ["git", "-C", tmp_path / "fresh", "log", "-1", "--format=%b"],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert WARNING in told.stdout
 
 
 needs_namespaces = pytest.mark.skipif(sys.platform != "linux", reason="to be refused on Linux only")
@@ -65,6 +93,18 @@ def test_whoever_requires_the_sandbox_is_told_what_is_missing(
     assert done.returncode == 2, done
     assert "lacks namespaces (" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+def test_a_run_that_requires_what_a_machine_has_lost_says_how_to_go_on_without(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def lacking() -> tuple[str, ...]:
+        raise SandboxError("this machine lacks landlock")
+
+    monkeypatch.setattr(composition, "require_all", lacking)
+    config = configure({"runs": tmp_path, "task": POLYNOMIAL, "require_sandbox": True})
+    with pytest.raises(SandboxError, match=r"lacks landlock.*--no-require-sandbox"):
+        composition.pool(config, config.load_task(), None)
 
 
 @pytest.mark.slow

@@ -207,3 +207,19 @@ def test_a_task_trains_on_a_gpu_only_where_there_is_one_and_it_knows_it(
         monkeypatch.setattr("evolve.taskfile.accelerator", lambda there=there: there)
         assert usual_device(gpu_folder) == there
         assert usual_device(POLYNOMIAL) == "cpu"
+
+
+def test_data_that_a_person_names_lies_in_the_current_folder_and_a_tasks_own_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert load_task(REPOSITORY, data="./texts").data == str(tmp_path / "texts")
+    assert load_task(REPOSITORY, data="climbmix").data == "climbmix"
+    task = Path(shutil.copytree(REPOSITORY, tmp_path / "task", ignore=_all_but_the_task))
+    edit(task, 'source = "canterbury"', 'source = "./texts"')
+    assert load_task(task).data == str(task / "texts")
+
+
+def _all_but_the_task(folder: str, names: list[str]) -> list[str]:
+    kept = ("task.toml", "prepare.py", "program.md", "seeds", "docs")
+    return [name for name in names if folder == str(REPOSITORY) and name not in kept]

@@ -1,0 +1,120 @@
+"""How one call of `evolve run` ends, on trainers that do not train."""
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from evolve import running
+from evolve.breeding import Breeders
+from evolve.taskfile import load_task
+from mutate.checks import Checks
+from mutate.novelty import Offer, checked, refused
+from mutate.portfolio import Arm, Portfolio
+from population.history import History
+from population.individual import Failed, Individual, Outcome, Request, Scored, Stage
+from population.ports import Proposal
+from tests.evolve.conftest import POLYNOMIAL, Evolve
+from tests.population.fakes import FakeEvaluation
+
+Train = Callable[[Callable[[Request], Outcome], int], None]
+CHECKS = Checks.of(load_task(POLYNOMIAL))
+
+
+class Trainers(FakeEvaluation):
+    """Stands in for the pool."""
+
+    kind = None
+
+    def close(self) -> None:
+        pass
+
+
+class Spent:
+    """An operator that has a few ideas."""
+
+    name, arity, slow = "spent", 1, False
+
+    def __init__(self, ideas: int) -> None:
+        self.left = ideas
+
+    def propose(
+        self, parents: Sequence[Individual], history: History, rng: np.random.Generator
+    ) -> Proposal:
+        if not self.left:
+            return refused(self.name, parents, "it has no idea")
+        self.left -= 1
+        child = parents[0].genome.source + f"\nbetter = {self.left}\n"
+        return checked(Offer(self.name, parents, child, ()), CHECKS, history)
+
+
+def scored(request: Request) -> Outcome:
+    return Scored(float("better" in request.genome.source) + 0.001 * (request.id % 3))
+
+
+def lost(request: Request) -> Outcome:
+    """Nothing trains any more once the founders have."""
+    if request.individual <= 2:
+        return scored(request)
+    return Failed(Stage.INFRASTRUCTURE, "machine", "its disk is full")
+
+
+@pytest.fixture
+def train(monkeypatch: pytest.MonkeyPatch) -> Train:
+    """Return a function that says how trainings end, and how many ideas the operators have."""
+    real = running.breeders
+
+    def choose(outcome: Callable[[Request], Outcome], ideas: int) -> None:
+        def poor(*words: Any) -> Breeders:
+            found = real(*words)
+            found.portfolio = Portfolio([Arm(Spent(ideas), lambda _: 1.0)])
+            return found
+
+        monkeypatch.setattr(running, "pool", lambda *_: Trainers(outcome=outcome))
+        monkeypatch.setattr(running, "breeders", poor)
+
+    return choose
+
+
+def test_the_exam_is_held_where_the_operators_have_run_out(
+    evolve: Evolve, tmp_path: Path, train: Train
+) -> None:
+    train(scored, 1)
+    said = evolve("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a", "--export")
+    assert said.code == 1
+    assert "the search has ended: 200 proposals in a row were refused" in said.err
+    assert "is better than founder" in said.out
+    assert json.loads((tmp_path / "a" / "best" / "evidence.json").read_text())["claim"]["better"]
+
+
+def test_a_machine_that_has_to_be_mended_is_no_negative_result(
+    evolve: Evolve, tmp_path: Path, train: Train
+) -> None:
+    train(lost, 50)
+    said = evolve("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a", "--export")
+    assert said.code == 2
+    assert said.err.count("evaluations in a row failed for reasons that are not") == 1
+    assert "continue with: evolve run --run a" in said.out
+    assert not (tmp_path / "a" / "best" / "evidence.json").exists()
+
+
+def test_a_run_without_a_name_makes_way_for_one_that_took_its_name_meanwhile(
+    evolve: Evolve, tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(scored, 1)
+    real = running.prepared
+
+    def slowly(*words: Any) -> Path | None:
+        for name in [f"polynomial-{date.today():%Y%m%d}-{number}" for number in (1, 2)]:
+            (tmp_path / name).mkdir()
+        return real(*words)
+
+    monkeypatch.setattr(running, "prepared", slowly)
+    said = evolve("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--evaluations", 4)
+    assert said.code == 0, said
+    assert "-3  (task polynomial" in said.out
+    assert list(next(tmp_path.glob("*-1")).iterdir()) == []
