@@ -60,12 +60,17 @@ def git_branch(reading: Reading, individual: int, folder: Path) -> str:
     Another folder becomes a new repository with the branch checked out.
 
     Raises:
-        RunError: git is missing or refuses, or the branch exists.
+        RunError: git is missing or refuses, the branch exists, or `folder` cannot be one.
     """
     branch = f"evolve/{reading.folder.name}"
     new = not (folder / ".git").exists()
     if new:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be made a folder ({error.strerror}); name another with -o"
+            ) from error
         if any(folder.iterdir()):
             raise RunError(f"{folder} is neither empty nor a git repository; name another folder")
         _git(folder, "init", "--quiet")

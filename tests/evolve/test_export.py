@@ -64,6 +64,18 @@ def test_a_git_export_does_not_touch_a_folder_of_other_things(
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["letter.txt"]
 
 
+@pytest.mark.parametrize("inside", ["", "below"])
+def test_a_git_export_into_a_file_is_a_user_error(
+    evolve: Evolve, runs: Path, tmp_path: Path, inside: str
+) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_text("dear")
+    said = evolve("export", "--runs", runs, "--format", "git", "-o", file / inside)
+    assert said.code == 2
+    assert "cannot be made a folder" in said.err
+    assert file.read_text() == "dear"
+
+
 def test_an_exam_trains_on_the_cluster_and_behind_the_layers_that_are_named(
     evolve: Evolve, runs: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
