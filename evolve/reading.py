@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,19 @@ class Rows:
     rows: tuple[tuple[Any, ...], ...]
 
     def objects(self) -> list[dict[str, Any]]:
-        """Return one dict per row."""
-        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+        """Return one dict per row; of columns that share a name, later ones are `name_1` and on."""
+        names = _distinct(self.names)
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, later ones of the same made different as DuckDB does in a subquery."""
+    found: list[str] = []
+    for name in names:
+        counted = (f"{name}_{number}" for number in count(1))
+        taken = {*found, *names}
+        found.append(name if name not in found else next(n for n in counted if n not in taken))
+    return found
 
 
 def find_run(runs: Path, name: str | None) -> Path:
