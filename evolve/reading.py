@@ -15,6 +15,21 @@ from population.lineage import open_published
 from population.publishing import PUBLISHED
 
 
+PAUSE_S = 120.0
+"""Where nothing trains for so long, no `evolve run` was at work: a call keeps its slots busy."""
+_PER_HOUR = """
+    WITH trained AS (
+        SELECT started_at, ended_at, max(ended_at) OVER (
+            ORDER BY started_at, ended_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS busy_until
+        FROM evaluations WHERE ended_at > started_at
+    )
+    SELECT 3600 * count(*) / nullif(max(ended_at) - min(started_at)
+        - coalesce(sum(started_at - busy_until) FILTER (started_at - busy_until > ?), 0), 0)
+    FROM trained
+"""
+
+
 @dataclass(frozen=True, slots=True)
 class Rows:
     """The answer to a query: column names and rows."""
@@ -271,7 +286,6 @@ class Reading:
             "(SELECT count(*) FROM quarantine) - (SELECT count(*) FROM clearance) AS held, "
             "count(*) FILTER (purpose = 'confirm') AS confirmation_readings, "
             "count(*) FILTER (purpose = 'exam') AS exam_readings, "
-            "(SELECT sigma FROM selection ORDER BY seq DESC LIMIT 1) AS sigma, "
-            "3600 * count(ended_at) / nullif(max(ended_at) - min(started_at), 0) "
-            "AS evaluations_per_hour FROM evaluations"
-        ).objects()[0]
+            "(SELECT sigma FROM selection ORDER BY seq DESC LIMIT 1) AS sigma "
+            "FROM evaluations"
+        ).objects()[0] | {"evaluations_per_hour": self.query(_PER_HOUR, [PAUSE_S]).rows[0][0]}

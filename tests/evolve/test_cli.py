@@ -5,13 +5,18 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from evolve import printing
-from tests.evolve.conftest import POLYNOMIAL, Evolve
+from population.identity import stored_identity
+from population.individual import EvaluationId, Scored
+from population.lineage import DuckLineage
+from population.ports import Ended, Started
+from tests.evolve.conftest import POLYNOMIAL, Evolve, born, evaluation
 
 COMMANDS = ["run", "try", "inject", "status", "top", "show", "lineage", "query", "export", "doctor"]
 
@@ -269,3 +274,21 @@ def test_variables_of_the_environment_that_a_command_does_not_read_are_left_alon
     assert evolve("export", "--format", "tsv", "--runs", runs).code == 0
     said = evolve("run", "--dry-run", "--task", POLYNOMIAL, "--runs", runs)
     assert "has no effect" not in said.err
+
+
+def test_the_rate_leaves_out_the_time_between_two_calls(evolve: Evolve, runs: Path) -> None:
+    before = json.loads(evolve("status", "--runs", runs, "--json").out)["evaluations_per_hour"]
+    assert before == pytest.approx(5 * 3600 / 14)  # five of ten seconds each, one second apart
+    mutant = born(3, 2.5, 1, operator="constants")
+    started, ended = evaluation(6, mutant, Scored(2.5))
+    late = replace(ended.result, started_at=90_000.0, ended_at=90_014.0)
+    nowhere = replace(ended.result, request=EvaluationId(7), started_at=0.0, ended_at=0.0)
+    folder = runs / "night"
+    with DuckLineage.open(folder, stored_identity(folder)) as lineage:
+        lineage.record(started)
+        lineage.record(Ended(late))
+        lineage.record(Started(replace(started.request, id=EvaluationId(7))))
+        lineage.record(Ended(nowhere))  # our side lost it
+        lineage.publish()
+    after = json.loads(evolve("status", "--runs", runs, "--json").out)["evaluations_per_hour"]
+    assert after == pytest.approx(6 * 3600 / 28)
