@@ -14,7 +14,6 @@ from population.errors import LineageError, RunError
 from population.lineage import open_published
 from population.publishing import PUBLISHED
 
-
 PAUSE_S = 120.0
 """Where nothing trains for so long, no `evolve run` was at work: a call keeps its slots busy."""
 _PER_HOUR = """
