@@ -2,12 +2,11 @@
 
 import csv
 import io
-import json
 from pathlib import Path
 
 from evolve.reading import Reading, Rows
 from evolve.text import columns
-from evolve.writing import write_output
+from evolve.writing import json_text, write_output
 
 
 def write_answer(reading: Reading, sql: str, form: str, output: Path | None) -> None:
@@ -31,7 +30,7 @@ def write_answer(reading: Reading, sql: str, form: str, output: Path | None) -> 
 
 def _text(rows: Rows, form: str) -> str:
     if form == "json":
-        return json.dumps(rows.objects(), indent=2, default=str) + "\n"
+        return json_text(rows.objects()) + "\n"
     if form == "csv":
         buffer = io.StringIO()
         writer = csv.writer(buffer, lineterminator="\n")

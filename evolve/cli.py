@@ -14,6 +14,7 @@ from evolve.options import (
     cache_option,
     examples,
     json_option,
+    refuse_unread,
     run_options,
     runs_option,
     sandbox_option,
@@ -106,7 +107,8 @@ def cli() -> None:
     "--pairs",
     type=click.IntRange(1),
     default=12,
-    help="Most pairs of the exam, which ends when decided; 4 can claim nothing (default: 12).",
+    help="Most pairs of the exam of --export, which ends when decided; 4 can claim nothing "
+    "(default: 12).",
 )
 def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
     """Start a search, or continue one; Ctrl-C ends it cleanly.
@@ -116,8 +118,13 @@ def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
     """
     from evolve.config import configure
 
+    if not export:
+        refuse_unread(["pairs"], "without --export", "add --export, or leave it out")
     given["pairs"] = pairs if export else None
     config = configure(given)  # a wrong option is told before Ray and torch are loaded
+    if not config.breeding.models:
+        spending = ["cost_usd", "tokens", "effort", "table"]
+        refuse_unread(spending, "without a language model", "add --llm, or leave it out")
     if dry_run:
         from evolve.estimate import dry_run as rehearse
 
@@ -134,8 +141,8 @@ def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
 @click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
 @click.option(
     "--shard",
-    help="Validation shard (default: the selection shard). What you read here of confirmation or exam "
-    "no run counts: choosing by it takes those shards their worth.",
+    help="Validation shard (default: the selection shard). What you read here of confirmation or "
+    "exam no run counts: choosing by it takes those shards their worth.",
 )
 @click.option("--repeat", type=click.IntRange(1), default=1, help="Train so often, seeds rising.")
 @sandbox_option
@@ -150,8 +157,8 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
 
     if "," in (given["budget"] or ""):
         raise click.UsageError(
-            f"--budget {given['budget']}: a program alone trains once, so that there is nobody whom a "
-            "short training could let through; name one amount"
+            f"--budget {given['budget']}: a program alone trains once, so a short training "
+            "has nobody to let through; name one amount"
         )
     folder = given["task"] or find_task()
     device = given["device"] or usual_device(folder)
@@ -197,6 +204,8 @@ def inject(file: Path, name: str | None, runs: Path, as_json: bool, **given: Any
     from evolve.injecting import describe, inject_program, read_wish
     from evolve.reading import find_run
 
+    if not given["wait"]:
+        refuse_unread(["timeout"], "without --wait", "add --wait, or leave it out")
     wait_s = given["timeout"] if given["wait"] else None
     wish = read_wish(file, given["hypothesis"], given["category"], given["parent"])
     answer = inject_program(find_run(runs, name), wish, wait_s)
@@ -244,8 +253,13 @@ def show(individual: int | None, name: str | None, runs: Path, **how: bool) -> N
     from evolve.reading import Reading, find_run
     from evolve.text import clean
 
+    if how["source"] and how["prompts"]:
+        raise click.UsageError("--source prints the source and nothing else: leave out --prompts")
     with Reading(find_run(runs, name)) as reading:
         found = reading.individual(individual or reading.leader())
+    if how["source"] and how["as_json"]:
+        _print({"id": found["id"], "source": found["source"]})
+        return
     if how["source"]:
         text = str(found["source"])
         click.echo(clean(text) if sys.stdout.isatty() else text, nl=False)
@@ -338,6 +352,11 @@ def export(
     from evolve.leaving import export_file, export_git, export_tsv
     from evolve.reading import find_run
 
+    trains = ["cache", "address", "require_sandbox"]
+    if form != "file":
+        refuse_unread(["pairs", *trains], f"on --format {form}, which holds no exam")
+    elif not pairs:
+        refuse_unread(trains, "without an exam (--pairs 0)")
     folder = find_run(runs, name)
     if form == "tsv":
         return export_tsv(folder, output)
@@ -372,9 +391,9 @@ def _print(answer: object) -> None:
     if isinstance(answer, str):
         click.echo(answer)
         return
-    import json
+    from evolve.writing import json_text
 
-    click.echo(json.dumps(answer, indent=2, default=str))
+    click.echo(json_text(answer))
 
 
 if __name__ == "__main__":

@@ -265,7 +265,7 @@ def _stored(folder: Path) -> dict[str, Any]:
 
 @contextmanager
 def reserved(config: RunConfig, task: Task) -> Iterator[RunConfig]:
-    """Make the folder of a run that nobody has named, under the next name where another call has it.
+    """Make the folder of a run that nobody has named; where another call has it, of the next name.
 
     Two calls that begin together have both found the same name free. What does not become a run
     leaves no folder behind.

@@ -13,7 +13,7 @@ from evolve.live import leader
 from evolve.printing import unprotected
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
-from evolve.writing import write_text
+from evolve.writing import json_text, write_text
 from population.claims import ERROR_BUDGET, fewest_pairs
 from population.errors import RunError
 from population.exam import Examination, examine
@@ -93,7 +93,7 @@ def export(reading: Reading, task: Task, finalists: Finalists, folder: Path) -> 
     evidence = _evidence(reading, task, finalists, program)
     keep_apart(folder, evidence["program_sha256"])
     write_text(program, source)
-    write_text(folder / EVIDENCE, json.dumps(evidence, indent=2, allow_nan=False) + "\n")
+    write_text(folder / EVIDENCE, json_text(evidence) + "\n")
     return evidence
 
 

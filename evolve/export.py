@@ -18,16 +18,21 @@ IDENTITY = {
 }
 
 _EXPERIMENTS = """
+    WITH ranks AS (
+        SELECT evaluation FROM counted JOIN leaderboard USING (individual)
+        WHERE quarantine NOT IN ('held', 'refused') AND isfinite(value)
+    )
     SELECT e.individual, e.value, e.status,
         e.value IS NOT NULL AND NOT e.protected AND (SELECT data_sha256 FROM run) <> ''
             AS unprotected, s.source_sha256, s.operator, s.name, m.value AS memory,
         (SELECT list(parent ORDER BY ordinal) FROM parent p WHERE p.individual = e.individual)
             AS parents,
-        e.value IS NOT NULL AND (SELECT fitness_sign FROM run) * e.value > coalesce(
-            max((SELECT fitness_sign FROM run) * e.value) OVER (
-                ORDER BY e.ended_seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
-            ), '-infinity'::DOUBLE) AS kept
+        ranks.evaluation IS NOT NULL AND (SELECT fitness_sign FROM run) * e.value > coalesce(
+            max((SELECT fitness_sign FROM run) * e.value) FILTER (ranks.evaluation IS NOT NULL)
+                OVER (ORDER BY e.ended_seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
+            '-infinity'::DOUBLE) AS kept
     FROM evaluations e
+    LEFT JOIN ranks USING (evaluation)
     JOIN individual s ON s.id = e.individual
     LEFT JOIN measurement m ON m.evaluation = e.evaluation AND m.name = 'peak_memory_bytes'
     WHERE e.purpose IN ('screen', 'race') AND e.status IN ('scored', 'failed')
@@ -38,8 +43,9 @@ _EXPERIMENTS = """
 def results_tsv(reading: Reading) -> str:
     """Return every ranking evaluation in the columns of autoresearch's `results.tsv`.
 
-    `commit` is the start of the source's hash; `keep` marks a new best score, `(unprotected)` one
-    that was made where candidates could read the validation data.
+    `commit` is the start of the source's hash; `keep` marks a new best score among those that rank:
+    neither held back or refused by the quarantine nor made on another kind of machine. Those that
+    were made where candidates could read the validation data are marked `(unprotected)`.
     Source: karpathy/autoresearch, program.md, "Logging results".
     """
     lines = [f"commit\t{reading.run()['metric']}\tmemory_gb\tstatus\tdescription"]
@@ -60,12 +66,17 @@ def git_branch(reading: Reading, individual: int, folder: Path) -> str:
     Another folder becomes a new repository with the branch checked out.
 
     Raises:
-        RunError: git is missing or refuses, or the branch exists.
+        RunError: git is missing or refuses, the branch exists, or `folder` cannot be one.
     """
     branch = f"evolve/{reading.folder.name}"
     new = not (folder / ".git").exists()
     if new:
-        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(
+                f"{folder} cannot be made a folder ({error.strerror}); name another with -o"
+            ) from error
         if any(folder.iterdir()):
             raise RunError(f"{folder} is neither empty nor a git repository; name another folder")
         _git(folder, "init", "--quiet")

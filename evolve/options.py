@@ -1,10 +1,11 @@
 """Options that several commands share, and how a command shows its examples."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
 
 import click
+from click.core import ParameterSource
 
 from evolve.config import SEARCHES
 from evolve.taskfile import EFFORTS
@@ -19,6 +20,23 @@ def examples(*lines: str) -> str:
     """Return examples as the end of a command's help, each on its own line."""
     title = "Example:" if len(lines) == 1 else "Examples:"
     return "\n".join(["\b", title, *(f"  {line}" for line in lines)])
+
+
+def refuse_unread(names: Collection[str], where: str, remedy: str = "leave it out") -> None:
+    """Raise UsageError where the command line gives an option that nothing reads.
+
+    Variables of the environment are left alone: they are there for all commands.
+
+    Args:
+        names: of the parameters.
+        where: in which case nothing reads them, such as `without --export`.
+        remedy: what to do.
+    """
+    context = click.get_current_context()
+    for parameter in context.command.params:
+        name = parameter.name or ""
+        if name in names and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
+            raise click.UsageError(f"{parameter.opts[0]} has no effect {where}: {remedy}")
 
 
 json_option = click.option("--json", "as_json", is_flag=True, help="JSON, for programs.")

@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,20 @@ from population.database import Connection, refusals
 from population.errors import LineageError, RunError
 from population.lineage import open_published
 from population.publishing import PUBLISHED
+
+PAUSE_S = 120.0
+"""Where nothing trains for so long, no `evolve run` was at work: a call keeps its slots busy."""
+_PER_HOUR = """
+    WITH trained AS (
+        SELECT started_at, ended_at, max(ended_at) OVER (
+            ORDER BY started_at, ended_at ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING
+        ) AS busy_until
+        FROM evaluations WHERE ended_at > started_at
+    )
+    SELECT 3600 * count(*) / nullif(max(ended_at) - min(started_at)
+        - coalesce(sum(started_at - busy_until) FILTER (started_at - busy_until > ?), 0), 0)
+    FROM trained
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,8 +37,19 @@ class Rows:
     rows: tuple[tuple[Any, ...], ...]
 
     def objects(self) -> list[dict[str, Any]]:
-        """Return one dict per row."""
-        return [dict(zip(self.names, row, strict=True)) for row in self.rows]
+        """Return one dict per row; of columns that share a name, later ones are `name_1` and on."""
+        names = _distinct(self.names)
+        return [dict(zip(names, row, strict=True)) for row in self.rows]
+
+
+def _distinct(names: Sequence[str]) -> list[str]:
+    """Return the names, later ones of the same made different as DuckDB does in a subquery."""
+    found: list[str] = []
+    for name in names:
+        counted = (f"{name}_{number}" for number in count(1))
+        taken = {*found, *names}
+        found.append(name if name not in found else next(n for n in counted if n not in taken))
+    return found
 
 
 def find_run(runs: Path, name: str | None) -> Path:
@@ -259,7 +285,6 @@ class Reading:
             "(SELECT count(*) FROM quarantine) - (SELECT count(*) FROM clearance) AS held, "
             "count(*) FILTER (purpose = 'confirm') AS confirmation_readings, "
             "count(*) FILTER (purpose = 'exam') AS exam_readings, "
-            "(SELECT sigma FROM selection ORDER BY seq DESC LIMIT 1) AS sigma, "
-            "3600 * count(ended_at) / nullif(max(ended_at) - min(started_at), 0) "
-            "AS evaluations_per_hour FROM evaluations"
-        ).objects()[0]
+            "(SELECT sigma FROM selection ORDER BY seq DESC LIMIT 1) AS sigma "
+            "FROM evaluations"
+        ).objects()[0] | {"evaluations_per_hour": self.query(_PER_HOUR, [PAUSE_S]).rows[0][0]}

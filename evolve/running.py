@@ -309,6 +309,11 @@ def _announce(
     budget = format_budget(task.budget)
     kind = f"{task.device}: {trainers.kind or device_name(task.device)}"
     print(f"machine  {kind}, {trainers.slots} at once, budget {budget} each")
+    if config.address is None and (config.slots or 0) > (room := local_slots(task)):
+        print(
+            f"slots    {config.slots} at once, but this machine has room for {room}: they slow one "
+            "another down. A run keeps its number; a new one takes it from --slots"
+        )
     seconds = newcomer_s(task)
     if seconds is not None and task.budget.amount >= LONG_S:
         first = (task.budget.amount + BESIDE_S[task.scale]) / 60

@@ -1,6 +1,5 @@
 """`evolve try`: one file trained and scored as the search would, without a run and without Ray."""
 
-import json
 import platform
 import statistics
 from collections.abc import Sequence
@@ -14,6 +13,7 @@ from evaluate.trial import run_trial
 from evolve.composition import data_sha256, local_slots
 from evolve.printing import unprotected
 from evolve.text import clean, duration, number, one_line
+from evolve.writing import json_text
 from population.errors import TaskError
 from population.individual import (
     EvaluationId,
@@ -91,7 +91,7 @@ def try_program(trial: Trial, seeds: Sequence[int], as_json: bool) -> int:
             print(as_text(found[-1]), flush=True)
     values = [row["value"] for row in found if row["value"] is not None]
     if as_json:
-        print(json.dumps(found if len(seeds) > 1 else found[0], indent=2))
+        print(json_text(found if len(seeds) > 1 else found[0]))
     elif len(values) > 1:
         spread = statistics.stdev(values)
         print(f"{len(values)} scores: mean {statistics.fmean(values):.4f}, sd {spread:.4f}")

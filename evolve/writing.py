@@ -1,7 +1,10 @@
 """Files that a run and its commands write for people and programs."""
 
+import json
+import math
 import os
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from evolve.text import clean
@@ -38,6 +41,21 @@ def write_output(output: Path | None, text: str) -> None:
         output.write_text(text, encoding="utf-8")
     except OSError as error:
         raise _refused(output, error) from error
+
+
+def json_text(answer: object) -> str:
+    """Return an answer as strict JSON: what is no number there, such as infinity, is null."""
+    return json.dumps(_finite(answer), indent=2, default=str, allow_nan=False)
+
+
+def _finite(answer: object) -> object:
+    if isinstance(answer, float):
+        return answer if math.isfinite(answer) else None
+    if isinstance(answer, Mapping):
+        return {key if isinstance(key, str) else str(key): _finite(answer[key]) for key in answer}
+    if isinstance(answer, list | tuple):
+        return [_finite(one) for one in answer]
+    return answer
 
 
 def _refused(file: Path, error: OSError) -> RunError:

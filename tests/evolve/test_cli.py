@@ -5,13 +5,18 @@ import os
 import pty
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import duckdb
 import pytest
 
 from evolve import printing
-from tests.evolve.conftest import POLYNOMIAL, Evolve
+from population.identity import stored_identity
+from population.individual import EvaluationId, Scored
+from population.lineage import DuckLineage
+from population.ports import Ended, Started
+from tests.evolve.conftest import POLYNOMIAL, Evolve, born, evaluation
 
 COMMANDS = ["run", "try", "inject", "status", "top", "show", "lineage", "query", "export", "doctor"]
 
@@ -202,3 +207,88 @@ def test_try_does_not_train_a_ladder(evolve: Evolve) -> None:
 def test_try_says_that_nobody_counts_what_it_reads_of_the_other_shards(evolve: Evolve) -> None:
     said = " ".join(evolve("try", "--help").out.split())
     assert "What you read here of confirmation or exam no run counts" in said
+
+
+def test_json_loses_no_column_and_holds_no_number_that_json_does_not_know(
+    evolve: Evolve, runs: Path
+) -> None:
+    sql = (
+        "SELECT 1 AS a, 2 AS a, 3 AS a_1, 4 AS a, 'nan'::DOUBLE AS b, ['inf'::DOUBLE, 2.0] AS c, "
+        "MAP {DATE '2026-01-02': '-inf'::DOUBLE} AS d"
+    )
+    text = evolve("query", sql, "--runs", runs, "--format", "json").out
+    assert "NaN" not in text and "Infinity" not in text
+    assert json.loads(text) == [
+        {
+            "a": 1,
+            "a_2": 2,
+            "a_1": 3,
+            "a_3": 4,
+            "b": None,
+            "c": [None, 2.0],
+            "d": {"2026-01-02": None},
+        }
+    ]
+
+
+def test_the_source_comes_as_json_where_json_is_asked_for(evolve: Evolve, runs: Path) -> None:
+    said = evolve("show", "--source", "--json", "--runs", runs)
+    assert json.loads(said.out) == {"id": 4, "source": "A = 2.25\n"}
+    said = evolve("show", "--source", "--prompts", "--runs", runs)
+    assert said.code == 2
+    assert "leave out --prompts" in said.err
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (("run", "--pairs", 3), "--pairs has no effect without --export"),
+        (("run", "--cost", 3), "--cost has no effect without a language model: add --llm"),
+        (("run", "--tokens", 3), "--tokens has no effect without a language model"),
+        (("run", "--effort", "low"), "--effort has no effect without a language model"),
+        (("run", "--models", "m.toml", "--no-llm"), "--models has no effect without a language"),
+        (
+            ("inject", "a.py", "--hypothesis", "h", "--timeout", 3),
+            "--timeout has no effect without",
+        ),
+        (("export", "--format", "tsv", "--pairs", 3), "--pairs has no effect on --format tsv"),
+        (("export", "--format", "git", "--cache", "c"), "--cache has no effect on --format git"),
+        (("export", "--pairs", 0, "--address", "a"), "--address has no effect without an exam"),
+    ],
+)
+def test_an_option_that_nothing_would_read_is_refused(
+    evolve: Evolve, tmp_path: Path, words: tuple[object, ...], says: str
+) -> None:
+    task = ("--task", POLYNOMIAL) if words[0] == "run" else ()
+    said = evolve(*words, *task, "--runs", tmp_path / "runs")
+    assert said.code == 2
+    assert says in " ".join(said.err.split())
+    assert not (tmp_path / "runs").exists()
+
+
+def test_variables_of_the_environment_that_a_command_does_not_read_are_left_alone(
+    evolve: Evolve, runs: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("EVOLVE_CACHE", str(tmp_path))
+    monkeypatch.setenv("EVOLVE_MODELS", str(tmp_path / "models.toml"))
+    assert evolve("export", "--format", "tsv", "--runs", runs).code == 0
+    said = evolve("run", "--dry-run", "--task", POLYNOMIAL, "--runs", runs)
+    assert "has no effect" not in said.err
+
+
+def test_the_rate_leaves_out_the_time_between_two_calls(evolve: Evolve, runs: Path) -> None:
+    before = json.loads(evolve("status", "--runs", runs, "--json").out)["evaluations_per_hour"]
+    assert before == pytest.approx(5 * 3600 / 14)  # five of ten seconds each, one second apart
+    mutant = born(3, 2.5, 1, operator="constants")
+    started, ended = evaluation(6, mutant, Scored(2.5))
+    late = replace(ended.result, started_at=90_000.0, ended_at=90_014.0)
+    nowhere = replace(ended.result, request=EvaluationId(7), started_at=0.0, ended_at=0.0)
+    folder = runs / "night"
+    with DuckLineage.open(folder, stored_identity(folder)) as lineage:
+        lineage.record(started)
+        lineage.record(Ended(late))
+        lineage.record(Started(replace(started.request, id=EvaluationId(7))))
+        lineage.record(Ended(nowhere))  # our side lost it
+        lineage.publish()
+    after = json.loads(evolve("status", "--runs", runs, "--json").out)["evaluations_per_hour"]
+    assert after == pytest.approx(6 * 3600 / 28)

@@ -118,3 +118,16 @@ def test_a_run_without_a_name_makes_way_for_one_that_took_its_name_meanwhile(
     assert said.code == 0, said
     assert "-3  (task polynomial" in said.out
     assert list(next(tmp_path.glob("*-1")).iterdir()) == []
+
+
+@pytest.mark.parametrize(("slots", "lines"), [(999, 1), (1, 0)])
+def test_more_candidates_at_once_than_the_machine_has_room_for_are_remarked_on(
+    evolve: Evolve, tmp_path: Path, train: Train, slots: int, lines: int
+) -> None:
+    train(scored, 1)
+    words = ("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a")
+    for said in (
+        evolve(*words, "--slots", slots, "--evaluations", 3),
+        evolve(*words, "--evaluations", 4),
+    ):
+        assert said.out.count(f"{slots} at once, but this machine has room for ") == lines

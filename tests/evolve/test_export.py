@@ -1,5 +1,6 @@
 import json
 import subprocess
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -7,9 +8,12 @@ import pytest
 from evolve import leaving
 from evolve.config import RunConfig
 from evolve.evidence import Finalists
-from population.individual import IndividualId
+from population.identity import stored_identity
+from population.individual import IndividualId, Scored
+from population.lineage import DuckLineage
+from population.ports import Cleared, Ended, Quarantined
 from population.task import Task
-from tests.evolve.conftest import Evolve
+from tests.evolve.conftest import MACHINE, Evolve, arrival, born, evaluation
 
 
 def git(folder: Path, *words: str) -> str:
@@ -24,6 +28,34 @@ def test_results_tsv_has_a_row_for_each_experiment(evolve: Evolve, runs: Path) -
     assert [cell[3] for cell in cells] == ["keep", "keep", "keep", "keep", "crash"]
     assert cells[3][1:3] == ["2.250000", "1.0"]
     assert cells[3][4] == "#4 recombination of #3, #2 (unprotected)"
+
+
+def test_what_does_not_rank_is_kept_by_no_row_of_results_tsv(evolve: Evolve, runs: Path) -> None:
+    held, refused, cleared, abroad, later = (
+        born(number, value, 4, operator="constants")
+        for number, value in ((6, 0.1), (7, 0.2), (8, 2.0), (9, 0.5), (10, 1.9))
+    )
+    folder = runs / "night"
+    with DuckLineage.open(folder, stored_identity(folder)) as lineage:
+        for number, one in enumerate((held, refused, cleared, abroad, later), 6):
+            started, ended = evaluation(number, one, Scored(one.constants["A"]))
+            machine = replace(MACHINE, device="another") if one is abroad else MACHINE
+            lineage.record(arrival(one))
+            lineage.record(started)
+            lineage.record(Ended(replace(ended.result, comparability=machine)))
+        for one in (held, refused, cleared):
+            lineage.record(Quarantined(one.id, IndividualId(4), 2.0, 0.8))
+        lineage.record(Cleared(refused.id, False, 0.0))
+        lineage.record(Cleared(cleared.id, True, 0.3))
+        lineage.publish()
+    _, *rows = evolve("export", "--runs", runs, "--format", "tsv").out.splitlines()
+    assert [row.split("\t")[3] for row in rows[5:]] == [
+        "discard",  # held
+        "discard",  # refused
+        "keep",
+        "discard",  # on another machine
+        "keep",
+    ]
 
 
 def test_a_git_export_is_a_repository_with_a_commit_for_each_ancestor(
@@ -62,6 +94,18 @@ def test_a_git_export_does_not_touch_a_folder_of_other_things(
     said = evolve("export", "--runs", runs, "--format", "git", "-o", tmp_path / "full")
     assert said.code == 2
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize("inside", ["", "below"])
+def test_a_git_export_into_a_file_is_a_user_error(
+    evolve: Evolve, runs: Path, tmp_path: Path, inside: str
+) -> None:
+    file = tmp_path / "letter.txt"
+    file.write_text("dear")
+    said = evolve("export", "--runs", runs, "--format", "git", "-o", file / inside)
+    assert said.code == 2
+    assert "cannot be made a folder" in said.err
+    assert file.read_text() == "dear"
 
 
 def test_an_exam_trains_on_the_cluster_and_behind_the_layers_that_are_named(
