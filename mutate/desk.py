@@ -183,7 +183,7 @@ class Desk:
             finally:
                 self._purse.settle(most, spent)
         if answer.stop_reason == CUT:
-            self._note_trouble(model, Unavailable(CUT, "its answer was cut off on the way"))
+            self._note_cut(model)
         else:
             self._gates[model.name].widen()
             self._note_answer(model, answer)
@@ -235,7 +235,7 @@ class Desk:
             self._dearest[name] = max(self._dearest.get(name, 0.0), answer.cost_usd)
             if self._resting(model):
                 return  # it was asked before it was sent to rest
-            for kind in ("silence", "bad_request"):
+            for kind in ("silence", "bad_request", CUT):
                 self._troubles[name, kind] = 0
             refusals = self._troubles[name, "refusal"] + 1 if refused else 0
             self._troubles[name, "refusal"] = refusals
@@ -266,6 +266,11 @@ class Desk:
                 self._give_up([model], str(trouble))
         else:
             self._note_silence(model, trouble)
+
+    def _note_cut(self, model: Model) -> None:
+        """Take one answer that ends on its way as chance, a second in a row as silence."""
+        if not self._closed and self._count(model, CUT) > 1:
+            self._note_silence(model, Unavailable(CUT, "its answers are cut off on the way"))
 
     def _note_silence(self, model: Model, trouble: Unavailable) -> None:
         """Let it rest, each time twice as long; calls that were under way then do not count."""

@@ -122,7 +122,7 @@ def test_a_driver_that_is_killed_leaves_nothing_behind_and_its_run_goes_on(tmp_p
             "FROM evaluations WHERE status IN ('scored', 'failed') GROUP BY individual, seed"
         ).rows
     assert told and told <= {f"#{individual}" for individual, _ in rows}
-    assert max(undisturbed for _, undisturbed in rows) == 1
+    assert max(undisturbed for _, undisturbed in rows) <= 1
 
 
 def test_the_default_task_evolves_on_text_of_ones_own(tmp_path: Path) -> None:

@@ -227,15 +227,21 @@ def test_a_model_that_finds_every_request_bad_is_given_up() -> None:
     ]
 
 
-def test_a_model_whose_answer_is_cut_off_rests_and_its_gate_stays_as_narrow() -> None:
+def test_a_model_whose_answers_are_cut_off_twice_in_a_row_rests_and_its_gate_never_widens_by_them() -> (
+    None
+):
     gate = Gate(8)
     gate.narrow()
     width = gate.width
-    made = world([said("half", CUT)], gate=gate)
-    answer = made.desk.ask(question())
-    assert answer.text == "half"
-    assert made.purse.spent.usd == answer.cost_usd
+    made = world([said("half", CUT), "whole", said("half", CUT), said("half", CUT)], gate=gate)
+    first = made.desk.ask(question())
+    assert first.text == "half"
+    assert made.purse.spent.usd == first.cost_usd
     assert gate.width == width
+    ask(made)
+    ask(made)
+    assert made.desk.ready
+    ask(made)
     assert not made.desk.ready
     assert "cut off" in made.told[0]
 
