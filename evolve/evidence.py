@@ -169,7 +169,8 @@ def _scores(reading: Reading, finalists: Finalists) -> list[dict[str, Any]]:
 
 def _effort(reading: Reading) -> dict[str, Any]:
     return reading.query(
-        "SELECT count(*) FILTER (purpose IN ('screen', 'race')) AS evaluations_of_the_run, "
+        "SELECT count(DISTINCT (individual, seed, purpose)) FILTER (purpose IN ('screen', 'race')) "
+        "AS evaluations_of_the_run, "
         "count(*) FILTER (purpose = 'rung') AS short_trainings_of_the_run, "
         "count(*) FILTER (purpose = 'confirm') AS confirmation_readings_of_the_run, "
         "count(*) FILTER (purpose = 'exam') AS exam_readings_of_the_run FROM evaluations"
