@@ -153,8 +153,6 @@ def enter(jail: Jail) -> tuple[str, ...]:
     """
     os.setsid()
     unset_signals()
-    if jail.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, jail.cores)
     die_with_parent()
     held = ["limits", "environment"]
     separated = False
@@ -162,6 +160,8 @@ def enter(jail: Jail) -> tuple[str, ...]:
         held.append("namespaces")
         separated = True
     fork_guarded()
+    if jail.cores and hasattr(os, "sched_setaffinity"):  # its guard has to be quick, on any core
+        os.sched_setaffinity(0, jail.cores)
     wanted = separated and (jail.device != "cpu" or jail.shared_bytes > 0)
     furnished = wanted and furnish(jail.shared_bytes)
     if wanted and not furnished:
