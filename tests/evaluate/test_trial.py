@@ -265,6 +265,16 @@ def test_training_on_after_the_bell_hands_in_nothing(trial: Trial) -> None:
     assert isinstance(outcome, Failed) and outcome.reason == "late", outcome
 
 
+STAYS = """
+import time
+send = run._send
+def stay(kind, payload):
+    send(kind, payload)
+    time.sleep(60)
+run._send = stay
+"""
+
+
 def test_a_candidate_that_is_dead_too_late_hands_in_nothing(
     trial: Trial, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -280,7 +290,8 @@ def test_a_candidate_that_is_dead_too_late_hands_in_nothing(
         kill(warm, number)
 
     monkeypatch.setattr(Warm, "kill", slowly)
-    outcome = trial(program(), budget).outcome
+    assert isinstance(trial(program(), budget).outcome, Scored)  # it ends by itself
+    outcome = trial(program(at_bell=STAYS), budget).outcome
     assert isinstance(outcome, Failed) and outcome.reason == "late", outcome
     assert "it was dead" in outcome.detail
 
