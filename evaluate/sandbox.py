@@ -53,7 +53,7 @@ SYSTEM_PATHS = """
 /usr/local/bin /usr/local/lib /usr/local/lib64 /usr/local/include /usr/local/cuda
 /usr/local/nvidia /opt/rocm
 /lib /lib64 /bin /etc/ld.so.cache /etc/localtime /etc/alternatives
-/dev/null /dev/zero /dev/urandom /dev/random /proc/cpuinfo /proc/meminfo /sys/devices/system
+/dev/null /dev/urandom /dev/random /proc/cpuinfo /proc/meminfo /sys/devices/system
 """
 
 
@@ -130,6 +130,7 @@ def device_paths(device: str, cards: Collection[str] = ()) -> tuple[str, ...]:
     patterns = ("nvidia*", "kfd", "dri")
     found = [p for pattern in patterns for p in Path("/dev").glob(pattern)]
     return (
+        "/dev/zero",  # a mapping of it is shared memory that nothing counts
         *(str(p) for p in found if not (cards and CARD.fullmatch(p.name) and p.name not in cards)),
         "/proc/driver",
         "/proc/self",
@@ -215,7 +216,8 @@ def _confine(jail: Jail, shares: bool) -> Iterator[str]:
     ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if landlock.restrict(readable, writable, jail.device):
         yield "landlock"
-    if seccomp.install(sockets=jail.device != "cpu", memfd=jail.memfd):
+    driver = jail.device != "cpu"
+    if seccomp.install(sockets=driver, memfd=jail.memfd, shared=driver):
         yield "seccomp"
 
 
