@@ -28,6 +28,8 @@ from population.individual import Pace
 MAX_BATCH_TOKENS = 1 << 26
 MAX_REQUEST_BYTES = 1 << 10
 MAX_REGISTRATIONS = 16
+MAX_REPORTS, REPORTS_PER_BATCH = 1_000, 4
+"""Losses that may be reported before the clock, and for each batch: reading them is work."""
 MEMORY_BYTES = 2 << 30
 """For batches and for reading a graph; the training rows are mapped and come on top."""
 UID_OFFSET = 1_000
@@ -139,6 +141,7 @@ class Feeder:
     curve: list[tuple[float, float]] = field(default_factory=list)
     stride: int = 1
     reports: int = 0
+    points: int = 0
     not_finite: int = 0
     graph: int | None = None
     memory: int | None = None
@@ -251,18 +254,24 @@ class Feeder:
         """Keep at most a few points of the reported loss, evenly spread."""
         if len(payload) != 8:
             raise HandInError("a report is one float64")
+        self.reports += 1
+        if self.reports > MAX_REPORTS + REPORTS_PER_BATCH * self.clock.steps:
+            raise HandInError(
+                f"more than {MAX_REPORTS} losses and {REPORTS_PER_BATCH} for each batch were "
+                "reported: report one for each step"
+            )
         (loss,) = struct.unpack("<d", payload)
         if not math.isfinite(loss):
             self.not_finite += self.clock.runs()
             check_losses(self.not_finite)
             return
         self.not_finite = 0
-        if self.reports % self.stride == 0:
+        if self.points % self.stride == 0:
             self.curve.append((round(self.clock.progress(), 4), loss))
             if len(self.curve) > CURVE_POINTS:
                 self.curve = self.curve[::2]
                 self.stride *= 2
-        self.reports += 1
+        self.points += 1
 
     def _register(self, payload: bytes) -> None:
         """Check a graph at once, so that a refusal costs no training, and lend the memory."""

@@ -25,8 +25,6 @@ from population.individual import Failed, Measurement, Pace, Stage
 from population.task import BudgetKind, EvaluatorKind
 
 KILL_PATIENCE_S = 60.0
-FEEDING_S, FEEDING_SHARE = 0.1, 0.05
-"""Work of the feeder, and share of the time, that is not taken for the work of others."""
 FEEDER_ENDS = frozenset({"delivered", "hopeless", "broken", "gone", "closed", "unfit"})
 """Events after which a feeder tells no more."""
 DEVICE_EVERY_S = 5.0
@@ -159,7 +157,8 @@ class Training:
     def _measure_others(self, forked: list[int]) -> None:
         """Find out how much of the candidate's cores went to others while it ran.
 
-        What the feeder did for it counts as its own, as far as it may have been on these cores.
+        What the feeder did for it counts as its own, though perhaps not on these cores: who makes it
+        work would look disturbed otherwise, and be given another try.
         """
         after = busy_s(self.jail.cores)
         if self.busy_before_s is None or after is None or self.exit is None:
@@ -167,7 +166,7 @@ class Training:
         seconds = self.wall_s * max(len(self.jail.cores), 1)
         exits = [self.warm.exits[number] for number in forked if number in self.warm.exits]
         fed_s = sum(one.cpu_s for one in exits if one is not self.exit)
-        own_s = self.bounds.cpu_s(self.exit.cpu_s) + min(fed_s, FEEDING_S + FEEDING_SHARE * seconds)
+        own_s = self.bounds.cpu_s(self.exit.cpu_s) + fed_s
         self.foreign_share = max(0.0, (after - self.busy_before_s - own_s) / seconds)
 
     def _feeder_spec(self) -> dict[str, Any]:

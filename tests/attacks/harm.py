@@ -120,12 +120,14 @@ os._exit(0)
 
 HIDDEN_WORK = """
 import os, signal
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-if os.fork() == 0:
-    while os.times().user < 0.6: pass
-    os._exit(0)
-try: os.wait()
-except ChildProcessError: pass
+try: signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+except OSError as error: print("held:", error)
+for _ in range(30):  # each is too short to be seen by whoever looks now and then
+    if os.fork() == 0:
+        while os.times().user < 0.03: pass
+        os._exit(0)
+    try: os.wait()
+    except ChildProcessError: pass
 """
 
 SIGNALS = """

@@ -62,7 +62,7 @@ def test_the_numbers_are_those_of_the_kernel_headers(machine: str) -> None:
 def test_every_call_of_the_table_fails_or_does_nothing_whatever_its_arguments() -> None:
     body = """
 for name, number in sorted(numbers.items()):
-    if name not in ("clone", "clone3", "prctl", "fallocate", "mmap"):
+    if name not in ("clone", "clone3", "prctl", "fallocate", "mmap", "rt_sigaction"):
         print(name, *call(number, 0, 0, 0, 0, 0, 0))
 """
     answers = [line.split() for line in inside(body).splitlines()]
@@ -143,3 +143,17 @@ with open(__import__("tempfile").mkstemp()[1], "r+b") as file:
 def test_memory_without_a_file_can_be_shared_only_where_a_driver_may_need_it() -> None:
     assert inside(MAP).split() == ["refused", "mapped"]
     assert inside(MAP, shared=True).split() == ["mapped", "mapped"]
+
+
+@needs_filter
+def test_no_process_can_let_the_kernel_reap_its_children_uncounted() -> None:
+    body = """
+import signal
+for handler in (signal.SIG_IGN, signal.SIG_DFL, print):
+    try: signal.signal(signal.SIGCHLD, handler)
+    except PermissionError: print("refused")
+room = ctypes.create_string_buffer(64)
+print(*call(numbers["rt_sigaction"], 17, None, room, 8), int.from_bytes(room[:8], "little"))
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+"""
+    assert inside(body).splitlines() == ["refused"] * 3 + ["0 0 0"]
