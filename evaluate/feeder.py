@@ -1,13 +1,14 @@
 """Feeds one candidate and keeps its clock.
 
 The data is the clock: no training token leaves this process before the budget starts, none after
-the bell, and the tensors must have arrived when the budget ends. The candidate's messages are
-untrusted: bounded, parsed, answered or refused.
+the bell, and the tensors must have arrived when the budget ends. They stay in the memory that was
+lent, where the candidate could change them until it is dead: so whoever ends it judges the moment of
+its death, too (`training.py`). The candidate's messages are untrusted: bounded, parsed, answered or
+refused.
 """
 
 import json
 import math
-import mmap
 import os
 import socket
 import struct
@@ -27,8 +28,10 @@ from population.individual import Pace
 MAX_BATCH_TOKENS = 1 << 26
 MAX_REQUEST_BYTES = 1 << 10
 MAX_REGISTRATIONS = 16
+MAX_REPORTS, REPORTS_PER_BATCH = 1_000, 4
+"""Losses that may be reported before the clock, and for each batch: reading them is work."""
 MEMORY_BYTES = 2 << 30
-"""For batches and for reading a hand-in; the training rows are mapped and come on top."""
+"""For batches and for reading a graph; the training rows are mapped and come on top."""
 UID_OFFSET = 1_000
 CURVE_POINTS = 64
 LOOK_S = 0.5
@@ -37,8 +40,8 @@ ROOM_FLOOR_S = 0.05
 ROOM_STEPS = 2.0
 RECENT_STEPS = 32
 """The bell leaves room for twice the slowest of this many latest steps, and for the copy."""
-COPY_BYTES_PER_S = 1e9
-COPY_CHUNK = 16 << 20
+COPY_BYTES_PER_S, COPY_SHARE = 1e9, 0.5
+"""What the copy of a hand-in is given, and the share of a budget that it may take at most."""
 ROOM_OFF_THE_CLOCK_S, FLOOR_OFF_THE_CLOCK_S = 10.0, 0.5
 """The same where the budget is counted in tokens or steps, after which it comes on top."""
 
@@ -48,10 +51,10 @@ class Clock:
     """What a candidate has used, and when its bell rings.
 
     Under `seconds` the bell rings before the end: the step in hand and the copy of the tensors
-    must fit into that room. It is as small as this program's own steps allow, at most `room_s`,
-    since whoever ignores the bell can train on for as long. `billed_s` is start-up beyond what is
-    free, `copy_s` what the copy is given, `largest` the tokens of the largest batch, `finished` how
-    many steps have ended.
+    must fit into that room. For the step it is as small as this program's own steps allow, at most
+    `room_s`, since whoever ignores the bell can train on for as long; the copy comes on top.
+    `billed_s` is start-up beyond what is free, `copy_s` what the copy is given, `largest` the tokens
+    of the largest batch, `finished` how many steps have ended.
     """
 
     kind: str
@@ -86,13 +89,14 @@ class Clock:
         if self.kind == "seconds":
             most, least = self.room_s, ROOM_FLOOR_S
         if not self.recent_s:
-            return most
-        return min(most, least + self.copy_s + ROOM_STEPS * max(self.recent_s))
+            return most + self.copy_s
+        return min(most, least + ROOM_STEPS * max(self.recent_s)) + self.copy_s
 
     def progress(self) -> float:
         """Return the share of the training that is over, 1 at the bell; it never goes back."""
         whole = self.amount - self.room() if self.kind == "seconds" else self.amount
-        self.furthest = max(self.furthest, min(1.0, self.used() / whole))
+        share = self.used() / whole if whole > 0 else 1.0
+        self.furthest = max(self.furthest, min(1.0, share))
         return self.furthest
 
     def send(self, tokens: int) -> None:
@@ -114,11 +118,16 @@ class Clock:
         """Return the seconds that are left, None where the budget is counted in another way."""
         return max(0.0, self.amount - self.used()) if self.kind == "seconds" else None
 
+    def ends(self) -> float | None:
+        """Return when tensors are late, on the monotonic clock; None while nothing says so."""
+        if self.kind != "seconds":
+            return None if self.bell is None else self.bell + self.room()
+        return None if self.started is None else self.started + self.amount - self.billed_s
+
     def late(self) -> bool:
         """Whether tensors that arrive now are late."""
-        if self.kind == "seconds":
-            return self.used() > self.amount
-        return self.bell is not None and time.monotonic() - self.bell > self.room()
+        ends = self.ends()
+        return ends is not None and time.monotonic() > ends
 
 
 @dataclass(slots=True)
@@ -132,6 +141,7 @@ class Feeder:
     curve: list[tuple[float, float]] = field(default_factory=list)
     stride: int = 1
     reports: int = 0
+    points: int = 0
     not_finite: int = 0
     graph: int | None = None
     memory: int | None = None
@@ -244,18 +254,24 @@ class Feeder:
         """Keep at most a few points of the reported loss, evenly spread."""
         if len(payload) != 8:
             raise HandInError("a report is one float64")
+        self.reports += 1
+        if self.reports > MAX_REPORTS + REPORTS_PER_BATCH * self.clock.steps:
+            raise HandInError(
+                f"more than {MAX_REPORTS} losses and {REPORTS_PER_BATCH} for each batch were "
+                "reported: report one for each step"
+            )
         (loss,) = struct.unpack("<d", payload)
         if not math.isfinite(loss):
             self.not_finite += self.clock.runs()
             check_losses(self.not_finite)
             return
         self.not_finite = 0
-        if self.reports % self.stride == 0:
+        if self.points % self.stride == 0:
             self.curve.append((round(self.clock.progress(), 4), loss))
             if len(self.curve) > CURVE_POINTS:
                 self.curve = self.curve[::2]
                 self.stride *= 2
-        self.reports += 1
+        self.points += 1
 
     def _register(self, payload: bytes) -> None:
         """Check a graph at once, so that a refusal costs no training, and lend the memory."""
@@ -268,8 +284,14 @@ class Feeder:
         try:
             container = parse(payload, max_tensor_bytes=left)
         except HandInError as error:
-            wire.send_event(self.trial, event="refused", detail=str(error))
-            wire.send(self.candidate, b"R", str(error).encode(errors="backslashreplace"))
+            self._refuse(str(error))
+            return
+        copy_s = container.size / COPY_BYTES_PER_S
+        if self.clock.kind == "seconds" and copy_s > COPY_SHARE * self.clock.amount:
+            self._refuse(
+                f"the tensors have {container.size} bytes, which are given {copy_s:.1f} s to be "
+                f"handed in, of a budget of {self.clock.amount:g} s: use a smaller model"
+            )
             return
         for old in (self.graph, self.memory):
             if old is not None:
@@ -277,33 +299,36 @@ class Feeder:
         self.graph = wire.anonymous_file("graph")
         _write_all(self.graph, payload)
         self.memory = wire.memory_to_lend("tensors", container.size)
-        self.clock.copy_s = container.size / COPY_BYTES_PER_S
+        self.clock.copy_s = copy_s
         self.lent_bytes += container.size  # whoever keeps what was lent before still holds it
         answer = json.dumps({"bytes": container.size}).encode()
         wire.send(self.candidate, b"M", answer, [self.memory])
         wire.send_event(self.trial, event="registered", bytes=container.size)
 
+    def _refuse(self, why: str) -> None:
+        wire.send_event(self.trial, event="refused", detail=why)
+        wire.send(self.candidate, b"R", why.encode(errors="backslashreplace"))
+
     def _delivered(self) -> None:
-        """Judge whether the tensors are in time, and take them out of the candidate's reach."""
+        """Judge whether the tensors are in time, and pass on the memory that they lie in.
+
+        Nothing is copied here: the candidate still runs, so whatever takes time lets it train on.
+        """
         if self.graph is None or self.memory is None:
             raise HandInError("the model was delivered before it was registered")
         self._start()
-        late, used, account = self.clock.late(), self.clock.used(), self.account()
-        if self.clock.bell is None:
-            self.clock.bell = time.monotonic()
-        handin_s = time.monotonic() - self.clock.bell
-        kept = wire.anonymous_file("kept")  # what is written from now on is lost
-        for offset in range(0, os.fstat(self.memory).st_size, COPY_CHUNK):
-            _write_all(kept, os.pread(self.memory, COPY_CHUNK, offset))
+        now, bell = time.monotonic(), self.clock.bell
         wire.send_event(
             self.trial,
-            fds=[self.graph, kept],
+            fds=[self.graph, self.memory],
             event="delivered",
-            late=late,
-            used=used,
+            late=self.clock.late(),
+            used=self.clock.used(),
+            arrived=now,
+            ends=self.clock.ends(),
             room_s=self.clock.room(),
-            handin_s=handin_s,
-            **account,
+            handin_s=0.0 if bell is None else now - bell,
+            **self.account(),
         )
 
     def account(self) -> dict[str, Any]:
@@ -336,15 +361,6 @@ def _write_all(descriptor: int, data: bytes) -> None:
     view = memoryview(data)
     while view:
         view = view[os.write(descriptor, view) :]
-
-
-def memory_bytes(descriptor: int) -> bytes:
-    """Return the content of an anonymous memory file."""
-    size = os.fstat(descriptor).st_size
-    if size == 0:
-        return b""
-    with mmap.mmap(descriptor, size, prot=mmap.PROT_READ) as view:
-        return view[:]
 
 
 def readable_data(data: str, part: str) -> tuple[str, ...]:

@@ -8,6 +8,8 @@ import sys
 from collections.abc import Iterable
 from pathlib import Path
 
+from evaluate.tree import Tree
+
 _PR_SET_PDEATHSIG, _PR_SET_SUBREAPER = 1, 36
 _LINUX = sys.platform == "linux"
 
@@ -66,10 +68,21 @@ def _guard(child: int) -> None:
             if pid == child:
                 status = found
     if status is None:
-        os.kill(child, signal.SIGKILL)
+        _kill_at_once(child)
         _, status = os.waitpid(child, 0)
     _sweep(child)
     os._exit(os.waitstatus_to_exitcode(status) & 0xFF)
+
+
+def _kill_at_once(child: int) -> None:
+    """Kill the child, then its descendants: the kernel does so only when its memory is given back.
+
+    That takes a moment which the child chooses by its size, and they would go on meanwhile.
+    """
+    os.kill(child, signal.SIGKILL)
+    for pid in Tree(child).processes():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
 
 
 def _sweep(child: int) -> None:

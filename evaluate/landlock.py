@@ -11,7 +11,7 @@ _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _READ = 0b1101  # execute, read file, read directory
 _WRITE_DEVICE = 0b10 | 1 << 15  # write, ioctl
 _ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
-_WRITABLE = ("/dev/null", "/dev/zero")
+_WRITABLE = "/dev/null"
 THREADS = "/proc/self/task"
 """Where a driver of an accelerator writes the names of its threads: written to, and no more."""
 _FILE_ONLY = 0b110 | 1 | 1 << 14 | 1 << 15  # execute, write, read, truncate, ioctl
@@ -38,7 +38,7 @@ def restrict(readable: Iterable[str], writable: Iterable[str], device: str) -> b
     for paths, access in ((readable, _READ), (writable, handled)):
         for path in paths:
             rights = access
-            if path in _WRITABLE or (device != "cpu" and path.startswith(("/dev/", THREADS))):
+            if path == _WRITABLE or (device != "cpu" and path.startswith(("/dev/", THREADS))):
                 rights |= _WRITE_DEVICE
             _allow(libc, ruleset, path, rights & handled)
     if libc.syscall(_RESTRICT, ruleset, 0):

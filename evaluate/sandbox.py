@@ -53,7 +53,7 @@ SYSTEM_PATHS = """
 /usr/local/bin /usr/local/lib /usr/local/lib64 /usr/local/include /usr/local/cuda
 /usr/local/nvidia /opt/rocm
 /lib /lib64 /bin /etc/ld.so.cache /etc/localtime /etc/alternatives
-/dev/null /dev/zero /dev/urandom /dev/random /proc/cpuinfo /proc/meminfo /sys/devices/system
+/dev/null /dev/urandom /dev/random /proc/cpuinfo /proc/meminfo /sys/devices/system
 """
 
 
@@ -130,6 +130,7 @@ def device_paths(device: str, cards: Collection[str] = ()) -> tuple[str, ...]:
     patterns = ("nvidia*", "kfd", "dri")
     found = [p for pattern in patterns for p in Path("/dev").glob(pattern)]
     return (
+        "/dev/zero",  # a mapping of it is shared memory that nothing counts
         *(str(p) for p in found if not (cards and CARD.fullmatch(p.name) and p.name not in cards)),
         "/proc/driver",
         "/proc/self",
@@ -153,8 +154,6 @@ def enter(jail: Jail) -> tuple[str, ...]:
     """
     os.setsid()
     unset_signals()
-    if jail.cores and hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, jail.cores)
     die_with_parent()
     held = ["limits", "environment"]
     separated = False
@@ -162,6 +161,8 @@ def enter(jail: Jail) -> tuple[str, ...]:
         held.append("namespaces")
         separated = True
     fork_guarded()
+    if jail.cores and hasattr(os, "sched_setaffinity"):  # its guard has to be quick, on any core
+        os.sched_setaffinity(0, jail.cores)
     wanted = separated and (jail.device != "cpu" or jail.shared_bytes > 0)
     furnished = wanted and furnish(jail.shared_bytes)
     if wanted and not furnished:
@@ -215,7 +216,8 @@ def _confine(jail: Jail, shares: bool) -> Iterator[str]:
     ctypes.CDLL(None).prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     if landlock.restrict(readable, writable, jail.device):
         yield "landlock"
-    if seccomp.install(sockets=jail.device != "cpu", memfd=jail.memfd):
+    driver = jail.device != "cpu"
+    if seccomp.install(sockets=driver, memfd=jail.memfd, shared=driver):
         yield "seccomp"
 
 

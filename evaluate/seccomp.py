@@ -6,8 +6,14 @@ Some answers differ, so that honest programs go on:
 
 - `clone3` does not exist (ENOSYS): its flags lie in memory, where a filter cannot read them, and
   libc falls back to `clone`.
+- `mmap` of memory that is shared and has no file is refused (EPERM) where no accelerator's driver may
+  need it: its pages stay when all but one of them are unmapped, and belong to no process that could be
+  asked. Private memory and files can be mapped.
 - Changes of modes, owners, times and attributes succeed and do nothing: Landlock leaves them alone,
   and whoever runs as the harness's user owns the harness's files. Copying a file changes modes.
+- `rt_sigaction` leaves SIGCHLD as it is and says that it succeeded, since shells and loaders of data
+  ask for it: children of a process that ignores it are reaped by the kernel, and nobody is told of
+  their processor time, which then looks like a neighbour's.
 - `fallocate` is not supported (EOPNOTSUPP): libc writes instead, which takes time in which the disk
   is watched.
 """
@@ -28,7 +34,7 @@ SYSCALLS = {
         "fspick": 433, "mount_setattr": 442, "unshare": 272, "setns": 308,
         "name_to_handle_at": 303, "open_by_handle_at": 304, "io_uring_setup": 425,
         "keyctl": 250, "add_key": 248, "request_key": 249,
-        "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240,
+        "shmget": 29, "msgget": 68, "semget": 64, "mq_open": 240, "mmap": 9, "rt_sigaction": 13,
         "init_module": 175, "finit_module": 313, "delete_module": 176,
         "kexec_load": 246, "kexec_file_load": 320,
         "chmod": 90, "fchmod": 91, "fchmodat": 268, "fchmodat2": 452,
@@ -51,7 +57,7 @@ SYSCALLS = {
         "fspick": 433, "mount_setattr": 442, "unshare": 97, "setns": 268,
         "name_to_handle_at": 264, "open_by_handle_at": 265, "io_uring_setup": 425,
         "keyctl": 219, "add_key": 217, "request_key": 218,
-        "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180,
+        "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180, "mmap": 222, "rt_sigaction": 134,
         "init_module": 105, "finit_module": 273, "delete_module": 106,
         "kexec_load": 104, "kexec_file_load": 294,
         "fchmod": 52, "fchmodat": 53, "fchmodat2": 452, "fchown": 55, "fchownat": 54,
@@ -72,17 +78,20 @@ WITHOUT_EFFECT = frozenset(_CHANGES.split())
 _NEW_NAMESPACE = 0x7E020000  # CLONE_NEW* of `clone`: mount, cgroup, uts, ipc, user, pid, network
 _SET_PDEATHSIG = 1  # a candidate that outlives its guard would be nobody's
 _SET_DUMPABLE = 4  # a process that is not could hide its memory and files from `tree.py`
+_SHARED_ANONYMOUS = 0x21  # MAP_SHARED with MAP_ANONYMOUS, in the flags of `mmap`
+_SIGCHLD = 17
 _X32_CALLS = 0x40000000  # a second table of x86-64, by which every call could be reached again
 
-_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x06
+_LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _AND, _ANSWER = 0x20, 0x15, 0x35, 0x45, 0x54, 0x06
 _ALLOW, _KILL, _DONE = 0x7FFF0000, 0x80000000, 0x00050000
 _REFUSE, _ABSENT, _UNSUPPORTED = _DONE | 1, _DONE | 38, _DONE | 95
-_NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16  # offsets in struct seccomp_data
+_NUMBER, _ARCHITECTURE = 0, 4  # offsets in struct seccomp_data
+_FIRST_ARGUMENT, _SECOND_ARGUMENT, _SECOND_ARGUMENTS_END, _FOURTH_ARGUMENT = 16, 24, 28, 40
 
 Instruction = tuple[int, int, int, int]
 
 
-def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
+def program(machine: str, *, sockets: bool, memfd: bool, shared: bool) -> list[Instruction]:
     """Return the filter for a machine's name, as (code, jump if true, jump if false, operand).
 
     Args:
@@ -90,11 +99,13 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
         sockets: leave sockets alone: an accelerator's driver may need them. Elsewhere none can be
             made: those of other programs with a path cannot be reached, and what lies in a
             socket's buffer is memory that no limit counts. The inherited one works.
+        shared: leave `mmap` alone: an accelerator's driver may need memory that is shared.
         memfd: leave `memfd_create` and `sendmsg` alone: the feeder lends such memory.
     """
     architecture, known = SYSCALLS[machine]
     spared = {"socket", "socketpair"} if sockets else set()
     spared |= {"memfd_create", "sendmsg"} if memfd else set()
+    spared |= {"mmap"} if shared else set()
     tail: list[Instruction] = [
         (_ANSWER, 0, 0, _ALLOW),
         (_LOAD, 0, 0, _FIRST_ARGUMENT),  # clone
@@ -107,11 +118,23 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
         (_ANSWER, 0, 0, _REFUSE),
         (_ANSWER, 0, 0, _DONE),
         (_ANSWER, 0, 0, _UNSUPPORTED),
+        (_LOAD, 0, 0, _FOURTH_ARGUMENT),  # mmap
+        (_AND, 0, 0, _SHARED_ANONYMOUS),
+        (_EQUAL, 0, 1, _SHARED_ANONYMOUS),
+        (_ANSWER, 0, 0, _REFUSE),
+        (_ANSWER, 0, 0, _ALLOW),
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),  # rt_sigaction
+        (_EQUAL, 0, 4, _SIGCHLD),
+        (_LOAD, 0, 0, _SECOND_ARGUMENT),  # none: it only asks
+        (_EQUAL, 0, 3, 0),
+        (_LOAD, 0, 0, _SECOND_ARGUMENTS_END),
+        (_EQUAL, 0, 1, 0),
+        (_ANSWER, 0, 0, _ALLOW),
+        (_ANSWER, 0, 0, _DONE),
     ]
     refuse, done = 8, 9  # where they begin in the tail
-    others = {"clone": 1, "prctl": 3, "clone3": 6, "fallocate": 10} | dict.fromkeys(
-        WITHOUT_EFFECT, done
-    )
+    others = {"clone": 1, "prctl": 3, "clone3": 6, "fallocate": 10, "mmap": 11, "rt_sigaction": 16}
+    others |= dict.fromkeys(WITHOUT_EFFECT, done)
     rules = [
         (_AT_LEAST, _X32_CALLS, refuse),
         *(
@@ -132,12 +155,12 @@ def program(machine: str, *, sockets: bool, memfd: bool) -> list[Instruction]:
     ]
 
 
-def install(*, sockets: bool, memfd: bool) -> bool:
+def install(*, sockets: bool, memfd: bool, shared: bool) -> bool:
     """Filter the calling process from here on; return whether the kernel took the filter."""
     machine = os.uname().machine
     if machine not in SYSCALLS:
         return False
-    rows = program(machine, sockets=sockets, memfd=memfd)
+    rows = program(machine, sockets=sockets, memfd=memfd, shared=shared)
     code = ctypes.create_string_buffer(b"".join(struct.pack("=HBBI", *row) for row in rows))
     header = struct.pack("@HP", len(rows), ctypes.addressof(code))
     return bool(ctypes.CDLL(None, use_errno=True).prctl(22, 2, header, 0, 0) == 0)

@@ -2,6 +2,7 @@
 
 import os
 import socket
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -11,7 +12,7 @@ from typing import Any
 from evaluate import wire
 from evaluate.bounds import Bounds
 from evaluate.cores import busy_s
-from evaluate.device import memory_used_bytes
+from evaluate.device import QUERY_S, memory_used_bytes
 from evaluate.diagnosis import diagnose, sentence
 from evaluate.feeder import feeder_jail
 from evaluate.sandbox import Jail
@@ -24,14 +25,18 @@ from population.individual import Failed, Measurement, Pace, Stage
 from population.task import BudgetKind, EvaluatorKind
 
 KILL_PATIENCE_S = 60.0
-FEEDING_S, FEEDING_SHARE = 0.1, 0.05
-"""Work of the feeder, and share of the time, that is not taken for the work of others."""
 FEEDER_ENDS = frozenset({"delivered", "hopeless", "broken", "gone", "closed", "unfit"})
 """Events after which a feeder tells no more."""
 DEVICE_EVERY_S = 5.0
 """Between two looks at an accelerator's memory."""
 GRACE_S = 2.0
 """Wall clock beyond the budget after which a candidate that is still silent is ended."""
+DEATH_S, DEATH_SHARE = 0.25, 0.01
+"""How long after its end, in seconds and as a share of the training, a candidate that handed in may
+be dead at the latest, since it can write into what it handed in until then. The larger one holds;
+honest ones are dead 0.05 to 0.1 s after they handed in, most of which is their memory's return."""
+DEATH_ON_A_DEVICE_S = 1.0
+"""The former where a driver has to give an accelerator's memory back."""
 ACCOUNT_UNITS = {
     "train_s": "s",
     "handin_s": "s",
@@ -152,7 +157,8 @@ class Training:
     def _measure_others(self, forked: list[int]) -> None:
         """Find out how much of the candidate's cores went to others while it ran.
 
-        What the feeder did for it counts as its own, as far as it may have been on these cores.
+        What the feeder did for it counts as its own, though perhaps not on these cores: who makes it
+        work would look disturbed otherwise, and be given another try.
         """
         after = busy_s(self.jail.cores)
         if self.busy_before_s is None or after is None or self.exit is None:
@@ -160,7 +166,7 @@ class Training:
         seconds = self.wall_s * max(len(self.jail.cores), 1)
         exits = [self.warm.exits[number] for number in forked if number in self.warm.exits]
         fed_s = sum(one.cpu_s for one in exits if one is not self.exit)
-        own_s = self.bounds.cpu_s(self.exit.cpu_s) + min(fed_s, FEEDING_S + FEEDING_SHARE * seconds)
+        own_s = self.bounds.cpu_s(self.exit.cpu_s) + fed_s
         self.foreign_share = max(0.0, (after - self.busy_before_s - own_s) / seconds)
 
     def _feeder_spec(self) -> dict[str, Any]:
@@ -183,7 +189,7 @@ class Training:
 
     def _watch(self, candidate: int, feed: socket.socket | None) -> None:
         """Wait for the hand-in, the candidate's end or the first limit."""
-        while self.failure is None and "delivered" not in self.events:
+        while self.failure is None:
             sources: list[Any] = [self.warm.control]
             if self.log.open:
                 sources.append(self.log.descriptor)
@@ -199,7 +205,7 @@ class Training:
                 if feed is not None and not self._feeder_done():
                     self._read_events(feed, 1.0)
                 return
-            if not self.events.keys().isdisjoint({"broken", "closed", "hopeless", "unfit"}):
+            if not self.events.keys().isdisjoint(FEEDER_ENDS - {"gone"}):
                 return
             if self.bounds.tree is None and candidate in self.warm.pids:
                 shared = anonymous_bytes(self.warm.process.pid)
@@ -220,6 +226,10 @@ class Training:
         now = time.monotonic()
         if self.spec.device == "cpu" or "started" not in self.events or now < self.looked_at:
             return
+        self.looked_at = now + DEVICE_EVERY_S + QUERY_S
+        threading.Thread(target=self._ask_device, daemon=True).start()  # no hand-in may wait for it
+
+    def _ask_device(self) -> None:
         used = memory_used_bytes(self.spec.device) or 0
         self.peak_device_bytes = max(self.peak_device_bytes, used)
         self.looked_at = time.monotonic() + DEVICE_EVERY_S
@@ -273,7 +283,7 @@ class Training:
             return Failed(
                 Stage.HANDIN,
                 "late",
-                f"the bell rang and nothing arrived within {self.spec.budget.room_s:g} s: call "
+                "the bell rang and nothing arrived until its time was over: call "
                 "run.deliver(model) right after the loop",
             )
         return Failed(
@@ -289,8 +299,8 @@ class Training:
         return Stage.TRAINING if "started" in self.events else Stage.STARTUP
 
     def _end(self, forked: list[int]) -> None:
-        """Kill what is left and see it gone."""
-        for number in forked:
+        """Kill what is left, the candidate first, and see it gone."""
+        for number in reversed(forked):
             if number not in self.warm.exits:
                 self.warm.kill(number)
         for number in forked:
@@ -309,16 +319,7 @@ class Training:
     def _ended_badly(self) -> Failed | None:
         delivered = self.events.get("delivered")
         if delivered is not None:
-            if not delivered["late"]:
-                return None
-            return Failed(
-                Stage.HANDIN,
-                "late",
-                f"the tensors arrived after {delivered['used']:.2f} of "
-                f"{self.spec.budget.amount:g} {self.spec.budget.kind}: the step in hand and the "
-                f"copy must fit into the {delivered['room_s']:.2f} s after the bell; use a smaller "
-                "batch or model",
-            )
+            return self._arrived_late(delivered)
         if "hopeless" in self.events:
             hopeless = self.events["hopeless"]
             return Failed(Stage.TRAINING, hopeless["reason"], sentence(hopeless["detail"]))
@@ -332,6 +333,30 @@ class Training:
         if self.spec.kind is EvaluatorKind.COMMAND and self.exit.code == 0:
             return None
         return diagnose(self._stage(), self.exit, self.log.text(), self.events.get("refused"))
+
+    def _arrived_late(self, delivered: dict[str, Any]) -> Failed | None:
+        """Judge a hand-in by its arrival, and by the death of whoever could write into it still."""
+        assert self.exit is not None
+        if delivered["late"]:
+            return Failed(
+                Stage.HANDIN,
+                "late",
+                f"the tensors arrived after {delivered['used']:.2f} of "
+                f"{self.spec.budget.amount:g} {self.spec.budget.kind}: the step in hand and the "
+                f"copy must fit into the {delivered['room_s']:.2f} s after the bell; use a smaller "
+                "batch or model",
+            )
+        least_s = DEATH_S if self.spec.device == "cpu" else DEATH_ON_A_DEVICE_S
+        patience_s = max(least_s, DEATH_SHARE * delivered["train_s"])
+        if delivered["ends"] is None or self.exit.at <= delivered["ends"] + patience_s:
+            return None
+        return Failed(
+            Stage.HANDIN,
+            "late",
+            f"it was dead {self.exit.at - delivered['ends']:.2f} s after its time was over, and "
+            "could have changed until then what it had handed in: call run.deliver(model) right "
+            "after the loop, and leave no processes at work",
+        )
 
     def measurements(self) -> list[Measurement]:
         """Return what was measured about the training, whether it succeeded or not."""
@@ -353,6 +378,9 @@ class Training:
             for name, unit in ACCOUNT_UNITS.items()
             if account.get(name) is not None
         ]
+        if self.exit is not None and "delivered" in self.events:
+            arrived = self.events["delivered"]["arrived"]
+            rows.append(Measurement("death_s", self.exit.at - arrived, "s"))
         if account:
             speed = account["tokens"] / max(account["train_s"], 1e-9)
             rows.append(Measurement("tokens_per_s", speed, "1/s"))

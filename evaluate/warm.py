@@ -49,11 +49,17 @@ def environment(threads: int) -> dict[str, str]:
 
 @dataclass(slots=True)
 class Exit:
-    """How a forked process ended. `cpu_s` counts its whole tree, `peak_rss_bytes` its largest."""
+    """How a forked process ended.
+
+    Attributes:
+        cpu_s: of its whole tree. peak_rss_bytes: of its largest.
+        at: when it was seen to be gone with its whole tree, on the monotonic clock.
+    """
 
     code: int
     cpu_s: float
     peak_rss_bytes: int
+    at: float
 
 
 @dataclass(slots=True)
@@ -104,7 +110,9 @@ class Warm:
             if "pid" in event:
                 self.pids[event["number"]] = event["pid"]
             else:
-                self.exits[event["number"]] = Exit(event["code"], event["cpu_s"], event["rss"])
+                self.exits[event["number"]] = Exit(
+                    event["code"], event["cpu_s"], event["rss"], event["at"]
+                )
             timeout_s = 0.0
 
     def wait(self, number: int, timeout_s: float) -> Exit | None:
@@ -182,6 +190,7 @@ def _reap(control: socket.socket, children: dict[int, int]) -> None:
             code=os.waitstatus_to_exitcode(status),
             cpu_s=usage.ru_utime + usage.ru_stime,
             rss=usage.ru_maxrss * (1024 if sys.platform == "linux" else 1),
+            at=time.monotonic(),
         )
 
 

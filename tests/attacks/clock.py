@@ -2,7 +2,7 @@
 
 from population.task import Budget, BudgetKind
 from tests.attacks.attack import BRIEF, HONEST, Attack
-from tests.evaluate.conftest import TRAIN, program
+from tests.evaluate.conftest import MODEL, TRAIN, program
 
 BRIEF_BUDGET = Budget(BudgetKind.SECONDS, 1.2, room_s=0.4)
 TOKENS = Budget(BudgetKind.TOKENS, 5 * 4 * 128, wall_limit_s=20)
@@ -45,10 +45,31 @@ while time.monotonic() < end:
 SECOND_PROCESS = """
 import time
 if os.fork() == 0:
-    time.sleep(0.3)
+    time.sleep(1.0)
     while True:
         run._memory[:] = bytes(len(run._memory))
 """
+
+PADDED = MODEL.replace("        self.embedding", """\
+        padding = torch.zeros(1, dtype=torch.uint8).expand(512 << 20)
+        self.padding = nn.Parameter(padding, requires_grad=False)
+        self.embedding""").replace("return self", "return self.padding[0] + self")
+# What is copied in the order of declaration reaches the weights only after the padding.
+
+WRITTEN_LATER = """
+import os, time
+names = dict(model.named_parameters())
+run._send(b"D", b"")
+os.write(1, b"announced\\n")
+time.sleep({delay_s})
+for row, offset, size in run._table:
+    if row["name"] != "padding":
+        data = names[row["name"]].detach()
+        place = torch.frombuffer(run._memory, dtype=data.dtype, count=data.numel(), offset=offset)
+        place.copy_(data.reshape(-1))
+time.sleep(60)
+"""
+ZEROS = "for p in model.parameters(): p.data.zero_()\n"
 
 PREFETCHED = TRAIN.replace("for x, y in run.batches(4):", """
 import queue, threading
@@ -87,6 +108,10 @@ ATTACKS = {
     ),
     "a second process that writes after the hand-in": Attack(
         program(at_bell="import os" + SECOND_PROCESS), HONEST
+    ),
+    "weights that are written after the hand-in, behind a padding that takes long to copy": Attack(
+        program(PADDED, at_bell=WRITTEN_LATER.format(delay_s=0.3)), HONEST,
+        base=program(PADDED, at_bell=ZEROS), says="announced",
     ),
     "training on noise before the clock": Attack(
         program(before_clock="run.warmup_tokens(4)\nfor _ in range(3): model(run.warmup_tokens(4))\n"),

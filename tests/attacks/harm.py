@@ -41,6 +41,28 @@ for _ in range(16):
 time.sleep(1.5)
 """
 
+SHARED_WITHOUT_A_FILE = """
+import ctypes, os
+libc = ctypes.CDLL(None, use_errno=True)
+libc.mmap.restype = ctypes.c_void_p
+libc.mmap.argtypes = [ctypes.c_void_p, *[ctypes.c_size_t] * 5]
+libc.munmap.argtypes = [ctypes.c_void_p, ctypes.c_size_t]
+SIZE, SHARED, WITHOUT_A_FILE = 50 << 20, 1, 32
+def keep(flags, descriptor):
+    for _ in range(14):
+        place = libc.mmap(None, SIZE, {prot}, flags, descriptor, 0)
+        if place == ctypes.c_void_p(-1).value:
+            raise OSError(ctypes.get_errno(), "mmap")
+        for at in range(0, SIZE, 4096): ctypes.c_char.from_address(place + at).value
+        libc.munmap(place + 4096, SIZE - 4096)  # the pages stay, and nobody has them
+    print("got through")
+try: keep(SHARED | WITHOUT_A_FILE, 0)
+except OSError as error: print("held:", error)
+for mode in (os.O_RDWR, os.O_RDONLY):
+    try: keep(SHARED, os.open("/dev/zero", mode))
+    except OSError as error: print("held:", error)
+""".replace("{prot}", "1")
+
 FILES_OF_FULL_SIZE = """
 import os
 print("made in", os.getcwd())
@@ -98,12 +120,14 @@ os._exit(0)
 
 HIDDEN_WORK = """
 import os, signal
-signal.signal(signal.SIGCHLD, signal.SIG_IGN)
-if os.fork() == 0:
-    while os.times().user < 0.6: pass
-    os._exit(0)
-try: os.wait()
-except ChildProcessError: pass
+try: signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+except OSError as error: print("held:", error)
+for _ in range(30):  # each is too short to be seen by whoever looks now and then
+    if os.fork() == 0:
+        while os.times().user < 0.03: pass
+        os._exit(0)
+    try: os.wait()
+    except ChildProcessError: pass
 """
 
 SIGNALS = """
@@ -144,6 +168,9 @@ ATTACKS = {
     ),
     "memory in files without a name": Attack(
         before(FILES_IN_MEMORY), ("startup crash", *MEMORY), limits=SMALL,
+    ),
+    "memory that is shared and belongs to nobody": Attack(
+        before(SHARED_WITHOUT_A_FILE), HONEST, limits=SMALL, says="held:",
     ),
     "one file larger than allowed": Attack(
         before("open('big', 'wb').write(bytes(2 << 20))\n"), DISK, limits=Limits(file_bytes=1 << 20)

@@ -1,6 +1,7 @@
 """The clock counts the budget in its own currency."""
 
 import time
+from collections import deque
 
 import pytest
 
@@ -26,6 +27,20 @@ def test_the_bell_leaves_room_for_twice_the_slowest_recent_step_and_no_more_than
     assert clock.room() == 0.5
     clock.recent_s.extend([0.01] * RECENT_STEPS)
     assert clock.room() == pytest.approx(0.07)
+
+
+def test_the_copy_of_a_large_hand_in_is_given_its_time_beyond_the_room_for_steps() -> None:
+    clock = Clock("seconds", 10.0, 0.3, started=time.monotonic(), copy_s=2.0)
+    assert clock.room() == 2.3
+    clock.recent_s.append(0.01)
+    assert clock.room() == pytest.approx(2.07)
+
+
+def test_what_is_billed_brings_the_end_nearer_and_steps_have_none_before_the_bell() -> None:
+    clock = Clock("seconds", 10.0, 0.3, billed_s=4.0, started=100.0)
+    assert clock.ends() == 106.0
+    assert Clock("steps", 10, 0.3, started=100.0).ends() is None
+    assert Clock("steps", 10, 0.3, started=100.0, bell=200.0, recent_s=deque([0.1])).ends() == 200.7
 
 
 def test_progress_never_goes_back() -> None:

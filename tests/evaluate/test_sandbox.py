@@ -69,7 +69,7 @@ from evaluate import seccomp
 seccomp.SYSCALLS[os.uname().machine][1].clear()
 seccomp.SYSCALLS[os.uname().machine][1].update(clone=9999, landlock=444, unshare=272)
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
-assert seccomp.install(sockets=True, memfd=True)
+assert seccomp.install(sockets=True, memfd=True, shared=True)
 os.execv(sys.argv[1], [sys.argv[1], "-m", "evaluate.layers"])
 """
     done = layers_after(refuse_landlock)

@@ -23,7 +23,7 @@ import ctypes, os, sys, threading
 from evaluate import seccomp
 libc = ctypes.CDLL(None, use_errno=True)
 libc.prctl(38, 1, 0, 0, 0)
-assert seccomp.install(sockets=False, memfd={memfd})
+assert seccomp.install(sockets=False, memfd={memfd}, shared={shared})
 def call(number, *arguments):
     ctypes.set_errno(0)
     return libc.syscall(number, *arguments), ctypes.get_errno()
@@ -31,10 +31,10 @@ numbers = seccomp.SYSCALLS[os.uname().machine][1]
 """
 
 
-def inside(body: str, memfd: bool = False) -> str:
+def inside(body: str, memfd: bool = False, shared: bool = False) -> str:
     """Return what a process prints that runs `body` under the filter."""
     done = subprocess.run(
-        [sys.executable, "-c", TRY.format(memfd=memfd) + body],
+        [sys.executable, "-c", TRY.format(memfd=memfd, shared=shared) + body],
         capture_output=True,
         text=True,
         timeout=30,
@@ -62,7 +62,7 @@ def test_the_numbers_are_those_of_the_kernel_headers(machine: str) -> None:
 def test_every_call_of_the_table_fails_or_does_nothing_whatever_its_arguments() -> None:
     body = """
 for name, number in sorted(numbers.items()):
-    if name not in ("clone", "clone3", "prctl", "fallocate"):
+    if name not in ("clone", "clone3", "prctl", "fallocate", "mmap", "rt_sigaction"):
         print(name, *call(number, 0, 0, 0, 0, 0, 0))
 """
     answers = [line.split() for line in inside(body).splitlines()]
@@ -124,3 +124,36 @@ def test_only_a_role_that_lends_memory_can_make_memory_files() -> None:
     assert "refused" in inside(
         "try: os.memfd_create('x')\nexcept PermissionError: print('refused')"
     )
+
+
+MAP = """
+import mmap
+for flags in (mmap.MAP_SHARED, mmap.MAP_PRIVATE):
+    try: mmap.mmap(-1, 1 << 20, flags | mmap.MAP_ANONYMOUS)[:] = bytes(1 << 20)
+    except PermissionError: print("refused")
+    else: print("mapped")
+with open(__import__("tempfile").mkstemp()[1], "r+b") as file:
+    os.unlink(file.name)
+    file.truncate(1 << 20)
+    mmap.mmap(file.fileno(), 0)[:] = bytes(1 << 20)
+"""
+
+
+@needs_filter
+def test_memory_without_a_file_can_be_shared_only_where_a_driver_may_need_it() -> None:
+    assert inside(MAP).split() == ["refused", "mapped"]
+    assert inside(MAP, shared=True).split() == ["mapped", "mapped"]
+
+
+@needs_filter
+def test_no_process_can_let_the_kernel_reap_its_children_uncounted() -> None:
+    body = """
+import signal
+for handler in (signal.SIG_IGN, signal.SIG_DFL, print):
+    try: signal.signal(signal.SIGCHLD, handler)
+    except PermissionError: print("refused")
+room = ctypes.create_string_buffer(64)
+print(*call(numbers["rt_sigaction"], 17, None, room, 8), int.from_bytes(room[:8], "little"))
+signal.signal(signal.SIGUSR1, signal.SIG_IGN)
+"""
+    assert inside(body).splitlines() == ["refused"] * 3 + ["0 0 0"]

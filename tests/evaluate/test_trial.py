@@ -6,8 +6,11 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import psutil
 import pytest
@@ -15,7 +18,10 @@ import torch
 
 from evaluate import cores
 from evaluate.compiled import Compiled
+from evaluate.sandbox import Jail
+from evaluate.training import Training
 from evaluate.trial import PREFIX, MachineError, utilisation
+from evaluate.warm import Warm
 from population.individual import Failed, Measurement, Scored, Stage
 from population.statistics import FOREIGN_SHARE
 from population.task import Budget, BudgetKind, Limits
@@ -257,6 +263,73 @@ def test_training_on_after_the_bell_hands_in_nothing(trial: Trial) -> None:
     source = program(at_bell="import time; time.sleep(0.8)\n")
     outcome = trial(source, Budget(BudgetKind.SECONDS, 2.0, room_s=0.5)).outcome
     assert isinstance(outcome, Failed) and outcome.reason == "late", outcome
+
+
+STAYS = """
+import time
+send = run._send
+def stay(kind, payload):
+    send(kind, payload)
+    time.sleep(60)
+run._send = stay
+"""
+
+
+def test_a_candidate_that_is_dead_too_late_hands_in_nothing(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    budget = Budget(BudgetKind.SECONDS, 2.0, room_s=0.5)
+    honest = trial(program(), budget)
+    assert isinstance(honest.outcome, Scored), honest
+    assert 0 < (honest.measured("death_s") or 0) < 1
+
+    kill = Warm.kill
+
+    def slowly(warm: Warm, number: int) -> None:
+        time.sleep(1.5)
+        kill(warm, number)
+
+    monkeypatch.setattr(Warm, "kill", slowly)
+    assert isinstance(trial(program(), budget).outcome, Scored)  # it ends by itself
+    outcome = trial(program(at_bell=STAYS), budget).outcome
+    assert isinstance(outcome, Failed) and outcome.reason == "late", outcome
+    assert "it was dead" in outcome.detail
+
+
+BIG = MODEL.replace(
+    "        self.head",
+    "        self.big = nn.Buffer(torch.zeros(100 << 20))\n        self.head",
+).replace("return self", "return self.big[0] + self")  # 400 MiB
+
+
+def test_a_large_hand_in_has_time_for_its_copy_or_is_refused_at_once(trial: Trial) -> None:
+    result = trial(program(model=BIG), Budget(BudgetKind.SECONDS, 4.0, room_s=0.3))
+    assert isinstance(result.outcome, Scored), result
+    outcome = trial(program(model=BIG), Budget(BudgetKind.SECONDS, 0.8, room_s=0.3)).outcome
+    assert isinstance(outcome, Failed) and outcome.reason == "refused", outcome
+    assert "use a smaller model" in outcome.detail
+
+
+def test_a_slow_look_at_the_device_keeps_no_hand_in_waiting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answered = threading.Event()
+
+    def slow(device: str) -> int:
+        answered.wait(30)
+        return 7
+
+    monkeypatch.setattr("evaluate.training.memory_used_bytes", slow)
+    spec: Any = SimpleNamespace(device="cuda", limits=Limits())
+    nothing: Any = None
+    training = Training(spec, nothing, Jail(str(tmp_path)), tmp_path, nothing, None)
+    training.events["started"] = {}
+    training._look_at_device()
+    assert training.peak_device_bytes == 0
+    answered.set()
+    while training.peak_device_bytes == 0:
+        time.sleep(0.01)
+    assert training.peak_device_bytes == 7
 
 
 def test_start_up_beyond_what_is_free_is_billed(trial: Trial) -> None:

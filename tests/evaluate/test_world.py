@@ -198,6 +198,7 @@ HOSTILE = {
     "a graph that is too large": "run._send(b'G', bytes(17 << 20))",
     "a length that is a lie": "run._socket.sendall(b'G' + b'\\xff' * 8)",
     "a batch of everything": "run._send(b'B', b'{\"rows\": 1e9}')",
+    "reports without end": "[run.report(1.0) for _ in range(100_000)]",
     "a report that is none": "run._send(b'L', b'')",
     "too many registrations": "[run.register(model) for _ in range(17)]",
     "a name that is no text": (

@@ -22,7 +22,7 @@ unshare = known["unshare"]
 known.clear()
 known.update(clone=9999, prctl=9998, clone3=9997, unshare=unshare)  # numbers that no call has
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
-assert seccomp.install(sockets=True, memfd=True)
+assert seccomp.install(sockets=True, memfd=True, shared=True)
 sys.argv[0] = "evolve"
 from evolve.cli import main
 main()
