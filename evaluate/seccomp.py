@@ -11,9 +11,9 @@ Some answers differ, so that honest programs go on:
   asked. Private memory and files can be mapped.
 - Changes of modes, owners, times and attributes succeed and do nothing: Landlock leaves them alone,
   and whoever runs as the harness's user owns the harness's files. Copying a file changes modes.
-- `rt_sigaction` leaves SIGCHLD as it is and says that it succeeded, since shells and loaders of data
-  ask for it: children of a process that ignores it are reaped by the kernel, and nobody is told of
-  their processor time, which then looks like a neighbour's.
+- `rt_sigaction` leaves SIGCHLD as it is and says that it succeeded, since shells ask for it: children
+  of a process that ignores it are reaped by the kernel, and nobody is told of their processor time,
+  which then looks like a neighbour's.
 - `fallocate` is not supported (EOPNOTSUPP): libc writes instead, which takes time in which the disk
   is watched.
 """

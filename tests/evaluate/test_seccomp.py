@@ -149,11 +149,11 @@ def test_memory_without_a_file_can_be_shared_only_where_a_driver_may_need_it() -
 def test_no_process_can_let_the_kernel_reap_its_children_uncounted() -> None:
     body = """
 import signal
-for handler in (signal.SIG_IGN, signal.SIG_DFL, print):
-    try: signal.signal(signal.SIGCHLD, handler)
-    except PermissionError: print("refused")
+signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # it seems to work
+if os.fork() == 0: os._exit(3)
+print(os.waitstatus_to_exitcode(os.wait()[1]))
 room = ctypes.create_string_buffer(64)
 print(*call(numbers["rt_sigaction"], 17, None, room, 8), int.from_bytes(room[:8], "little"))
 signal.signal(signal.SIGUSR1, signal.SIG_IGN)
 """
-    assert inside(body).splitlines() == ["refused"] * 3 + ["0 0 0"]
+    assert inside(body).splitlines() == ["3", "0 0 0"]
