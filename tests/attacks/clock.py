@@ -50,10 +50,13 @@ if os.fork() == 0:
         run._memory[:] = bytes(len(run._memory))
 """
 
-PADDED = MODEL.replace("        self.embedding", """\
+PADDED = MODEL.replace(
+    "        self.embedding",
+    """\
         padding = torch.zeros(1, dtype=torch.uint8).expand(512 << 20)
         self.padding = nn.Parameter(padding, requires_grad=False)
-        self.embedding""").replace("return self", "return self.padding[0] + self")
+        self.embedding""",
+).replace("return self", "return self.padding[0] + self")
 # What is copied in the order of declaration reaches the weights only after the padding.
 
 WRITTEN_LATER = """
