@@ -114,6 +114,7 @@ CLIMBMIX_TERMS = "CC BY-NC 4.0: not for commercial use, and its makers are to be
 CLIMBMIX_SHARDS = {"selection": 6542, "confirmation": 6541, "exam": 6540}
 CONNECTIONS = 4
 TRIES = 6  # of a download, in a row, without another byte
+REDIRECTS = 20  # that are followed at most
 PAUSE_S = 1.0  # before the next of them; doubled each time
 
 Groups = dict[str, list[str]]  # documents by the text they come from
@@ -514,7 +515,9 @@ class _Download:
         self.arrived = self.part.stat().st_size if self.part.exists() else 0
         try:
             answer = client.head(self.url)
-            while answer.next_request and "x-linked-etag" not in answer.headers:
+            for _ in range(REDIRECTS):
+                if not answer.next_request or "x-linked-etag" in answer.headers:
+                    break
                 answer = client.send(answer.next_request)
         except (httpx2.RequestError, httpx2.InvalidURL) as error:
             raise self._failed(f"{type(error).__name__}: {error}") from error

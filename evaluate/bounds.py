@@ -72,6 +72,8 @@ class Bounds:
             directory.check(self.workdir, self.limits.disk_bytes, deleted)
         except directory.TooLargeError as error:
             return "disk_limit", f"its directory holds too much: {error}"
+        except (FileNotFoundError, NotADirectoryError, PermissionError) as error:
+            return "disk_limit", f"its directory is gone or closed: {error.strerror}"
         return None
 
     def cpu_s(self, counted_s: float) -> float:

@@ -15,6 +15,7 @@ import os
 import shutil
 import stat
 import tempfile
+import time
 import warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,8 @@ FOLDER = ".compiled"
 """Where compilers write, below a candidate's directory."""
 MOST_BYTES, MOST_FILES = 512 << 20, 10_000
 MOST_KEPT = 64
+PARTIAL, PARTIAL_S = ".partial-", 3600.0
+"""A copy that is being made, and the age at which nobody makes it any more."""
 MOST_NUMBER = 1 << 53
 """A larger one may be a text in disguise."""
 
@@ -91,13 +94,21 @@ class Compiled:
             return False
         with contextlib.suppress(OSError, RecursionError, MemoryError):
             self.kept.parent.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=".partial-", dir=self.kept.parent) as partial:
+            self._sweep()
+            with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=self.kept.parent) as partial:
                 copy = Path(partial) / "copy"
                 if _copied(workdir / FOLDER, copy):
                     copy.rename(self.kept)  # fails where another worker was quicker
                     self._forget()
                     return True
         return False
+
+    def _sweep(self) -> None:
+        """Remove copies that a worker began and was killed before it ended."""
+        for left in self.kept.parent.glob(f"{PARTIAL}*"):
+            with contextlib.suppress(OSError):
+                if time.time() - left.lstat().st_mtime > PARTIAL_S:
+                    shutil.rmtree(left, ignore_errors=True)
 
     def _forget(self) -> None:
         """Remove the folders that were not used for longest, beyond a bound."""

@@ -21,6 +21,7 @@ QUERY_S = 5.0
 TORCH_S = 120.0
 DEVICE_FILES = ("nvidiactl", "kfd", "dxg")
 """Names below /dev without which there is no use in asking torch: NVIDIA, AMD, Windows' Linux."""
+CARDS = Path("/proc/driver/nvidia/gpus")
 PEAK_BF16_FLOPS = {
     "H200": 989.5e12, "H100 80GB HBM3": 989.5e12, "H100 PCIe": 756e12, "H100 NVL": 835e12,
     "B200": 2250e12, "A100": 312e12, "L40S": 362e12, "L40": 181e12, "L4": 121e12,
@@ -71,9 +72,13 @@ def require_device(device: str) -> None:
         )
 
 
-@cache
 def device_name(device: str) -> str:
     """Return the device kind for people and for comparability: the processor's or card's name."""
+    return _name(device, _visible())
+
+
+@cache
+def _name(device: str, _: str) -> str:
     if device == "cuda":
         rows = _nvidia("gpu", "name")
         return rows[0] if rows else _torch("print(torch.cuda.get_device_name(0))") or device
@@ -86,9 +91,13 @@ def device_name(device: str) -> str:
     return platform.processor() or platform.machine()
 
 
-@cache
 def driver_version(device: str) -> str:
     """Return the version of the card's driver, empty where none is told."""
+    return _driver(device, _visible())
+
+
+@cache
+def _driver(device: str, _: str) -> str:
     rows = _nvidia("gpu", "driver_version") if device == "cuda" else []
     return rows[0] if rows else ""
 
@@ -99,12 +108,16 @@ def peak_flops(name: str) -> float | None:
     return PEAK_BF16_FLOPS[max(fits, key=len)] if fits else None
 
 
-@cache
 def visible_cards(device: str) -> tuple[str, ...]:
     """Return the names below /dev of the NVIDIA cards that are ours; empty where it is not told."""
+    return _cards(device, _visible())
+
+
+@cache
+def _cards(device: str, _: str) -> tuple[str, ...]:
     told = {row.lower()[-12:] for row in _nvidia("gpu", "pci.bus_id")} if device == "cuda" else ()
     names = []
-    for file in sorted(Path("/proc/driver/nvidia/gpus").glob("*/information")):
+    for file in sorted(CARDS.glob("*/information")):
         minor = re.search(r"Device Minor:\s*(\d+)", file.read_text(errors="replace"))
         if minor is not None and file.parent.name.lower()[-12:] in told:
             names.append(f"nvidia{minor[1]}")
@@ -138,10 +151,15 @@ def device_free(device: str) -> None:
         time.sleep(0.2)
 
 
+def _visible() -> str:
+    """Return which devices are ours now: a worker may get another one for its next trial."""
+    return os.environ.get("CUDA_VISIBLE_DEVICES", "")
+
+
 def _nvidia(subject: str, fields: str) -> list[str]:
     """Return nvidia-smi's rows about the visible devices; none where it does not answer."""
     command = ["nvidia-smi", f"--query-{subject}={fields}", "--format=csv,noheader,nounits"]
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    visible = _visible()
     if visible:
         command.append(f"--id={visible}")
     try:

@@ -2,9 +2,9 @@
 
 The data is the clock: no training token leaves this process before the budget starts, none after
 the bell, and the tensors must have arrived when the budget ends. They stay in the memory that was
-lent, where the candidate could change them until it is dead: so whoever ends it judges the moment of
-its death, too (`training.py`). The candidate's messages are untrusted: bounded, parsed, answered or
-refused.
+lent, where the candidate could change them until it is dead: so whoever ends it judges the moment
+of its death, too (`training.py`). The candidate's messages are untrusted: bounded, parsed, answered
+or refused.
 """
 
 import json
@@ -53,8 +53,8 @@ class Clock:
     Under `seconds` the bell rings before the end: the step in hand and the copy of the tensors
     must fit into that room. For the step it is as small as this program's own steps allow, at most
     `room_s`, since whoever ignores the bell can train on for as long; the copy comes on top.
-    `billed_s` is start-up beyond what is free, `copy_s` what the copy is given, `largest` the tokens
-    of the largest batch, `finished` how many steps have ended.
+    `billed_s` is start-up beyond what is free, `copy_s` what the copy is given, `largest` the
+    tokens of the largest batch, `finished` how many steps have ended.
     """
 
     kind: str

@@ -1,6 +1,7 @@
 """Runs a validated graph on real tensors: an interpreter of some 60 lines, no code of others."""
 
 import operator
+import re
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
@@ -15,6 +16,9 @@ FAILURES = (
     AssertionError,
 )  # fmt: skip
 """What an operator raises when it is called with what it cannot take."""
+
+NO_MEMORY = re.compile("can't allocate memory|ALLOC_FAILED")
+"""What torch says in a RuntimeError of its own when memory is out: no fault of the graph's form."""
 
 Tensors = Mapping[str, torch.Tensor]
 
@@ -45,6 +49,7 @@ class Model:
 
         Raises:
             HandInError: an operator fails, the state was changed, or the output is no tensor.
+            MemoryError, torch.OutOfMemoryError: it needs more memory than there is.
         """
         values: dict[str, Any] = {}
         for name, kind, *source in self._graph["inputs"]:
@@ -84,7 +89,11 @@ class Model:
                 function = _operator(node["op"], self)
                 check_operands(function, args, kwargs)
                 values[node["name"]] = function(*args, **kwargs)
+            except torch.OutOfMemoryError:
+                raise
             except FAILURES as error:
+                if NO_MEMORY.search(str(error)):
+                    raise MemoryError(str(error)[:300]) from error
                 raise HandInError(
                     f"{node['op']} ({node['line'] or 'unknown line'}) failed in the scorer: "
                     f"{str(error)[:300]}"

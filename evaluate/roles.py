@@ -96,6 +96,7 @@ def scorer(spec: dict[str, Any], fds: list[int]) -> int:
     from evaluate.score import main as score
 
     _redirect(fds[3])
+    be_first_to_go()
     enter(_jail(spec["jail"]))
     score(spec, fds[0], fds[1], fds[2])
     return 0
@@ -105,6 +106,7 @@ def command(spec: dict[str, Any], fds: list[int]) -> int:
     """Become the task's scoring command, in a jail of its own. fds: its output, its log."""
     os.dup2(fds[0], 1)
     os.dup2(fds[1], 2)
+    be_first_to_go()
     enter(_jail(spec["jail"]))
     os.execvpe(spec["argv"][0], spec["argv"], dict(os.environ))
 

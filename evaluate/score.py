@@ -34,7 +34,8 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
             raise HandInError(f"{len(tensors)} bytes of tensors, expected {container.size}")
         model = Model(container, tensors, spec["device"])
         low = any(name in graph for name in (b"bfloat16", b"float16"))
-        probed = Probed(model, settings.vocab_size, spec["device"], low)
+        limit_s = spec.get("forward_limit_s") or math.inf
+        probed = Probed(model, settings.vocab_size, spec["device"], low, limit_s)
         value = evaluator.metric(probed, directory, shard)
         proof = probed.prove()
         model.check_unchanged()
@@ -52,6 +53,7 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         "value": value,
         "score_s": score_s,
         "forwards": proof.forwards,
+        "forward_s": probed.forward_s,
         "detectable_nats": proof.detectable_nats,
         "parameters": sum(math.prod(t.shape) for t in container.tensors.values()),
         **flops,
@@ -68,7 +70,7 @@ def forward_flops(model: Model, settings: Any, device: str) -> dict[str, float]:
     try:
         with FlopCounterMode(display=False) as counter:
             model(torch.zeros(shape, dtype=torch.int64, device=device))
-    except (HandInError, RuntimeError):
+    except (HandInError, RuntimeError, MemoryError):
         return {}
     return {"flops_per_token": counter.get_total_flops() / math.prod(shape)}
 

@@ -6,19 +6,28 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluate import wire
+from evaluate.bounds import Bounds
 from evaluate.diagnosis import diagnose, sentence
 from evaluate.feeder import readable_data
 from evaluate.sandbox import Jail
 from evaluate.spec import TrialSpec
 from evaluate.tail import Tail
 from evaluate.training import jail_data, see_gone
+from evaluate.tree import Tree, anonymous_bytes
 from evaluate.warm import Warm
 from population.errors import EvolveError
 from population.individual import Failed, Measurement, Outcome, Scored, Stage
+from population.task import BudgetKind
+
+FORWARD_S, FORWARD_SHARE = 0.3, 0.03
+"""What a forward may take, in seconds or as a share of the budget, whichever is more."""
+LOOK_S = 0.2
+"""Between two looks at what a scorer uses, at most."""
 
 
 class ScorerError(EvolveError):
@@ -53,6 +62,7 @@ class Judge:
             "shard": self.spec.request.shard,
             "device": self.spec.device,
             "max_tensor_bytes": self.spec.max_tensor_bytes,
+            "forward_limit_s": forward_limit_s(self.spec),
         }
         ours, theirs = socket.socketpair()
         log_read, log_write = log_pipe()
@@ -61,9 +71,11 @@ class Judge:
         os.close(log_write)
         log = Tail(log_read)
         deadline = time.monotonic() + self.spec.limits.scoring_s
+        watch = self._watch(number)
         try:
-            ready = self._answer(ours, log, deadline) is not None
-            answer = self._answer(ours, log, deadline) if ready else None
+            answer = self._answer(ours, log, deadline, watch)
+            if ready := answer is not None:
+                answer = answer if "reason" in answer else self._answer(ours, log, deadline, watch)
         finally:
             if number not in self.warm.exits:
                 self.warm.kill(number)
@@ -80,9 +92,34 @@ class Judge:
             return diagnose(Stage.SCORING, ended, log.text(), None), [], log.text()
         return outcome_of(answer, self.spec.limits.scoring_s), _measured(answer), log.text()
 
-    def _answer(self, ours: socket.socket, log: Tail, deadline: float) -> dict[str, object] | None:
+    def _watch(self, number: int) -> Callable[[], dict[str, object] | None]:
+        """Return a function that looks at the memory of a forked tree: an answer, once too much.
+
+        The kernel's own limit is that of a process, and there is none on an accelerator's host.
+        """
+        bounds = Bounds(self.spec.limits, Path(self.jail.workdir))
+
+        def look() -> dict[str, object] | None:
+            self.warm.poll(0.0)
+            if bounds.tree is None and number in self.warm.pids:
+                shared = anonymous_bytes(self.warm.process.pid)
+                bounds.tree = Tree(self.warm.pids[number], shared)
+            passed = bounds.passed()
+            return None if passed is None else dict(zip(("reason", "detail"), passed, strict=True))
+
+        return look
+
+    def _answer(
+        self,
+        ours: socket.socket,
+        log: Tail,
+        deadline: float,
+        watch: Callable[[], dict[str, object] | None],
+    ) -> dict[str, object] | None:
         while time.monotonic() < deadline:
-            ready = wire.readable([ours, *([log.descriptor] if log.open else [])], 1.0)
+            if passed := watch():
+                return passed
+            ready = wire.readable([ours, *([log.descriptor] if log.open else [])], LOOK_S)
             if log.descriptor in ready:
                 log.drain()
             if ours in ready:
@@ -111,12 +148,13 @@ class Judge:
         os.close(log_write)
         out, log = Tail(out_read), Tail(log_read)
         deadline = time.monotonic() + self.spec.limits.scoring_s
-        while number not in self.warm.exits and time.monotonic() < deadline:
+        watch, passed = self._watch(number), None
+        while number not in self.warm.exits and time.monotonic() < deadline and not passed:
             sources = [self.warm.control, *(t.descriptor for t in (out, log) if t.open)]
-            wire.readable(sources, 1.0)
+            wire.readable(sources, LOOK_S)
             out.drain()
             log.drain()
-            self.warm.poll(0.0)
+            passed = watch()
         late = number not in self.warm.exits
         if late:
             self.warm.kill(number)
@@ -128,10 +166,23 @@ class Judge:
             os.close(out_read)
             os.close(log_read)
         if late:
-            return outcome_of(None, self.spec.limits.scoring_s), [], log.text()
+            return outcome_of(passed, self.spec.limits.scoring_s), [], log.text()
         if ended.code != 0:
             return diagnose(Stage.SCORING, ended, log.text(), None), [], log.text()
         return outcome_of(_last_json(out.text()), 0.0), [], log.text()
+
+
+def forward_limit_s(spec: TrialSpec) -> float | None:
+    """Return how long a forward may take, in seconds of the device; None where none is counted.
+
+    The evaluation forward could train, too, on text that lies in a buffer: what it does costs no
+    budget, so it may be no more than a small share of one. Budgets in steps or tokens bound no
+    work.
+    """
+    if spec.budget.kind is not BudgetKind.SECONDS:
+        return None
+    devices = max(spec.cores, 1) if spec.device == "cpu" else 1
+    return max(FORWARD_S, FORWARD_SHARE * spec.budget.amount) * devices
 
 
 def log_pipe() -> tuple[int, int]:
@@ -159,8 +210,8 @@ def outcome_of(answer: dict[str, object] | None, limit_s: float) -> Outcome:
 
 
 def _measured(answer: dict[str, object] | None) -> list[Measurement]:
-    units = {"score_s": "s", "forwards": "1", "detectable_nats": "nats/token", "parameters": "1",
-             "flops_per_token": "1"}  # fmt: skip
+    units = {"score_s": "s", "forwards": "1", "forward_s": "s", "detectable_nats": "nats/token",
+             "parameters": "1", "flops_per_token": "1"}  # fmt: skip
     found = answer or {}
     return [
         Measurement(name, float(value), unit)

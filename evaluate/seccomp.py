@@ -6,14 +6,14 @@ Some answers differ, so that honest programs go on:
 
 - `clone3` does not exist (ENOSYS): its flags lie in memory, where a filter cannot read them, and
   libc falls back to `clone`.
-- `mmap` of memory that is shared and has no file is refused (EPERM) where no accelerator's driver may
-  need it: its pages stay when all but one of them are unmapped, and belong to no process that could be
-  asked. Private memory and files can be mapped.
+- `mmap` of memory that is shared and has no file is refused (EPERM) where no accelerator's driver
+  may need it: its pages stay when all but one of them are unmapped, and belong to no process that
+  could be asked. Private memory and files can be mapped.
 - Changes of modes, owners, times and attributes succeed and do nothing: Landlock leaves them alone,
   and whoever runs as the harness's user owns the harness's files. Copying a file changes modes.
-- `rt_sigaction` leaves SIGCHLD as it is and says that it succeeded, since shells ask for it: children
-  of a process that ignores it are reaped by the kernel, and nobody is told of their processor time,
-  which then looks like a neighbour's.
+- `rt_sigaction` leaves SIGCHLD as it is and says that it succeeded, since shells ask for it:
+  children of a process that ignores it are reaped by the kernel, and nobody is told of their
+  processor time, which then looks like a neighbour's.
 - `fallocate` is not supported (EOPNOTSUPP): libc writes instead, which takes time in which the disk
   is watched.
 """
@@ -57,7 +57,8 @@ SYSCALLS = {
         "fspick": 433, "mount_setattr": 442, "unshare": 97, "setns": 268,
         "name_to_handle_at": 264, "open_by_handle_at": 265, "io_uring_setup": 425,
         "keyctl": 219, "add_key": 217, "request_key": 218,
-        "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180, "mmap": 222, "rt_sigaction": 134,
+        "shmget": 194, "msgget": 186, "semget": 190, "mq_open": 180, "mmap": 222,
+        "rt_sigaction": 134,
         "init_module": 105, "finit_module": 273, "delete_module": 106,
         "kexec_load": 104, "kexec_file_load": 294,
         "fchmod": 52, "fchmodat": 53, "fchmodat2": 452, "fchown": 55, "fchownat": 54,

@@ -157,8 +157,8 @@ class Training:
     def _measure_others(self, forked: list[int]) -> None:
         """Find out how much of the candidate's cores went to others while it ran.
 
-        What the feeder did for it counts as its own, though perhaps not on these cores: who makes it
-        work would look disturbed otherwise, and be given another try.
+        What the feeder did for it counts as its own, though perhaps not on these cores: who makes
+        it work would look disturbed otherwise, and be given another try.
         """
         after = busy_s(self.jail.cores)
         if self.busy_before_s is None or after is None or self.exit is None:

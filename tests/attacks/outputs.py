@@ -1,12 +1,24 @@
 """Logits that are no logits."""
 
+from population.task import Budget, BudgetKind
 from tests.attacks.attack import HONEST, Attack, forward
 
 NOT_FINITE = "scoring not_finite"
 SHAPE = "scoring wrong_shape"
 FLOAT_ERROR = 1e-3
 
+TRAINED_WHILE_SCORED = """
+w = self.extra
+for _ in range(150):  # stands for steps of descent on text that lies in a buffer
+    w = torch.tanh(w @ self.extra)
+return self.head(x) + w.sum() * 0.0
+"""
+
 ATTACKS = {
+    "a forward that trains while it is scored": Attack(
+        forward(TRAINED_WHILE_SCORED, "self.extra = nn.Buffer(torch.eye(640) * 0.5)"),
+        "scoring forward_limit", Budget(BudgetKind.SECONDS, 3.0, room_s=0.4),
+    ),
     "probabilities that sum to a thousand": Attack(
         forward("return self.head(x).log_softmax(-1) + 6.9"), HONEST, within=FLOAT_ERROR
     ),

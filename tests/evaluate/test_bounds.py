@@ -37,6 +37,13 @@ def test_processes_are_counted_where_the_kernel_does_not_refuse_them(tmp_path: P
     assert passed is not None and passed[0] == "process_limit"
 
 
+def test_a_directory_that_is_gone_is_its_candidate_s_fault(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    for gone in (tmp_path / "nothing", tmp_path / "file"):
+        passed = Bounds(Limits(), gone).left()
+        assert passed is not None and passed[0] == "disk_limit"
+
+
 def test_a_look_that_took_long_is_repeated_later_but_not_too_late() -> None:
     turn = Turn(0.2)
     now = time.monotonic()

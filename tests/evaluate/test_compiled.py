@@ -1,6 +1,7 @@
 """What a program compiled before the clock comes back to the same code, and to nobody else."""
 
 import os
+import time
 from pathlib import Path
 
 import pytest
@@ -114,3 +115,14 @@ def test_programs_share_a_folder_when_only_their_constants_differ(changed: str, 
 
 def test_another_device_or_version_has_a_folder_of_its_own() -> None:
     assert len({key(SOURCE), key(SOURCE, "a"), key(SOURCE, "b"), key(SOURCE, "a", "b")}) == 4
+
+
+def test_a_copy_that_a_killed_worker_left_is_removed_once_it_is_old(tmp_path: Path) -> None:
+    kept = Compiled(tmp_path / "cache" / "one")
+    for name, age_s in ((".partial-old", 7_200.0), (".partial-new", 60.0)):
+        (tmp_path / "cache" / name).mkdir(parents=True)
+        at = time.time() - age_s
+        os.utime(tmp_path / "cache" / name, (at, at))
+    assert kept.keep(left_by_a_candidate(tmp_path / "a", kernel="code"))
+    names = {path.name for path in (tmp_path / "cache").iterdir()}
+    assert names == {".partial-new", "one"}

@@ -11,9 +11,11 @@ from evaluate.device import (
     accelerator,
     device_free,
     device_name,
+    driver_version,
     memory_used_bytes,
     peak_flops,
     require_device,
+    visible_cards,
 )
 
 
@@ -78,13 +80,32 @@ def test_a_card_is_named_and_its_memory_read_without_opening_it(
         'case "$*" in *name*) echo "NVIDIA H100 80GB HBM3";; *memory.used*) echo 2048;; esac',
         monkeypatch,
     )
-    device_name.cache_clear()
-    try:
-        assert device_name("cuda") == "NVIDIA H100 80GB HBM3"
-    finally:
-        device_name.cache_clear()
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "7")
+    assert device_name("cuda") == "NVIDIA H100 80GB HBM3"
     assert memory_used_bytes("cuda") == 2 << 30
     assert memory_used_bytes("cpu") is None
+
+
+def test_a_worker_that_is_given_another_card_names_and_opens_that_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(
+        tmp_path,
+        'for word; do case "$word" in --id=*) id=${word#--id=};; esac; done\n'
+        'case "$*" in *bus_id*) echo "00000000:0$id:00.0";; *name*) echo "card $id";; '
+        '*driver*) echo "$id.0";; esac',
+        monkeypatch,
+    )
+    for number in (8, 9):
+        folder = tmp_path / f"0000:0{number}:00.0"
+        folder.mkdir()
+        (folder / "information").write_text(f"Device Minor: \t{number}\n")
+    monkeypatch.setattr(device, "CARDS", tmp_path)
+    for number in ("8", "9"):
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", number)
+        assert device_name("cuda") == f"card {number}"
+        assert driver_version("cuda") == f"{number}.0"
+        assert visible_cards("cuda") == (f"nvidia{number}",)
 
 
 def test_memory_that_is_not_told_is_unknown(

@@ -5,7 +5,15 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from evaluate.probes import MORE_PROBES, PROBES, Findings, Probed, RefusedError, _draw
+from evaluate.probes import (
+    MORE_PROBES,
+    PROBES,
+    WHOLE_ROWS,
+    Findings,
+    Probed,
+    RefusedError,
+    _draw,
+)
 from evaluate.surprise import lead_nats, trigram_log_probs
 
 VOCAB, LENGTH, BATCH, LAG = 32, 64, 16, 3
@@ -87,7 +95,7 @@ def test_an_honest_model_raises_no_alarm_and_its_proof_says_what_was_looked_at()
     for _ in range(20):
         proof = read(Counting()).prove()
     assert proof.cuts == PROBES * len(ROWS)
-    assert proof.forwards == (1 + PROBES) * len(ROWS) // BATCH
+    assert proof.forwards == ((1 + PROBES) * len(ROWS) + WHOLE_ROWS) // BATCH
 
 
 def test_where_there_is_no_lead_at_all_cuts_are_drawn_evenly() -> None:
@@ -189,3 +197,34 @@ def test_one_wild_cut_does_not_hide_what_the_others_gain() -> None:
     assert found.leaking(0.05) == 1
     assert found.biased(0.05)
     assert not Findings(changes, gains.double() * (-1.0) ** torch.arange(2_000)).biased(0.05)
+
+
+class Neighbour(Counting):
+    """Honest but at the last position of a row, where it says what the next row begins with."""
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.share = share
+
+    def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
+        logits = super().__call__(tokens)
+        following = tokens[:, 0].roll(-1)
+        mark = tokens[:, 5:9].sum(1) % 100 < 100 * self.share
+        logits[:, -1] += 20.0 * mark[:, None] * F.one_hot(following, VOCAB)
+        return logits
+
+
+@pytest.mark.parametrize("share", [1.0, 0.2])
+def test_what_is_said_at_the_end_of_a_row_does_not_depend_on_the_next_one(share: float) -> None:
+    with pytest.raises(RefusedError) as refused:
+        read(Neighbour(share)).prove()
+    assert refused.value.args[0] == "rows_depend"
+
+
+def test_a_forward_that_works_too_long_is_refused_once_that_is_sure() -> None:
+    probed = Probed(Counting(), VOCAB, "cpu", forward_limit_s=1e-7)
+    with pytest.raises(RefusedError) as refused:
+        for first in range(0, len(ROWS), BATCH):
+            probed(ROWS[first : first + BATCH])
+    assert refused.value.args[0] == "forward_limit"
+    assert probed.forward_s > 1e-7

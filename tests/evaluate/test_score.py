@@ -1,5 +1,6 @@
 """The scorer runs what was handed in, faithfully, and finds every peek."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
@@ -7,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from evaluate.container import HandInError
+from evaluate.container import HandInError, parse
 from evaluate.graph import Model
 from evaluate.probes import Probed, Proof, RefusedError
 from evaluate.score import forward_flops
@@ -248,3 +249,14 @@ def test_the_products_of_a_forward_are_counted_per_token_and_decide_nothing() ->
 
     assert forward_flops(forward, settings, "cpu") == {"flops_per_token": 2 * 16 * 32}
     assert forward_flops(fails, settings, "cpu") == {}
+
+
+def test_an_operator_that_runs_out_of_memory_is_no_refused_graph() -> None:
+    nodes = [
+        {"name": "a", "op": "aten.zeros.default", "args": [[1 << 50]], "kwargs": {}, "line": "x:1"}
+    ]
+    graph = {"inputs": [["t", "tokens"]], "nodes": nodes, "output": {"node": "a"}}
+    document = json.dumps({"version": 1, "tensors": [], "graph": graph}).encode()
+    model = Model(parse(document, max_tensor_bytes=1 << 20), bytes(64), "cpu")
+    with pytest.raises(MemoryError, match="allocate memory"):
+        model(tokens())

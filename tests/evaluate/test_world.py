@@ -192,6 +192,30 @@ os.symlink("/", "root")
     assert result.outcome == Scored(3.0), result  # train.py, answer, folder
 
 
+HUNGRY_SCORER = """
+import os, time
+for _ in range(4):
+    if os.fork() == 0:
+        hoard = b"x" * (400 << 20)
+        time.sleep(60)
+time.sleep(60)
+"""
+
+
+@linux
+def test_the_memory_of_a_scoring_command_is_bounded_as_a_whole(trial: Trial) -> None:
+    result = trial(
+        "print('nothing to do')",
+        Budget(BudgetKind.SECONDS, 5.0),
+        limits=Limits(memory_bytes=1 << 30, scoring_s=30),
+        kind=EvaluatorKind.COMMAND,
+        evaluator_source=HUNGRY_SCORER,
+        command=("{python}", "{evaluator}"),
+    )
+    assert isinstance(result.outcome, Failed), result
+    assert (result.outcome.stage, result.outcome.reason) == ("scoring", "out_of_memory"), result
+
+
 HOSTILE = {
     "an unknown kind": "run._send(b'?', b'')",
     "a graph that is no JSON": "run._send(b'G', b'[' * (1 << 20)); run._receive(); 1 / 0",
