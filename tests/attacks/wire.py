@@ -73,7 +73,7 @@ ATTACKS = {
         "while True:\n    send(b'G', b'x')\n    receive()\n", ("startup startup_limit", PROTOCOL), limits=BRIEF
     ),
     "reports without end": speaking(
-        "while True:\n    send(b'L', bytes(8))\n", "startup startup_limit", limits=BRIEF
+        "while True:\n    send(b'L', bytes(8))\n", "startup protocol", limits=BRIEF
     ),
     "descriptors that nobody asked for": speaking(
         "for _ in range(400):\n"
