@@ -274,7 +274,9 @@ class Probed:
         )
         turned = _of_tokens(self._forward(others), theirs)
         whole = found.leaking(tolerance) <= ALLOWED_ROWS and not found.biased(tolerance)
-        if whole or (_change(said, turned)[:kept] > tolerance).any().item():  # its own text stood
+        if (
+            whole or (_change(said, turned)[:kept, :-1] > tolerance).any().item()
+        ):  # its own text stood
             return RefusedError(
                 "rows_depend",
                 f"logits of a row changed with its neighbours ({share}): rows are independent",

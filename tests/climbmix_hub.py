@@ -17,6 +17,7 @@ class Hub:
     hashes: bool = True  # tells the sha256 where it redirects, as the hub does
     lengths: bool = True  # tells how long a file is
     digest: str = ""  # told in place of the right one
+    circles: bool = False  # redirects to itself
     breaks: int = 0  # so many answers with each file end in the middle, with the connection
     statuses: list[int] = field(default_factory=list)  # of the next answers to GET
     asked: list[tuple[str, str, str]] = field(default_factory=list)  # method, name, range
@@ -47,8 +48,9 @@ class _Handler(BaseHTTPRequestHandler):
             self._head(404, {"Content-Length": "0"})
         elif place == "resolve":
             told = {"X-Linked-Size": str(len(content)), "X-Linked-ETag": f'"{self._digest(name)}"'}
-            away = {"Location": f"/cdn/{name}", "Content-Length": "0"}
-            self._head(302, away | (told if hub.hashes else {}))
+            where = self.path if hub.circles else f"/cdn/{name}"
+            away = {"Location": where, "Content-Length": "0"}
+            self._head(302, away | (told if hub.hashes and not hub.circles else {}))
         else:
             hub.asked.append((method, name, self.headers.get("Range", "")))
             self._file(method, name, content)

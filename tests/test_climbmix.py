@@ -187,6 +187,12 @@ def test_a_server_without_ranges_is_asked_from_the_beginning(
         assert len(hub.gets(name)) == 2
 
 
+def test_redirections_that_lead_nowhere_end_in_an_error(hub: Hub, tmp_path: Path) -> None:
+    hub.circles = True
+    with pytest.raises(prepare.DataError, match="redirect"):
+        prepared(tmp_path, hub.url)
+
+
 def test_what_an_earlier_call_left_is_continued(hub: Hub, tmp_path: Path) -> None:
     downloads(tmp_path).mkdir(parents=True)
     part = downloads(tmp_path) / f"{TRAIN[0]}.part"
