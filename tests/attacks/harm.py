@@ -170,7 +170,7 @@ ATTACKS = {
         before(FILES_IN_MEMORY), ("startup crash", *MEMORY), limits=SMALL,
     ),
     "memory that is shared and belongs to nobody": Attack(
-        before(SHARED_WITHOUT_A_FILE), HONEST, limits=SMALL, says="held:",
+        before(SHARED_WITHOUT_A_FILE), HONEST, limits=Limits(memory_bytes=512 << 20), says="held:",
     ),
     "one file larger than allowed": Attack(
         before("open('big', 'wb').write(bytes(2 << 20))\n"), DISK, limits=Limits(file_bytes=1 << 20)

@@ -37,6 +37,6 @@ LONG_AGO = "OSError: [Errno 27] File too large\n" + "goes on\n" * 20 + "ValueErr
     ],
 )
 def test_the_limit_that_ended_a_program_is_named(code: int, log: str, reason: str) -> None:
-    failed = diagnose(Stage.TRAINING, Exit(code, 0.0, 0), log, None)
+    failed = diagnose(Stage.TRAINING, Exit(code, 0.0, 0, 0.0), log, None)
     assert failed.stage is Stage.TRAINING
     assert failed.reason == reason

@@ -37,6 +37,7 @@ class Undying:
 
     control: socket.socket
     exits: dict[int, Exit] = field(default_factory=dict)
+    pids: dict[int, int] = field(default_factory=dict)
     killed: list[int] = field(default_factory=list)
 
     def fork(self, _role: str, _spec: dict[str, Any], _fds: list[int]) -> int:
