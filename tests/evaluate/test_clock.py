@@ -5,7 +5,7 @@ from collections import deque
 
 import pytest
 
-from evaluate.feeder import RECENT_STEPS, Clock
+from evaluate.clock import RECENT_STEPS, Clock
 
 
 def test_progress_reaches_one_at_the_bell_and_the_room_lies_inside_the_budget() -> None:
