@@ -18,8 +18,9 @@ What `--keep` finds scored in its file, at the same budget and size, is not trai
 of the default task there. That compares recipes where nobody has a GPU, and says nothing of one.
 
 Columns: val_bpb; tokens per second; MFU (share of the card's bfloat16 peak, products alone); peak
-memory of the device; steps (batches asked for); seconds of start-up before the clock, of the
-hand-in inside it, of scoring after it, and of all that lies beside the budget.
+memory of the device; steps (batches asked for); seconds of start-up before the clock, of those in
+which the card computed, of the hand-in inside the budget, of scoring after it, and of all that lies
+beside it.
 """
 
 import argparse
@@ -54,8 +55,8 @@ from population.task import BudgetKind, Task
 
 COLUMNS = {
     "value": "val_bpb", "tokens_per_s": "tokens/s", "mfu": "MFU", "memory": "GiB",
-    "steps": "steps", "startup_s": "start-up", "handin_s": "hand-in", "score_s": "scoring",
-    "beside_s": "beside",
+    "steps": "steps", "startup_s": "start-up", "startup_device_s": "computing",
+    "handin_s": "hand-in", "score_s": "scoring", "beside_s": "beside",
 }  # fmt: skip
 LOG_TAIL = 3_000
 WALL_LIMIT_S = 1_800.0

@@ -130,6 +130,15 @@ def memory_used_bytes(device: str) -> int | None:
     return int(rows[0]) << 20 if rows and rows[0].isdigit() else None
 
 
+def utilisation_share(device: str) -> float | None:
+    """Return the share of the last moment in which the device computed, None where not told.
+
+    The moment is as long as the driver says: a sixth of a second to a whole one.
+    """
+    rows = _nvidia("gpu", "utilization.gpu") if device == "cuda" else []
+    return int(rows[0]) / 100 if rows and rows[0].isdigit() else None
+
+
 def device_free(device: str) -> None:
     """Return when no process computes on the device; nothing is asked on the processor.
 

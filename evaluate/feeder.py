@@ -132,12 +132,14 @@ class Feeder:
         if self.clock.started is not None:
             return
         startup_s = time.monotonic() - self.forked_at
+        allowance = self.spec["startup_allowance_s"]
+        billed_s = 0.0 if allowance is None else max(0.0, startup_s - allowance)
         if self.spec["waits"]:  # what was compiled is taken before any data is told
             wire.send_event(self.trial, event="asked")
-            wire.receive_event(self.trial)
-        allowance = self.spec["startup_allowance_s"]
-        if allowance is not None and self.clock.kind == "seconds":
-            self.clock.billed_s = max(0.0, startup_s - allowance)
+            answer, _ = wire.receive_event(self.trial)
+            billed_s += answer["billed_s"]
+        if self.clock.kind == "seconds":
+            self.clock.billed_s = billed_s
         self.clock.started = time.monotonic()
         wire.send_event(self.trial, event="started", startup_s=startup_s)
 

@@ -1,4 +1,4 @@
-"""Enters a real jail and tells which layers hold: run as `python -m evaluate.layers` by `probe`.
+"""Enters a real jail and tells which layers hold: `probe` runs `python -m evaluate.layers DEVICE`.
 
 A layer counts as active when the jail says that it was entered and an attempt from inside to get
 past it fails.
@@ -20,7 +20,8 @@ EXPLANATIONS = {
     "namespaces": (
         "no network, no other process in sight, the whole tree dies together",
         "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or an AppArmor "
-        "profile), or start the container with the right to create them",
+        "profile), or start the container with the right to create them; for a GPU it must mask "
+        "no part of /proc",
     ),
     "landlock": (
         "validation data, home and other candidates cannot be read, nothing else written",
@@ -34,10 +35,14 @@ EXPLANATIONS = {
 }
 
 
-def layers() -> list[Layer]:
-    """Return every layer, seen from inside a jail in a fresh directory; none: nobody got there."""
+def layers(device: str) -> list[Layer]:
+    """Return every layer, seen from inside a jail in a fresh directory; none: nobody got there.
+
+    Args:
+        device: whose files and needs the jail has.
+    """
     with tempfile.TemporaryDirectory() as room:
-        jail = Jail(workdir=room)
+        jail = Jail(workdir=room, device=device)
         ids = owner(jail)
         if ids is not None:
             os.chown(room, *ids)
@@ -86,6 +91,6 @@ def _refused(attempt: Callable[[], object]) -> bool:
 
 
 if __name__ == "__main__":
-    found = layers()
+    found = layers(sys.argv[1])
     print(json.dumps([asdict(layer) for layer in found]))
     sys.exit(not found)

@@ -11,7 +11,8 @@ from pathlib import Path
 from evaluate.guard import die_with_parent
 
 _NEW_USER = 0x10000000
-_NEW_NET_PID_IPC = 0x40000000 | 0x20000000 | 0x08000000
+_NEW_NET_IPC = 0x40000000 | 0x08000000
+_NEW_PID = 0x20000000
 _NEW_MOUNTS = 0x00020000
 _MS_PRIVATE_ALL, _MS_NOSUID_NODEV_NOEXEC = 1 << 18 | 1 << 14, 0b1110
 SHARED_MEMORY = "/dev/shm"
@@ -23,9 +24,9 @@ def _unshare(flags: int) -> bool:
     return bool(_libc().unshare(flags) == 0)
 
 
-def _unshare_as_user() -> bool:
+def _unshare_as_user(flags: int) -> bool:
     uid, gid = os.getuid(), os.getgid()
-    if not _unshare(_NEW_USER | _NEW_NET_PID_IPC):
+    if not _unshare(_NEW_USER | flags):
         return False
     with contextlib.suppress(OSError):
         Path("/proc/self/setgroups").write_text("deny")
@@ -34,8 +35,8 @@ def _unshare_as_user() -> bool:
     return True
 
 
-def separate(uid: int, needed: Sequence[str]) -> bool:
-    """Enter namespaces of network, processes and messages; return whether there are any.
+def separate(uid: int, needed: Sequence[str], *, processes: bool = True) -> bool:
+    """Enter namespaces of network, messages and processes; return whether there are any.
 
     Root without the capability for them (in a container, say) can have them inside a user
     namespace, as an ordinary user and so only where that one can read what is needed.
@@ -43,38 +44,53 @@ def separate(uid: int, needed: Sequence[str]) -> bool:
     Args:
         uid: whom root becomes for that.
         needed: paths that are read afterwards, besides the interpreter's.
+        processes: also one of processes, whose first one is the next child.
     """
+    flags = _NEW_NET_IPC | (_NEW_PID if processes else 0)
     if os.geteuid() != 0:
-        return _unshare_as_user()
-    if _unshare(_NEW_NET_PID_IPC):
+        return _unshare_as_user(flags)
+    if _unshare(flags):
         return True
 
     def as_user() -> bool:
         become(uid, keep_reading=False)
-        return _unshare_as_user()
+        return _unshare_as_user(flags)
 
     return _open_to_others(needed) and _in_child(as_user) and as_user()
 
 
-def furnish(size_bytes: int) -> bool:
-    """Lay file systems of this tree's own over /proc and /dev/shm; call it first in its pid 1.
+def proc_can_be_had(uid: int, needed: Sequence[str]) -> bool:
+    """Whether a jail with a namespace of processes could have a /proc of its own; tried in a child.
 
-    An accelerator's driver looks for itself in /proc, by the number that it has in its namespace;
-    compilers that work side by side share locks in /dev/shm. Returns whether both could be had.
+    A container that masks parts of /proc takes that from every user namespace inside it.
 
     Args:
-        size_bytes: of /dev/shm, at most; 0: it stays as it is.
+        uid: as in `separate`.
+        needed: as there.
+    """
+    return _in_child(lambda: separate(uid, needed) and _in_child(lambda: furnish(0)))
+
+
+def furnish(shared_bytes: int, *, processes: bool = True) -> bool:
+    """Lay file systems of this tree's own over /proc and /dev/shm; return whether they were had.
+
+    An accelerator's driver looks for itself in /proc, by the number that it has in its namespace;
+    compilers that work side by side share locks in /dev/shm.
+
+    Args:
+        shared_bytes: of /dev/shm, at most; 0: it stays as it is.
+        processes: the caller is the first one in a namespace of processes, which /proc shall show.
     """
     if not _unshare(_NEW_MOUNTS):
         return False
     mount = _libc().mount
     if mount(None, b"/", None, _MS_PRIVATE_ALL, None):
         return False
-    options = f"size={size_bytes},mode=1777,nr_inodes=1024".encode()
+    options = f"size={shared_bytes},mode=1777,nr_inodes=1024".encode()
     flags, place = _MS_NOSUID_NODEV_NOEXEC, SHARED_MEMORY.encode()
-    if mount(b"proc", b"/proc", b"proc", flags, None):
+    if processes and mount(b"proc", b"/proc", b"proc", flags, None):
         return False
-    return size_bytes == 0 or not mount(b"tmpfs", place, b"tmpfs", flags, options)
+    return shared_bytes == 0 or not mount(b"tmpfs", place, b"tmpfs", flags, options)
 
 
 def _open_to_others(needed: Sequence[str]) -> bool:

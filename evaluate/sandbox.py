@@ -7,7 +7,8 @@ or widens the world (`seccomp.py`), an unprivileged uid where the harness runs a
 memory, processes and file size bounded, an environment built from an allow-list, and the death of
 the whole tree (`guard.py`). Bounds of the whole tree are kept from outside (`bounds.py`).
 On a GPU there are its device files, sockets within the jail, names of threads to write and a little
-shared memory of the jail's own besides.
+shared memory of the jail's own besides; its driver needs a /proc of the pid namespace's own, and
+where none can be mounted (in most containers) that namespace is left out and reported as missing.
 What is not covered: faults of the kernel itself; macOS, which has the limits and the environment
 only. `evolve doctor` shows what this machine has.
 
@@ -36,6 +37,7 @@ from evaluate.namespaces import (
     drop_capabilities,
     furnish,
     in_user_namespace,
+    proc_can_be_had,
     separate,
 )
 from population.errors import SandboxError
@@ -156,23 +158,17 @@ def enter(jail: Jail) -> tuple[str, ...]:
     unset_signals()
     die_with_parent()
     held = ["limits", "environment"]
-    separated = False
-    if _LINUX and separate(jail.uid, jail.readable):
+    furnishes = jail.device != "cpu" or jail.shared_bytes > 0
+    hidden = _LINUX and (not furnishes or proc_can_be_had(jail.uid, jail.readable))
+    separated = _LINUX and separate(jail.uid, jail.readable, processes=hidden)
+    if separated and hidden:
         held.append("namespaces")
-        separated = True
     fork_guarded()
     if jail.cores and hasattr(os, "sched_setaffinity"):  # its guard has to be quick, on any core
         os.sched_setaffinity(0, jail.cores)
-    wanted = separated and (jail.device != "cpu" or jail.shared_bytes > 0)
-    furnished = wanted and furnish(jail.shared_bytes)
-    if wanted and not furnished:
-        print(
-            "sandbox: no /proc of its own could be mounted, without which the driver of a GPU may "
-            "fail: start the container so that it masks no part of /proc",
-            file=sys.stderr,
-        )
+    shares = furnishes and separated and furnish(jail.shared_bytes, processes=hidden)
     _limit(jail)
-    held += _confine(jail, furnished and jail.shared_bytes > 0)
+    held += _confine(jail, shares and jail.shared_bytes > 0)
     os.environ.clear()
     os.environ.update(dict(jail.environment))
     os.chdir(jail.workdir or "/")
@@ -226,14 +222,17 @@ def owner(jail: Jail) -> tuple[int, int] | None:
     return (jail.uid, jail.uid) if os.geteuid() == 0 else None
 
 
-def probe() -> tuple[Layer, ...]:
+def probe(device: str = "cpu") -> tuple[Layer, ...]:
     """Return every layer with its state on this machine: what a real jail entered just now.
+
+    Args:
+        device: that the jail is for.
 
     Raises:
         SandboxError: no jail can be entered at all.
     """
     done = subprocess.run(
-        [sys.executable, "-m", "evaluate.layers"],
+        [sys.executable, "-m", "evaluate.layers", device],
         capture_output=True,
         text=True,
         timeout=30,
@@ -246,13 +245,13 @@ def probe() -> tuple[Layer, ...]:
     return tuple(Layer(**row) for row in json.loads(done.stdout))
 
 
-def require_all() -> tuple[str, ...]:
-    """Return the names of all layers, for trials to insist on.
+def require_all(device: str) -> tuple[str, ...]:
+    """Return the names of all layers, for trials on this device to insist on.
 
     Raises:
         SandboxError: this machine lacks some; the message says which and what to do.
     """
-    layers = probe()
+    layers = probe(device)
     missing = [f"{layer.name} ({layer.remedy})" for layer in layers if not layer.active]
     if missing:
         raise SandboxError(

@@ -17,6 +17,7 @@ from evaluate.diagnosis import diagnose, sentence
 from evaluate.feeder import feeder_jail
 from evaluate.sandbox import Jail
 from evaluate.spec import TrialSpec
+from evaluate.startup import Computing
 from evaluate.tail import Tail
 from evaluate.tree import Tree, anonymous_bytes
 from evaluate.warm import Exit, Warm
@@ -84,8 +85,10 @@ class Training:
     peak_device_bytes: int = 0
     looked_at: float = 0.0
     bounds: Bounds = field(init=False)
+    computing: Computing = field(init=False)
 
     def __post_init__(self) -> None:
+        self.computing = Computing(self.spec.device)
         self.bounds = Bounds(self.spec.limits, Path(self.jail.workdir))
 
     def run(self, log: int) -> Failed | None:
@@ -121,10 +124,13 @@ class Training:
             if end is not feed:
                 end.close()
         try:
+            if feed is not None and self.computing.device != "cpu":
+                self.computing.watch()
             self._watch(candidate, feed)
             if "closed" in self.events and "ready" not in self.events:
                 unready = self.warm.wait(forked[0], 1.0) is not None
         finally:
+            self.computing.end()
             ended = self.events.keys() & {"closed"}
             self._end(forked)
             self.wall_s = time.monotonic() - self.began
@@ -184,7 +190,7 @@ class Training:
             "startup_allowance_s": self.startup_allowance_s,
             "max_tensor_bytes": lent_bytes,
             "pace": None if self.pace is None else asdict(self.pace),
-            "waits": self.on_start is not None,
+            "waits": self.computing.device != "cpu",
         }
 
     def _watch(self, candidate: int, feed: socket.socket | None) -> None:
@@ -216,10 +222,12 @@ class Training:
 
     def _answer_start(self, feed: socket.socket | None) -> None:
         """Call `on_start` while the feeder holds the first batch back, then let it begin."""
-        if self.on_start is not None and feed is not None and "asked" in self.events:
+        if feed is None or self.events.pop("asked", None) is None:
+            return
+        billed_s = self.computing.billed_s()
+        if self.on_start is not None:
             self.on_start()
-            self.on_start = None
-            wire.send_event(feed, go=True)
+        wire.send_event(feed, billed_s=billed_s)
 
     def _look_at_device(self) -> None:
         """Note how much of an accelerator's memory is taken, now and then while it trains."""
@@ -372,6 +380,8 @@ class Training:
             rows.append(Measurement("foreign_share", self.foreign_share, "1"))
         if "started" in self.events:
             rows.append(Measurement("startup_s", self.events["started"]["startup_s"], "s"))
+        if self.computing.device_s is not None:
+            rows.append(Measurement("startup_device_s", self.computing.device_s, "s"))
         account = self.account()
         rows += [
             Measurement(name, account[name], unit)

@@ -165,7 +165,7 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     task = load_task(folder, given["budget"], given["data"], device)
     genome = read_genome(file, task)
     require_device(device)
-    required = require_all() if require_sandbox else ()
+    required = require_all(device) if require_sandbox else ()
     data = prepared(task, cache_folder(given["cache"]))
     trial = Trial(task, genome, data, given["shard"], required)
     return try_program(trial, range(given["seed"], given["seed"] + repeat), as_json)

@@ -144,7 +144,7 @@ def pool(config: RunConfig, task: Task, data: Path | None) -> RayPool:
         SandboxError: a layer is missing here, and the run was told to insist on all.
         PoolError: Ray does not answer, or nothing fits.
     """
-    required = _required() if config.require_sandbox else ()
+    required = _required(task.device) if config.require_sandbox else ()
     return RayPool(
         task,
         data,
@@ -154,9 +154,9 @@ def pool(config: RunConfig, task: Task, data: Path | None) -> RayPool:
     )
 
 
-def _required() -> tuple[str, ...]:
+def _required(device: str) -> tuple[str, ...]:
     try:
-        return require_all()
+        return require_all(device)
     except SandboxError as error:
         raise SandboxError(
             f"{error}. A run that was born with it goes on without under --no-require-sandbox"

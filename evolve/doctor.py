@@ -104,7 +104,7 @@ def _data(task: Task, cache: Path) -> Finding:
 
 def _sandbox(task: Task) -> Iterator[Finding]:
     try:
-        layers = probe()
+        layers = probe(task.device)
     except SandboxError as error:
         yield Finding("sandbox", BROKEN, str(error))
         return

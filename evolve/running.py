@@ -298,7 +298,7 @@ def _export(
 def _announce(
     config: RunConfig, task: Task, data: Path | None, trainers: RayPool, brought: Brought | None
 ) -> None:
-    layers = probe()
+    layers = probe(task.device)
     missing = [layer for layer in layers if not layer.active]
     stop = [
         f"{value:g} {name}"

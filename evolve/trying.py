@@ -143,6 +143,7 @@ def as_text(found: dict[str, Any]) -> str:
 
 SHOWN = (
     "startup_s",
+    "startup_device_s",
     "billed_s",
     "train_s",
     "steps",

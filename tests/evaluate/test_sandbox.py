@@ -19,7 +19,7 @@ DROP = """
 import ctypes, os, sys
 libc = ctypes.CDLL(None, use_errno=True)
 assert libc.prctl(24, 21, 0, 0, 0) == 0  # CAP_SYS_ADMIN leaves the bounding set
-os.execv(sys.argv[1], [sys.argv[1], "-m", "evaluate.layers"])
+os.execv(sys.argv[1], sys.argv[1:])
 """
 
 
@@ -30,14 +30,18 @@ def test_every_layer_says_what_it_covers_and_a_missing_one_what_to_do() -> None:
     assert all(layer.remedy or layer.active for layer in layers)
 
 
-def layers_after(program: str) -> "subprocess.CompletedProcess[str]":
+def layers_after(program: str, device: str = "cpu") -> "subprocess.CompletedProcess[str]":
     """Run a program that becomes `evaluate.layers` under an interpreter that others can reach."""
+    return become_after(program, "-m", "evaluate.layers", device)
+
+
+def become_after(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
     known = (sys.executable, shutil.which("python3", path="/usr/bin"))
     usable = [python for python in known if python and open_to_others(Path(python))]
     if not usable:
         pytest.skip("no interpreter that others can reach")
     return subprocess.run(
-        [sys.executable, "-c", program, usable[0]],
+        [sys.executable, "-c", program, usable[0], *arguments],
         capture_output=True,
         text=True,
         check=True,
@@ -61,6 +65,38 @@ def test_root_without_the_right_to_make_namespaces_has_them_as_an_ordinary_user(
     assert {"namespaces", "unprivileged"} <= held
 
 
+MASK = """
+import ctypes, errno, sys
+libc = ctypes.CDLL(None, use_errno=True)
+if libc.unshare(0x20000) or libc.mount(b"none", b"/proc/tty", b"tmpfs", 0, None):
+    sys.exit(errno.errorcode[ctypes.get_errno()])
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.geteuid() != 0, reason="only root can mask a part of /proc"
+)
+def test_where_no_proc_of_its_own_can_be_had_a_jail_on_a_gpu_does_without_its_processes() -> None:
+    """As in a container: the driver of a GPU would look for itself in a /proc that shows others."""
+    if subprocess.run([sys.executable, "-c", MASK], check=False, capture_output=True).returncode:
+        pytest.skip("root may not mount here")
+    held = {
+        device: {
+            row["name"]
+            for row in json.loads(layers_after(MASK + DROP, device).stdout)
+            if row["active"]
+        }
+        for device in ("cpu", "cuda")
+    }
+    assert held["cpu"] - held["cuda"] == {"namespaces"}
+    assert "namespaces" in held["cpu"]
+    done = become_after(MASK + DROP, "-c", ON_A_GPU)
+    said, own, links = done.stdout.strip().rsplit("; ", 2)
+    assert said == "open; Permission denied; open"
+    assert own != "1"
+    assert links == "lo"  # it has no network all the same
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="a filter that refuses is made on Linux")
 def test_a_layer_that_the_kernel_refuses_is_named_as_missing() -> None:
     refuse_landlock = """
@@ -70,7 +106,7 @@ seccomp.SYSCALLS[os.uname().machine][1].clear()
 seccomp.SYSCALLS[os.uname().machine][1].update(clone=9999, landlock=444, unshare=272)
 ctypes.CDLL(None).prctl(38, 1, 0, 0, 0)
 assert seccomp.install(sockets=True, memfd=True, shared=True)
-os.execv(sys.argv[1], [sys.argv[1], "-m", "evaluate.layers"])
+os.execv(sys.argv[1], sys.argv[1:])
 """
     done = layers_after(refuse_landlock)
     held = {row["name"] for row in json.loads(done.stdout) if row["active"]}
@@ -86,10 +122,10 @@ def test_only_landlock_protects_the_data() -> None:
 def test_whoever_requires_the_sandbox_gets_all_of_it_or_an_error() -> None:
     layers = probe()
     if all(layer.active for layer in layers):
-        assert require_all() == tuple(layer.name for layer in layers)
+        assert require_all("cpu") == tuple(layer.name for layer in layers)
     else:
         with pytest.raises(SandboxError, match="--require-sandbox"):
-            require_all()
+            require_all("cpu")
 
 
 def test_data_is_not_prepared_where_candidates_read_the_interpreter(tmp_path: Path) -> None:
@@ -171,7 +207,7 @@ def test_processes_of_a_jail_share_no_memory_unless_they_are_lent_a_little_of_th
 
 
 ON_A_GPU = """
-import os, sys, tempfile
+import os, socket, sys, tempfile
 from pathlib import Path
 from evaluate.sandbox import Jail, enter, owner
 
@@ -191,13 +227,15 @@ with tempfile.TemporaryDirectory() as room:
     if os.fork() == 0:
         held = enter(jail)
         said = []
-        for name, mode in ((file, "r"), (file, "r+"), ("/proc/self/task/1/comm", "r+")):
+        name_of_thread = f"/proc/self/task/{os.getpid()}/comm"
+        for name, mode in ((file, "r"), (file, "r+"), (name_of_thread, "r+")):
             try:
                 open(name, mode).close()
                 said.append("open")
             except OSError as error:
                 said.append(error.strerror)
-        os.write(write, "; ".join([*said, os.readlink("/proc/self")]).encode())
+        links = (name for _, name in socket.if_nameindex())
+        os.write(write, "; ".join([*said, os.readlink("/proc/self"), *links]).encode())
         os._exit(0)
     os.close(write)
     os.wait()
@@ -215,4 +253,4 @@ def test_on_a_gpu_a_path_that_has_dev_in_it_is_read_only_and_threads_can_be_name
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT)},
     )
-    assert done.stdout.strip() == "open; Permission denied; open; 1", done.stderr
+    assert done.stdout.strip() == "open; Permission denied; open; 1; lo", done.stderr

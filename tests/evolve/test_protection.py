@@ -98,12 +98,12 @@ def test_whoever_requires_the_sandbox_is_told_what_is_missing(
 def test_a_run_that_requires_what_a_machine_has_lost_says_how_to_go_on_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lacking() -> tuple[str, ...]:
-        raise SandboxError("this machine lacks landlock")
+    def lacking(device: str) -> tuple[str, ...]:
+        raise SandboxError(f"this machine lacks landlock for {device}")
 
     monkeypatch.setattr(composition, "require_all", lacking)
     config = configure({"runs": tmp_path, "task": POLYNOMIAL, "require_sandbox": True})
-    with pytest.raises(SandboxError, match=r"lacks landlock.*--no-require-sandbox"):
+    with pytest.raises(SandboxError, match=r"lacks landlock for cpu.*--no-require-sandbox"):
         composition.pool(config, config.load_task(), None)
 
 
