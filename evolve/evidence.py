@@ -127,14 +127,30 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
     run = reading.run()
     scores = _scores(reading, finalists)
     own = [row for row in scores if row["individual"] == finalists.champion]
-    exams, pair = read_exams(reading), (finalists.champion, finalists.founder)
-    claim = _claim(exams.of(*pair), _noise(reading, finalists, scores))
     return {
         "run": reading.folder.name,
         "task": run["task"],
-        "metric": run["metric"],
         "direction": run["direction"],
         "budget": format_budget(task.budget),
+        **_judged(reading, finalists, scores),
+        **_effort(reading),
+        "line_of_descent": reading.descent(finalists.champion),
+        "program_sha256": own[-1]["source_sha256"],
+        "evaluator_sha256": run["evaluator_sha256"],
+        "data_sha256": run["data_sha256"],
+        "data": task.data,
+        "comparability": reading.query("SELECT * FROM comparability WHERE key <> ''").objects(),
+        "scores": scores,
+        "reproduce": _command(task, program),
+    }
+
+
+def _judged(reading: Reading, finalists: Finalists, scores: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what `verdict` tells: the exams' claims, who was compared, what it cost."""
+    exams, pair = read_exams(reading), (finalists.champion, finalists.founder)
+    claim = _claim(exams.of(*pair), _noise(reading, finalists, scores))
+    return {
+        "metric": reading.run()["metric"],
         "claim": claim,
         "other_exams": [
             {"champion": champion, "founder": founder} | (_claim(found, None) or {})
@@ -143,16 +159,7 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
         "cost": cost_of(reading, claim),
         "champion": _standing(reading, finalists.champion),
         "founder": _standing(reading, finalists.founder),
-        **_effort(reading),
-        "line_of_descent": reading.descent(finalists.champion),
-        "program_sha256": own[-1]["source_sha256"],
-        "evaluator_sha256": run["evaluator_sha256"],
-        "data_sha256": run["data_sha256"],
-        "data": task.data,
-        "comparability": reading.query("SELECT * FROM comparability WHERE key <> ''").objects(),
         "unprotected": sum(map(reading.unprotected, {*pair})),
-        "scores": scores,
-        "reproduce": _command(task, program),
     }
 
 
@@ -255,6 +262,19 @@ def _command(task: Task, program: Path) -> str:
     if task.data is not None:
         words += ["--data", task.data]
     return shlex.join([*words, "--repeat", "3"])
+
+
+def findings(reading: Reading) -> list[str]:
+    """Return what the run has found so far, as `verdict` tells it; nothing while nothing is scored.
+
+    Raises:
+        LineageError: the publication cannot be read.
+    """
+    try:
+        finalists = published_finalists(reading)
+    except RunError:
+        return []
+    return verdict(_judged(reading, finalists, _scores(reading, finalists))).splitlines()
 
 
 def verdict(evidence: dict[str, Any]) -> str:

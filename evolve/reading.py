@@ -62,16 +62,23 @@ def find_run(runs: Path, name: str | None) -> Path:
         if (runs / name / PUBLISHED).is_file():
             return runs / name
         raise RunError(_absent(runs, name))
-    found = [file for file in runs.glob(f"*/{PUBLISHED}") if file.is_file()]
-    if not found:
+    known = known_runs(runs)
+    if not known:
         raise RunError(f"no run in {runs.resolve()}; start one with `evolve run`, or name --runs")
-    return max(found, key=lambda file: file.stat().st_mtime).parent
+    return runs / known[0]
+
+
+def known_runs(runs: Path) -> list[str]:
+    """Return the names of all runs that have published something, the latest first."""
+    found = [file for file in runs.glob(f"*/{PUBLISHED}") if file.is_file()]
+    found.sort(key=lambda file: file.stat().st_mtime, reverse=True)
+    return [file.parent.name for file in found]
 
 
 def _absent(runs: Path, name: str) -> str:
     if (runs / name).is_dir():
         return f"run {name} has published nothing yet; ask again in a minute"
-    known = sorted(file.parent.name for file in runs.glob(f"*/{PUBLISHED}"))
+    known = sorted(known_runs(runs))
     return f"no run {name} in {runs.resolve()}; known: {', '.join(known) or 'none'}"
 
 
@@ -207,12 +214,13 @@ class Reading:
                 "JOIN evaluations e USING (evaluation) WHERE e.individual = ? "
                 "ORDER BY m.evaluation, m.ordinal"
             ),
-            "curve": [list(point.values()) for point in self._curve(individual)],
+            "curve": [list(point.values()) for point in self.curve(individual)],
             "log": logs[0]["log"] if logs else "",
             "source": about("SELECT source FROM sources WHERE individual = ?")[0]["source"],
         }
 
-    def _curve(self, individual: int) -> list[dict[str, float]]:
+    def curve(self, individual: int) -> list[dict[str, float]]:
+        """Return the losses that its last training with any reported: `spent` (0..1), `loss`."""
         found = self.query(
             "SELECT r.curve FROM result r JOIN evaluation e ON e.id = r.evaluation "
             "WHERE e.individual = ? AND len(r.curve) > 0 ORDER BY e.id DESC LIMIT 1",

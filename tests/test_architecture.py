@@ -31,6 +31,10 @@ HOMES = {
     "tokenizers": {"prepare.py"},
     "torch": {"prepare.py", "seeds/", "evaluate/", "evolve/doctor.py"},
     "rich": {"evolve/"},
+    "plotly": {"evolve/web/charts.py"},
+    "flask": {"evolve/web/server.py"},
+    "werkzeug": {"evolve/web/server.py"},
+    "jinja2": {"evolve/web/"},
     "click": {"evolve/"},
 }
 

@@ -1,0 +1,97 @@
+"""The report of a run is one file that tells all of it and fetches nothing."""
+
+import html
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from evolve.reading import Reading
+from evolve.report import report
+from population.individual import Change, Individual, IndividualId, Scored
+from population.lineage import DuckLineage, stored_identity
+from tests.evolve.browser import browsing
+from tests.evolve.conftest import Evolve, arrival, born, evaluation
+
+HOSTILE = (
+    "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
+)
+
+
+def with_hostile_program(runs: Path) -> None:
+    """Add a program that leads and whose every text wants to be a page of its own."""
+    plain = born(6, 1.5, 4, operator="constants")
+    change = Change(f"+{HOSTILE}\n", HOSTILE, "markup")
+    changed = {**{name: getattr(plain, name) for name in plain.__slots__}, "changes": (change,)}
+    hostile = Individual(**changed | {"constants": {"A": HOSTILE}, "id": IndividualId(6)})
+    folder = runs / "night"
+    identity = stored_identity(folder)
+    assert identity is not None
+    with DuckLineage.open(folder, identity) as lineage:
+        for record in (arrival(hostile), *evaluation(6, hostile, Scored(1.5))):
+            lineage.record(record)
+        lineage.publish()
+
+
+def test_a_report_is_written_into_the_run_s_folder_and_named(evolve: Evolve, runs: Path) -> None:
+    said = evolve("report", "--runs", runs)
+    file = runs / "night" / "report.html"
+    assert said.code == 0
+    assert said.out.strip() == str(file)
+    assert file.read_text("utf-8").startswith("<!doctype html>")
+
+
+def test_a_report_goes_where_it_is_told(evolve: Evolve, runs: Path, tmp_path: Path) -> None:
+    file = tmp_path / "new folder" / "morning.html"
+    assert evolve("report", "--runs", runs, "-o", file).code == 0
+    assert "closeness" in file.read_text("utf-8")
+
+
+def test_programs_read_the_same_as_json(evolve: Evolve, runs: Path) -> None:
+    found = json.loads(evolve("report", "--runs", runs, "--json").out)
+    assert found["leaders"][0]["individual"] == 4
+    assert [step["individual"] for step in found["steps"]] == [1, 3, 4]
+    assert {one["id"] for one in found["told"]} == {1, 2, 3, 4}
+
+
+def test_a_report_needs_nothing_else(runs: Path) -> None:
+    with Reading(runs / "night") as reading:
+        text = report(reading)
+    scripts = re.sub(r"<script>.*?</script>", "", text, flags=re.DOTALL)
+    assert not re.findall(r"""(?:src|href)=["'](?!#)""", scripts)
+    assert "default-src 'none'" in html.unescape(text)
+
+
+@pytest.mark.slow
+def test_a_browser_shows_charts_descent_and_leaders(
+    runs: Path, tmp_path: Path, evolve: Evolve
+) -> None:
+    file = tmp_path / "report.html"
+    evolve("report", "--runs", runs, "-o", file)
+    with browsing() as page:
+        page.goto(file.as_uri())
+        page.wait_for_selector("#chart-progress .scatterlayer .point")
+        assert page.locator("#chart-progress .scatterlayer .point").count() == 5  # and a failure
+        assert "#1" in page.locator(".descent li").first.inner_text()
+        assert page.locator(".descent li").count() == 3
+        page.locator("table a", has_text="#4").first.click()
+        assert page.url.endswith("#individual-4")
+        assert "night" in page.title()
+
+
+@pytest.mark.slow
+def test_nothing_that_a_candidate_wrote_becomes_part_of_the_page(
+    runs: Path, tmp_path: Path, evolve: Evolve
+) -> None:
+    with_hostile_program(runs)
+    file = tmp_path / "report.html"
+    evolve("report", "--runs", runs, "-o", file)
+    with browsing() as page:
+        page.goto(file.as_uri())
+        page.wait_for_selector("#chart-progress .scatterlayer .point")
+        for point in page.locator("#chart-progress .scatterlayer .point").all():
+            point.hover(force=True)
+        assert page.title() == "night: closeness"
+        assert page.locator("main img").count() == 0
+        assert HOSTILE in page.locator("#individual-6").inner_text()
