@@ -62,8 +62,8 @@ PADDED = MODEL.replace(
 WRITTEN_LATER = """
 import os, time
 names = dict(model.named_parameters())
+os.write(1, b"announced\\n")  # first: it may be dead a moment after what follows
 run._send(b"D", b"")
-os.write(1, b"announced\\n")
 time.sleep({delay_s})
 for row, offset, size in run._table:
     if row["name"] != "padding":
