@@ -144,13 +144,13 @@ def _told(point: Mapping[str, Any], metric: str) -> str:
     lines = [f"<b>{who}</b>", f"{metric} {number(point['value'])}"]
     if point["hypothesis"]:
         why = one_line(clean(point["hypothesis"]), MOST)
-        lines += [html.escape(line) for line in textwrap.wrap(why, WRAP)]
+        lines += [html.escape(line, quote=False) for line in textwrap.wrap(why, WRAP)]
     return "<br>".join(lines)
 
 
 def _safe(text: str) -> str:
     """Return a candidate's text so that it marks nothing up."""
-    return html.escape(one_line(text))
+    return html.escape(one_line(text), quote=False)
 
 
 def _layout(x: str, y: str) -> dict[str, Any]:

@@ -3,33 +3,44 @@
 import html
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from evolve.reading import Reading
 from evolve.report import report
-from population.individual import Change, Individual, IndividualId, Scored
+from population.individual import Change, Failed, Genome, Scored, Stage
 from population.lineage import DuckLineage, stored_identity
+from population.ports import Attempt, Proposed
 from tests.evolve.browser import browsing
 from tests.evolve.conftest import Evolve, arrival, born, evaluation
 
-HOSTILE = (
-    "<img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
-)
+HOSTILE = "<b>x</b><img src=x onerror=\"document.title='owned'\"></script><script>document.title='owned'</script>"
 
 
 def with_hostile_program(runs: Path) -> None:
     """Add a program that leads and whose every text wants to be a page of its own."""
-    plain = born(6, 1.5, 4, operator="constants")
-    change = Change(f"+{HOSTILE}\n", HOSTILE, "markup")
-    changed = {**{name: getattr(plain, name) for name in plain.__slots__}, "changes": (change,)}
-    hostile = Individual(**changed | {"constants": {"A": HOSTILE}, "id": IndividualId(6)})
+    hostile = replace(
+        born(6, 1.5, 4, operator="refine"),
+        genome=Genome(f"{HOSTILE}\n"),
+        changes=(Change(f"+{HOSTILE}\n", HOSTILE, "markup"),),
+        constants={"A": HOSTILE},
+    )
+    born_so = arrival(hostile)
+    assert isinstance(born_so, Proposed)
+    call = Attempt("edit", "accepted", model=HOSTILE, prompt=HOSTILE, answer=HOSTILE, cost_usd=0.25)
+    born_so = replace(born_so, proposal=replace(born_so.proposal, attempts=(call,)))
+    failed = Failed(Stage.TRAINING, HOSTILE, HOSTILE)
     folder = runs / "night"
     identity = stored_identity(folder)
     assert identity is not None
     with DuckLineage.open(folder, identity) as lineage:
-        for record in (arrival(hostile), *evaluation(6, hostile, Scored(1.5))):
+        for record in (
+            born_so,
+            *evaluation(6, hostile, Scored(1.5)),
+            *evaluation(7, hostile, failed),
+        ):
             lineage.record(record)
         lineage.publish()
 
@@ -90,8 +101,15 @@ def test_nothing_that_a_candidate_wrote_becomes_part_of_the_page(
     with browsing() as page:
         page.goto(file.as_uri())
         page.wait_for_selector("#chart-progress .scatterlayer .point")
+        told = []
         for point in page.locator("#chart-progress .scatterlayer .point").all():
             point.hover(force=True)
+            told.append(page.locator("#chart-progress .hoverlayer").text_content() or "")
+        assert any(HOSTILE[:20] in text for text in told)
         assert page.title() == "night: closeness"
         assert page.locator("main img").count() == 0
         assert HOSTILE in page.locator("#individual-6").inner_text()
+        assert HOSTILE in page.locator("table", has_text="unanswered").inner_text()
+        for closed in page.locator("#individual-6 details").all():
+            closed.locator("summary").click()
+        assert page.locator("#individual-6").inner_text().count(HOSTILE) == 8  # constants are JSON

@@ -112,7 +112,7 @@ def test_the_page_follows_the_run_and_keeps_what_was_opened(runs: Path) -> None:
         with_hostile_program(runs)
         page.wait_for_selector("text=#6", timeout=60_000)
         assert page.locator("#configuration").get_attribute("open") is not None
-        assert page.locator("#chart-progress .scatterlayer .point").count() == 6
+        assert page.locator("#chart-progress .scatterlayer .point").count() == 7
         assert page.title() == "night"
 
 
