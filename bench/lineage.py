@@ -14,6 +14,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from evolve.reading import Reading
+from evolve.report import report
+from evolve.web.page import overview
 from population.identity import RunIdentity
 from population.individual import (
     Change,
@@ -139,7 +142,21 @@ def reading(folder: Path, individuals: int) -> dict[str, float]:
             begun = time.perf_counter()
             reader.execute(query).fetchall()
             found[name] = (time.perf_counter() - begun) * 1e3
-    return found
+    return found | pages(folder)
+
+
+def pages(folder: Path) -> dict[str, float]:
+    """Return what the page of a run costs: seconds that pass, and of a processor."""
+    with Reading(folder) as lineage:
+        begun, worked = time.perf_counter(), time.process_time()
+        overview(lineage)
+        found = {
+            "overview, s": time.perf_counter() - begun,
+            "overview, processor s": time.process_time() - worked,
+        }
+        begun = time.perf_counter()
+        size = len(report(lineage))
+    return found | {"report, s": time.perf_counter() - begun, "report, MB": size / 1e6}
 
 
 def sizes(folder: Path) -> dict[str, float]:

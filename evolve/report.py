@@ -47,6 +47,7 @@ def report(reading: Reading) -> str:
         written_at=time.time(),
         now=time.time(),
         steers=False,
+        alone=False,
         style=Markup((folder / "page.css").read_text("utf-8")),
         script=Markup((folder / "page.js").read_text("utf-8")),
         plotly=Markup(plotly_script()),

@@ -117,7 +117,7 @@ class Site:
     def individual(self, name: str, one: int) -> str:
         """Return the page of one individual."""
         with Reading(self._folder(name)) as reading:
-            told = {"one": reading.individual(one), "run": name, "version": ""}
+            told = {"one": reading.individual(one), "run": name, "version": "", "alone": True}
         return self._page(name, "individual.html", told, "")
 
     def steer(self, name: str, command: str) -> flask.typing.ResponseReturnValue:
