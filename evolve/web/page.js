@@ -61,7 +61,7 @@ function say(text) {
 async function steer(command, wish) {
   const answer = await fetch(`/run/${encodeURIComponent(main.dataset.run)}/steer/${command}`, {
     method: "POST",
-    headers: { "Content-Type": "application/json", "X-Token": main.dataset.token },
+    headers: { "Content-Type": "application/json", "X-Key": main.dataset.key },
     body: JSON.stringify(wish),
   });
   say((await answer.json()).said);

@@ -1,7 +1,8 @@
 """`evolve ui`: the page of each run, live, and the buttons that steer it.
 
-It listens on this machine alone. A request must name this machine as its host, so that no web page
-can reach it under a name of its own, and a command must carry the token of the page.
+It listens on this machine alone, for whoever has its key: others may work on this machine, too. A
+request must name this machine as its host, so that no web page reaches it under a name of its own,
+and a command must carry the key in a header, which no form of another page can send.
 """
 
 import secrets
@@ -62,20 +63,28 @@ def serve(runs: Path, port: int, tell: Callable[[str], None]) -> None:
         ) from error
     with listener:
         found, number = listener.fileno(), listener.getsockname()[1]
+        key = secrets.token_urlsafe(16)
         server = make_server(
-            HOST, number, app(runs), threaded=True, request_handler=Quiet, fd=found
+            HOST, number, app(runs, key), threaded=True, request_handler=Quiet, fd=found
         )
-        tell(f"http://{HOST}:{number}/")
+        tell(f"http://{HOST}:{number}/?key={key}")
         with suppress(KeyboardInterrupt):
             server.serve_forever()
 
 
-def app(runs: Path) -> flask.Flask:
-    """Return the application that shows the runs in a folder."""
+def app(runs: Path, key: str) -> flask.Flask:
+    """Return the application that shows the runs in a folder.
+
+    Args:
+        runs: folder of all runs.
+        key: whoever names it in the address is shown them, and from then on knows it by a cookie.
+    """
     found = flask.Flask("evolve.web", static_folder=None, template_folder=None)
     found.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
-    site = Site(runs, secrets.token_urlsafe(16))
+    site = Site(runs, key)
     found.before_request(only_this_machine)
+    found.before_request(site.admit)
+    found.after_request(site.remember)
     found.after_request(_guarded)
     found.register_error_handler(EvolveError, _told)
     found.register_error_handler(HTTPException, _told_as_http)
@@ -89,12 +98,27 @@ def app(runs: Path) -> flask.Flask:
 
 
 class Site:
-    """The pages. `token`: what a command from one of them carries."""
+    """The pages of the runs in a folder, for whoever has the key."""
 
-    def __init__(self, runs: Path, token: str) -> None:
+    def __init__(self, runs: Path, key: str) -> None:
         self._runs = runs
-        self._token = token
+        self._key = key
         self._overviews = Overviews()
+
+    def admit(self) -> None:
+        """Refuse a request without the key."""
+        request = flask.request
+        if not self._is_key(request.args.get("key") or request.cookies.get(_cookie(), "")):
+            flask.abort(403, "open the address that `evolve ui` has printed: it carries a key")
+
+    def remember(self, response: flask.Response) -> flask.Response:
+        """Let the browser keep the key of an address."""
+        if self._is_key(flask.request.args.get("key", "")):
+            response.set_cookie(_cookie(), self._key, httponly=True, samesite="Strict")
+        return response
+
+    def _is_key(self, given: str) -> bool:
+        return secrets.compare_digest(given.encode(), self._key.encode())
 
     def latest(self) -> flask.typing.ResponseReturnValue:
         """Lead to the run that was published last."""
@@ -122,8 +146,7 @@ class Site:
 
     def steer(self, name: str, command: str) -> flask.typing.ResponseReturnValue:
         """Pass a command on to a run and say what became of it."""
-        given = flask.request.headers.get("X-Token", "")
-        if not secrets.compare_digest(given.encode(), self._token.encode()):
+        if not self._is_key(flask.request.headers.get("X-Key", "")):
             flask.abort(403, "this page is of an earlier server: load it again")
         if command not in COMMANDS:
             flask.abort(404, f"there is no command {command}")
@@ -148,7 +171,7 @@ class Site:
             policy="",
             runs=known_runs(self._runs),
             source=source,
-            token=self._token,
+            key=self._key,
         )
 
 
@@ -165,6 +188,11 @@ def only_this_machine() -> None:
     host = flask.request.host.rpartition(":")[0] or flask.request.host
     if host not in (HOST, "localhost"):
         flask.abort(403, f"this page is at http://{HOST} and nowhere else")
+
+
+def _cookie() -> str:
+    """Return the name of the cookie: a browser sends those of one port to all of a host."""
+    return f"evolve-{flask.request.host.rpartition(':')[2]}"
 
 
 def _guarded(response: flask.Response) -> flask.Response:

@@ -15,6 +15,7 @@ from tests.evolve.browser import browsing
 from tests.evolve.conftest import POLYNOMIAL, Evolve
 from tests.evolve.test_report import with_hostile_program
 
+KEY = "a-key"
 PROGRAM = (POLYNOMIAL / "seeds" / "line.py").read_text(
     "utf-8"
 ) + "\n# and nothing else\nEXTRA = 1.5\n"
@@ -23,7 +24,7 @@ PROGRAM = (POLYNOMIAL / "seeds" / "line.py").read_text(
 @contextmanager
 def live(runs: Path) -> Iterator[int]:
     """Yield the port of a server of the runs."""
-    server = make_server(HOST, 0, app(runs), threaded=True, request_handler=Quiet)
+    server = make_server(HOST, 0, app(runs, KEY), threaded=True, request_handler=Quiet)
     thread = threading.Thread(target=server.serve_forever)
     thread.start()
     try:
@@ -34,12 +35,14 @@ def live(runs: Path) -> Iterator[int]:
         server.server_close()
 
 
-def asked(port: int, path: str, host: str | None = None, **post: object) -> tuple[int, str]:
-    """Return status and text of an answer; with `post`, to a command with that token and wish."""
+def asked(
+    port: int, path: str, host: str | None = None, key: str = KEY, **post: object
+) -> tuple[int, str]:
+    """Return status and text of an answer; with `post`, to a command with that key and wish."""
     connection = http.client.HTTPConnection(HOST, port, timeout=30)
-    headers = {"Host": host or f"{HOST}:{port}"}
+    headers = {"Host": host or f"{HOST}:{port}", "Cookie": f"evolve-{port}={key}"}
     if post:
-        headers |= {"X-Token": str(post["token"]), "Content-Type": "application/json"}
+        headers |= {"X-Key": str(post["header"]), "Content-Type": "application/json"}
     connection.request("POST" if post else "GET", path, json.dumps(post.get("wish")), headers)
     answer = connection.getresponse()
     text = answer.read().decode()
@@ -71,11 +74,20 @@ def test_no_other_site_reaches_the_page_under_a_name_of_its_own(runs: Path, host
         assert asked(port, "/run/night/", host=f"localhost:{port}")[0] == 200
 
 
-def test_a_command_without_the_page_s_token_does_nothing(runs: Path) -> None:
+@pytest.mark.parametrize("path", ["/", "/run/night/", "/run/night/individual/4", "/page.js"])
+def test_others_on_this_machine_are_shown_nothing_without_the_key(runs: Path, path: str) -> None:
+    with live(runs) as port:
+        status, text = asked(port, path, key="guess")
+        assert (status, "the address that `evolve ui` has printed" in text) == (403, True)
+        assert asked(port, f"{path}?key={KEY}", key="")[0] in (200, 302)
+
+
+def test_a_command_without_the_key_in_its_header_does_nothing(runs: Path) -> None:
     wish = {"source": PROGRAM, "hypothesis": "it may help"}
     with live(runs) as port:
-        for token in ("", "guess"):
-            assert asked(port, "/run/night/steer/inject", token=token, wish=wish)[0] == 403
+        for header in ("", "guess"):
+            assert asked(port, "/run/night/steer/inject", header=header, wish=wish)[0] == 403
+        assert asked(port, "/run/night/steer/inject", key="", header=KEY, wish=wish)[0] == 403
     assert not (runs / "night" / "control").exists()
 
 
@@ -90,7 +102,7 @@ def test_whoever_looks_again_is_told_that_nothing_has_changed(runs: Path) -> Non
 @pytest.mark.slow
 def test_a_program_is_put_in_from_the_page(runs: Path) -> None:
     with live(runs) as port, browsing() as page:
-        page.goto(f"http://{HOST}:{port}/")
+        page.goto(f"http://{HOST}:{port}/?key={KEY}")
         page.locator("#inject summary").click()
         page.fill("[name=hypothesis]", "one more number <b>may</b> help")
         page.fill("[name=source]", PROGRAM)
@@ -106,7 +118,7 @@ def test_a_program_is_put_in_from_the_page(runs: Path) -> None:
 @pytest.mark.slow
 def test_the_page_follows_the_run_and_keeps_what_was_opened(runs: Path) -> None:
     with live(runs) as port, browsing() as page:
-        page.goto(f"http://{HOST}:{port}/")
+        page.goto(f"http://{HOST}:{port}/?key={KEY}")
         page.wait_for_selector("#chart-progress .scatterlayer .point")
         page.locator("#configuration summary").click()
         with_hostile_program(runs)
