@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import pytest
+import torch
 
 from evaluate import startup, training
 from evaluate.startup import Computing
@@ -89,3 +90,24 @@ def test_under_a_budget_in_steps_nothing_is_billed(
     assert isinstance(result.outcome, Scored), result
     assert result.measured("billed_s") == 0.0
     assert result.measured("steps") == 20
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_computing_before_the_clock_is_billed_and_waiting_is_not(trial: Trial) -> None:
+    computes = """
+import time
+ends, a = time.monotonic() + 9.0, torch.ones(4096, 4096, device=run.device)
+while time.monotonic() < ends:
+    (a @ a).sum().item()
+"""
+    billed = []
+    for before in (computes, "__import__('time').sleep(9)\n"):
+        source = program(before_clock=before)
+        source = source.replace("Model(run.vocab_size)", "Model(run.vocab_size).to(run.device)")
+        budget = Budget(BudgetKind.SECONDS, 20.0, room_s=1.0)
+        result = trial(source, device="cuda", budget=budget)
+        assert isinstance(result.outcome, Scored), result
+        billed.append(result.measured("billed_s"))
+    assert billed[0] is not None and billed[0] > 2.0
+    assert billed[1] == 0.0
