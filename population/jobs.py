@@ -1,6 +1,6 @@
 """Evaluations under way: each over all its attempts, until it is settled."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
 
@@ -19,6 +19,9 @@ RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
 """Purposes whose evaluations rank individuals."""
 RETRIED = RANKING | {Purpose.RUNG, Purpose.CONFIRM}
 """Purposes whose evaluations are run again when they are disturbed or lost."""
+
+BUSY_WINDOW, BUSY_SHARE = 8, 0.75
+"""Where this share of so many latest attempts was contended, the machine counts as busy."""
 
 JobKey = tuple[IndividualId, int, str, Purpose]
 
@@ -45,17 +48,25 @@ class Jobs:
     """All evaluations under way. Those of an exam have one attempt each and are nobody's job.
 
     A job is settled by its first clean result. A contended one is run again up to
-    `contended_retries` times and then taken as it is; an infrastructure failure up to
+    `contended_retries` times and then taken as it is, at once on a busy machine, where the next
+    attempt would be contended, too; an infrastructure failure is run again up to
     `infrastructure_retries` times and then given up.
 
     Attributes:
         in_flight: attempts that run now. unsettled: by what all attempts of a job share.
+        contention: whether each of the latest attempts was contended.
     """
 
     contended_retries: int
     infrastructure_retries: int
     in_flight: dict[EvaluationId, Request] = field(default_factory=dict)
     unsettled: dict[JobKey, Job] = field(default_factory=dict)
+    contention: deque[bool] = field(default_factory=lambda: deque(maxlen=BUSY_WINDOW))
+
+    @property
+    def busy(self) -> bool:
+        """Whether the machine serves others nearly all the time."""
+        return sum(self.contention) >= BUSY_SHARE * BUSY_WINDOW
 
     def start(self, request: Request) -> bool:
         """Take an attempt up; return whether a job begins with it."""
@@ -78,6 +89,8 @@ class Jobs:
             return None
         job = self.unsettled[job_key(request)]
         job.running = False
+        if not is_infrastructure(result):
+            self.contention.append(result.contended)
         if is_infrastructure(result):
             job.infrastructure += 1
             if job.infrastructure <= self.infrastructure_retries:
@@ -86,7 +99,7 @@ class Jobs:
         elif result.contended:
             job.contended += 1
             job.spare = result
-            if job.contended <= self.contended_retries:
+            if job.contended <= self.contended_retries and not self.busy:
                 return None
         del self.unsettled[job_key(request)]
         return result

@@ -89,6 +89,18 @@ def test_a_machine_that_stays_contended_is_believed_in_the_end():
     assert state.history().standings[1].fitness == pytest.approx(-8.0)
 
 
+def test_on_a_machine_that_is_busy_nearly_always_nothing_is_made_again_until_it_is_quiet():
+    state = folded(FOUNDED)
+    counted = []
+    for number in range(1, 13):
+        quiet = number in (9, 10, 11)
+        for record in evaluated(number, ONE, 2.0, contended=not quiet):
+            state.apply(record)
+        counted.append(state.counted)
+    assert counted == [0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 6]
+    assert len(state.ranking_values(1)) == 6
+
+
 def test_an_infrastructure_failure_is_tried_again_a_bounded_number_of_times_and_never_counts():
     state = folded([*FOUNDED, Started(request(1, ONE))], infrastructure_retries=2)
     for number in (1, 2, 3):
