@@ -46,7 +46,8 @@ class Jobs:
 
     A job is settled by its first clean result. A contended one is run again up to
     `contended_retries` times and then taken as it is; an infrastructure failure up to
-    `infrastructure_retries` times and then given up.
+    `infrastructure_retries` times and then given up. One that somebody has killed is not run again:
+    a contended result from before stands.
 
     Attributes:
         in_flight: attempts that run now. unsettled: by what all attempts of a job share.
@@ -82,6 +83,8 @@ class Jobs:
             job.infrastructure += 1
             if job.infrastructure <= self.infrastructure_retries:
                 return None
+            result = job.spare or result
+        elif isinstance(result.outcome, Failed) and result.outcome.by_hand:
             result = job.spare or result
         elif result.contended:
             job.contended += 1
