@@ -9,6 +9,7 @@ import click
 
 from evolve.options import (
     FILE,
+    Sections,
     address_option,
     breeding_options,
     cache_option,
@@ -21,6 +22,7 @@ from evolve.options import (
     task_option,
     task_options,
 )
+from evolve.remote import COMMANDS
 from population.errors import EvolveError
 
 EXIT_CODES = """\b
@@ -52,6 +54,7 @@ def main() -> None:
 
 
 @click.group(
+    cls=Sections,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -384,6 +387,10 @@ def doctor(
     findings = examine_machine(task or find_task(), cache_folder(cache), runs, address)
     _print([asdict(found) for found in findings] if as_json else report(findings))
     return 1 if any(found.state == BROKEN for found in findings) else 0
+
+
+for steering in COMMANDS:
+    cli.add_command(steering)
 
 
 def _print(answer: object) -> None:

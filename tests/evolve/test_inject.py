@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from evolve import injecting
-from evolve.control import CONTROL, REJECTED, Control, Inject, attempt_name, send
+from evolve.commands import Inject
+from evolve.control import CONTROL, REJECTED, Control, attempt_name, send
 from evolve.injecting import Answer, look
 from evolve.live import Snapshot, write_live
 from evolve.reading import Reading
@@ -198,7 +199,7 @@ def drive(runs: Path, control: type[Control] = Control, evaluations: int = 20) -
                 FakeEvaluation(2),
                 Fresh(),
                 sources=[program(2.0), program(2.1)],
-                injections=control(folder, Checks("solve.py"), print),
+                injections=control(folder, Checks("solve.py"), print, print, print),
             ).run(lambda: False)
         finally:
             lineage.publish()
