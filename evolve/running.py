@@ -262,14 +262,17 @@ def _search(
 ) -> Ending:
     """Run the search and return how it has ended; says why where no limit has ended it."""
     error: EvolveError | None = None
+    stopped = False
     checks = Checks.of(task)
     control = Control(config.folder, checks, follower.tell, follower.answer, follower.hold)
     with interruptible() as interrupted:
 
         def stop_now() -> bool:
+            nonlocal stopped
             follower.publish_if_due()
             follower.pass_on()
-            return interrupted() or control.stopped
+            stopped = interrupted() or control.stopped
+            return stopped
 
         search = Search(
             config=search_config(config, task),
@@ -296,7 +299,7 @@ def _search(
             follower.end(follower.state)
         if error is not None and not isinstance(error, PoolError):  # which ends the command
             print(f"error: {error}", file=sys.stderr)
-        return Ending(follower.state, interrupted() or control.stopped, error)
+        return Ending(follower.state, stopped or interrupted(), error)
 
 
 def _export(
