@@ -24,7 +24,7 @@ from mutate.checks import Checks
 from mutate.constants import ConstantsMutation, step
 from mutate.portfolio import Arm, Portfolio
 from population.history import History
-from population.individual import Individual, Request, Result, Scored
+from population.individual import EvaluationId, Individual, Request, Result, Scored
 from population.ports import Ended, Proposal, Proposed, Record, Started
 from population.search import Search, SearchConfig
 from population.state import State
@@ -47,6 +47,9 @@ class Sleeping:
     def submit(self, *requests: Request) -> None:
         """Start trainings, one after the other."""
         threading.Thread(target=self._train, args=requests, daemon=True).start()
+
+    def kill(self, *requests: EvaluationId) -> None:
+        """Kill nothing: nobody steers this search."""
 
     def _train(self, *requests: Request) -> None:
         for request in requests:

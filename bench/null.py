@@ -37,6 +37,7 @@ from evolve.live import leader
 from population.exam import MOST_PAIRS, Examination, examine
 from population.history import History
 from population.individual import (
+    EvaluationId,
     Genome,
     Individual,
     IndividualId,
@@ -150,6 +151,9 @@ class Machine:
     def submit(self, *requests: Request) -> None:
         """Queue them."""
         self.running += requests
+
+    def kill(self, *requests: EvaluationId) -> None:
+        """Kill nothing: nobody steers this search."""
 
     def wait(self, timeout_s: float) -> list[Result]:
         """Return the eldest, none where none is queued."""

@@ -22,7 +22,9 @@ from mutate.checks import Checks
 from mutate.spending import Spent
 from population.errors import RunError
 from population.individual import (
+    KILLED,
     Comparability,
+    EvaluationId,
     Failed,
     Genome,
     Individual,
@@ -133,6 +135,7 @@ class Device:
     wasted_s: float = 0.0
     truths: dict[str, Truth] = field(default_factory=dict)
     _running: list[tuple[float, int, Request]] = field(default_factory=list)
+    _killed: list[Result] = field(default_factory=list)
 
     def truth(self, source: str) -> Truth:
         """Return what a program is here; each is looked up once."""
@@ -154,8 +157,21 @@ class Device:
             ends_at += self._truth_of(request).cost_s
             heapq.heappush(self._running, (ends_at, request.id, request))
 
+    def kill(self, *requests: EvaluationId) -> None:
+        """End evaluations by hand, at the present time."""
+        failed = Failed(Stage.TRAINING, KILLED, "it was ended by hand")
+        self._killed += [
+            Result(one.id, failed, HERE, host="simulated")
+            for _, _, one in self._running
+            if one.id in requests
+        ]
+        self._running = [entry for entry in self._running if entry[1] not in requests]
+        heapq.heapify(self._running)
+
     def wait(self, timeout_s: float) -> list[Result]:
-        """Return the next that ends, and set the clock."""
+        """Return what was killed, else the next that ends, and set the clock."""
+        if self._killed:
+            return [self._killed.pop()]
         if not self._running:
             return []
         began_s = self.clock_s

@@ -7,7 +7,7 @@ import socket
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from evaluate.spec import TrialSpec, trial_spec
 from evaluate.trial import run_block
 from population.errors import EvolveError, PoolError
 from population.individual import (
+    KILLED,
     Comparability,
     EvaluationId,
     Failed,
@@ -32,6 +33,8 @@ from population.task import EvaluatorKind, Task
 
 CONNECT_PATIENCE_S = 30.0
 REFRESH_S = 15.0
+KILL_PATIENCE_S = 10.0
+"""How long a kill waits for the death of a worker: one on a node that is lost never tells of it."""
 OBJECT_STORE_BYTES = 128 << 20
 KIND_PREFIX = "accelerator_type:"
 """Of the resource by which Ray tells a node's kind of GPU."""
@@ -51,6 +54,25 @@ def lost(request: EvaluationId, reason: str, detail: str) -> Result:
     """Return the result of an evaluation that our side lost; it is tried again."""
     nowhere = Comparability("", "", "", 0, "", "")
     return Result(request, Failed(Stage.INFRASTRUCTURE, reason, detail), nowhere)
+
+
+@dataclass(slots=True)
+class Submitted:
+    """What one Ray task evaluates. `since`: UNIX seconds; `killed`: it was ended by hand."""
+
+    requests: list[EvaluationId]
+    since: float
+    killed: bool = False
+
+    def unfinished(self, reason: str, detail: str) -> list[Result]:
+        """Return the results of a task that brought none: killed, or else lost for this reason."""
+        results = [lost(request, reason, detail) for request in self.requests]
+        if not self.killed:
+            return results
+        # What it was at, starting, training or being scored, died with its worker.
+        failed = Failed(Stage.TRAINING, KILLED, "it was ended by hand, with all its processes")
+        began, now = self.since, time.time()
+        return [replace(one, outcome=failed, started_at=began, ended_at=now) for one in results]
 
 
 def slots_here(task: Task) -> int:
@@ -104,7 +126,7 @@ class RayPool:
         if data is not None and task.kind is EvaluatorKind.MODEL:
             self._data_sha256 = load(task.evaluator).data_sha256(data)
         self._gpus = task.gpus if task.device == "cuda" else 0.0
-        self._requests: dict[Any, list[EvaluationId]] = {}
+        self._tasks: dict[Any, Submitted] = {}
         self._fixed = None if address else slots or slots_here(task)
         self._slots, self._refreshed = 0, 0.0
         _connect(address, None if self._fixed is None else self._fixed * task.cores)
@@ -149,7 +171,20 @@ class RayPool:
         remote = _evaluate.options(
             num_cpus=self._task.cores, num_gpus=self._gpus, accelerator_type=self.kind
         )
-        self._requests[remote.remote(specs)] = [request.id for request in requests]
+        asked = [request.id for request in requests]
+        self._tasks[remote.remote(specs)] = Submitted(asked, time.time())
+
+    def kill(self, *requests: EvaluationId) -> None:
+        """End evaluations by hand; see the port's contract. A worker takes its whole tree along."""
+        asked = set(requests)
+        ending = [one for one, task in self._tasks.items() if asked & set(task.requests)]
+        if not ending:
+            return
+        _require_connection()
+        for reference in ending:
+            self._tasks[reference].killed = True
+            ray.cancel(reference, force=True)
+        ray.wait(ending, num_returns=len(ending), timeout=KILL_PATIENCE_S)
 
     def _spec(self, request: Request) -> TrialSpec:
         spec = trial_spec(
@@ -163,11 +198,10 @@ class RayPool:
 
     def wait(self, timeout_s: float) -> list[Result]:
         """Return what has ended; see the port's contract."""
-        if not self._requests:
+        if not self._tasks:
             return []
-        if not ray.is_initialized():
-            raise PoolError("the connection to Ray is gone: start the run again to go on")
-        pending = list(self._requests)
+        _require_connection()
+        pending = list(self._tasks)
         first, _ = ray.wait(pending, num_returns=1, timeout=timeout_s)
         if not first:
             return []
@@ -175,20 +209,25 @@ class RayPool:
         return [result for reference in ready for result in self._collect(reference)]
 
     def _collect(self, reference: Any) -> list[Result]:
-        requests = self._requests.pop(reference)
+        task = self._tasks.pop(reference)
         try:
             results: list[Result] = ray.get(reference, timeout=CONNECT_PATIENCE_S)
         except (RayError, GetTimeoutError) as error:
             why = f"{type(error).__name__}: {str(error)[:500]}"
-            return [lost(request, "worker_lost", why) for request in requests]
+            return task.unfinished("worker_lost", why)
         return results
 
     def close(self) -> None:
         """Let go of Ray; what still trains is ended with its workers."""
-        for reference in self._requests:
+        for reference in self._tasks:
             ray.cancel(reference, force=True)
-        self._requests.clear()
+        self._tasks.clear()
         ray.shutdown()
+
+
+def _require_connection() -> None:
+    if not ray.is_initialized():
+        raise PoolError("the connection to Ray is gone: start the run again to go on")
 
 
 def usual(counts: Iterable[int]) -> int:

@@ -71,6 +71,11 @@ class Breeders:
         if troubles and all(troubles):
             raise RunError(f"{troubles[0]}; or leave out --llm, or add --no-llm to go on without")
 
+    def hold(self, paused: bool) -> None:
+        """Begin no call of a language model while the run is paused."""
+        if self.desk is not None:
+            self.desk.hold(paused)
+
     def ask_no_more(self) -> None:
         """Let the calls under way end, and begin no other."""
         if self.desk is not None:

@@ -7,8 +7,10 @@ from typing import Any
 
 import click
 
+from evolve import pages, remote
 from evolve.options import (
     FILE,
+    Sections,
     address_option,
     breeding_options,
     cache_option,
@@ -52,6 +54,7 @@ def main() -> None:
 
 
 @click.group(
+    cls=Sections,
     epilog=EXIT_CODES,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
@@ -310,49 +313,6 @@ def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None
         write_answer(reading, sql, form, output)
 
 
-@cli.command(epilog=examples("evolve report", "evolve report --run NAME -o morning.html"))
-@run_options
-@click.option("--output", "-o", type=FILE, help="The file (default: report.html in the run's).")
-@json_option
-def report(name: str | None, runs: Path, output: Path | None, as_json: bool) -> None:
-    """A run as one HTML page that needs nothing else: progress, descent, leaders, evidence."""
-    from evolve.reading import Reading, find_run
-    from evolve.report import contents, default_file
-    from evolve.report import report as written
-    from evolve.writing import write_text
-
-    if as_json:
-        refuse_unread(["output"], "beside --json", "redirect the output, or leave it out")
-    folder = find_run(runs, name)
-    with Reading(folder) as reading:
-        if as_json:
-            _print(contents(reading))
-            return
-        file = output or default_file(folder)
-        write_text(file, written(reading))
-    click.echo(file)
-
-
-@cli.command(epilog=examples("evolve ui", "ssh -L 8437:localhost:8437 HOST   # of another machine"))
-@runs_option
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8437, help="0: any free one (default: 8437)."
-)
-@click.option("--open", "opens", is_flag=True, help="Open it in a browser.")
-def ui(runs: Path, port: int, opens: bool) -> None:
-    """The report of each run, live in a browser on this machine, with buttons that steer it."""
-    import webbrowser
-
-    from evolve.web.server import serve
-
-    def tell(address: str) -> None:
-        click.echo(f"{address}  (Ctrl-C ends it, and no run)")
-        if opens:
-            webbrowser.open(address)
-
-    serve(runs, port, tell)
-
-
 @cli.command(
     epilog=examples(
         "evolve export",
@@ -427,6 +387,10 @@ def doctor(
     findings = examine_machine(task or find_task(), cache_folder(cache), runs, address)
     _print([asdict(found) for found in findings] if as_json else report(findings))
     return 1 if any(found.state == BROKEN for found in findings) else 0
+
+
+for command in (*pages.COMMANDS, *remote.COMMANDS):
+    cli.add_command(command)
 
 
 def _print(answer: object) -> None:

@@ -115,6 +115,9 @@ def draw(snapshot: Snapshot, metric: str, now: float) -> RenderableType:
             f"{_spending(snapshot)}"
         )
     )
+    if snapshot.paused:
+        resting = "paused: nothing new begins until `evolve resume`"
+        parts.append(Text(resting, style="bold yellow"))
     if snapshot.best is not None:
         parts.append(Text(f"best {metric} {best_line(snapshot.best)}", style="bold green"))
     for slot in snapshot.running:

@@ -1,94 +1,47 @@
-"""The control channel: a folder in which a run's driver finds the programs that others put in.
+"""The control channel: a folder in which a run's driver finds what others ask of it.
 
-A command is one JSON file in `control/`, named so that names sort by time:
-
-    {"command": "inject", "source": ..., "hypothesis": ..., "category": ..., "parent": 3 or null}
-
-The driver records what it asks for and then removes it. Whatever else lies there is moved to
-`control/rejected/`; hidden files are on their way and left alone.
+A command is one JSON file in `control/`, named so that names sort by time; `commands.py` tells what
+it holds. The driver takes one by removing its file: what belongs to the moment before it is carried
+out, so that whoever sent it can take it back until then, and what is to be recorded afterwards, so
+that it is not lost. Whatever else lies there is moved to `control/rejected/`; hidden files are on
+their way and left alone.
 """
 
-import json
 import os
 import re
 import secrets
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass, replace
+from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 
+from evolve.commands import (
+    MOMENTARY,
+    Command,
+    Inject,
+    Pause,
+    Resume,
+    Stop,
+    read_command,
+    to_json,
+)
 from evolve.writing import write_text
 from mutate.checks import Checks
 from mutate.novelty import Offer, checked, normalised_diff, refused
+from population.errors import RunError
 from population.history import History
 from population.individual import Change, Individual, IndividualId
+from population.orders import Kill, Order, Pin, Reply
 from population.ports import INJECT, Attempt, Injection
 
 CONTROL = "control"
 REJECTED = "rejected"
 LOOK_S = 0.5
-"""How long an empty folder is believed to stay empty."""
+"""How long what was found in the folder is believed to be all."""
 FRAME_BYTES = 64 << 10
 """What a command's file may have beyond twice the program: line feeds and quotes are escaped."""
-HYPOTHESIS_LENGTH = 2_000
-CATEGORY = re.compile(r"[a-z][a-z0-9_-]{0,39}")
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.json")
-
-
-@dataclass(frozen=True, slots=True)
-class Inject:
-    """The wish to put a program into a run.
-
-    Attributes:
-        hypothesis: why it should be better. category: what it touches, in a word.
-        parent: whose text was changed; None for a program that comes from nowhere.
-
-    Raises:
-        ValueError: a field is not what it should be.
-    """
-
-    source: str
-    hypothesis: str
-    category: str
-    parent: int | None = None
-
-    def __post_init__(self) -> None:
-        texts = (self.source, self.hypothesis, self.category)
-        if not all(isinstance(text, str) for text in texts):
-            raise ValueError("source, hypothesis and category must be texts")
-        if any("\ud800" <= character <= "\udfff" for text in texts for character in text):
-            raise ValueError("it holds characters that UTF-8 cannot carry")
-        if not 0 < len(self.hypothesis.strip()) <= HYPOTHESIS_LENGTH:
-            raise ValueError(f"the hypothesis must have 1 to {HYPOTHESIS_LENGTH} characters")
-        if not CATEGORY.fullmatch(self.category):
-            raise ValueError(
-                f"the category must be one word in lower case, such as optimizer; "
-                f"got {self.category[:40]!r}"
-            )
-        if self.parent is not None and (type(self.parent) is not int or self.parent < 1):
-            raise ValueError(f"the parent must be an individual's id, from 1; got {self.parent!r}")
-
-    def to_json(self) -> str:
-        """Return the content of its file."""
-        return json.dumps({"command": INJECT} | asdict(self), ensure_ascii=False) + "\n"
-
-
-def read_inject(text: str) -> Inject:
-    """Return the wish that a file holds.
-
-    Raises:
-        ValueError: it holds something else, in a sentence.
-    """
-    try:
-        found = json.loads(text)
-    except RecursionError as error:
-        raise ValueError("it is nested too deeply") from error
-    if not isinstance(found, dict) or found.pop("command", None) != INJECT:
-        raise ValueError(f"it is no JSON object with the command {INJECT}")
-    try:
-        return Inject(**found)
-    except TypeError as error:
-        raise ValueError(f"its keys are not those of {INJECT}: {', '.join(found)}") from error
 
 
 def largest_command(checks: Checks) -> int:
@@ -96,8 +49,8 @@ def largest_command(checks: Checks) -> int:
     return 2 * checks.source_bytes + FRAME_BYTES
 
 
-def send(folder: Path, wish: Inject) -> str:
-    """Leave a wish for the driver of the run in `folder`, now or later; return its name.
+def send(folder: Path, command: Command) -> str:
+    """Leave a command for the driver of the run in `folder`, now or later; return its name.
 
     Raises:
         RunError: the folder cannot be written.
@@ -105,8 +58,24 @@ def send(folder: Path, wish: Inject) -> str:
     second, nanosecond = divmod(time.time_ns(), 10**9)
     moment = time.strftime("%Y%m%dT%H%M%S", time.gmtime(second))
     name = f"{moment}.{nanosecond // 1000:06d}-{secrets.token_hex(4)}"
-    write_text(waiting_file(folder, name), wish.to_json())
+    write_text(waiting_file(folder, name), to_json(command))
     return name
+
+
+def take_back(folder: Path, name: str) -> bool:
+    """Remove a command that waits; return whether it was there: else the driver has taken it.
+
+    Raises:
+        RunError: the folder cannot be written.
+    """
+    file = waiting_file(folder, name)
+    try:
+        file.unlink()
+    except FileNotFoundError:
+        return False
+    except OSError as error:
+        raise RunError(f"{file} cannot be removed ({error}): remove it yourself") from error
+    return True
 
 
 def waiting_file(folder: Path, name: str) -> Path:
@@ -124,63 +93,135 @@ def attempt_name(command: str) -> str:
     return f"{INJECT} {command}"
 
 
+def forget_stale(folder: Path, checks: Checks) -> None:
+    """Remove what an earlier driver of the run was asked for the moment and did not take."""
+    for name in _names(folder):
+        file = folder / CONTROL / name
+        with suppress(OSError, ValueError):  # what is no command the driver tells of later
+            if isinstance(_read(file, largest_command(checks)), MOMENTARY):
+                file.unlink()
+
+
 class Control:
-    """The `Injections` of a run that come through its folder.
+    """The `Injections` and the `Steering` of a run that come through its folder.
 
     Args:
         folder: of the run.
         checks: what a program must pass.
         tell: is given a line about everything that is moved aside.
+        answer: is given the name of each command that steers, and what came of it.
+        hold: is told whether the run is paused, whenever that changes.
     """
 
-    def __init__(self, folder: Path, checks: Checks, tell: Callable[[str], None]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        checks: Checks,
+        tell: Callable[[str], None],
+        answer: Callable[[str, Reply], None],
+        hold: Callable[[bool], None],
+    ) -> None:
         self._folder = folder
         self._checks = checks
         self._tell = tell
+        self._answer = answer
+        self._hold = hold
+        self._waiting: dict[str, Command] = {}
         self._stuck: set[str] = set()
         self._look_at = float("-inf")
+        self._paused = self._stopped = False
+        self._ordered = ""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody wants this call to end."""
+        self._look()
+        return self._stopped
+
+    @property
+    def paused(self) -> bool:
+        """Whether nothing new is to begin now."""
+        self._look()
+        return self._paused
 
     def first(self, history: History) -> Injection | None:
-        """Return the longest waiting program; looks into the folder at most twice a second."""
-        if time.monotonic() < self._look_at:
-            return None
-        for name in self._names():
+        """Return the longest waiting program."""
+        self._look()
+        for name, wish in list(self._waiting.items()):
+            if not isinstance(wish, Inject):
+                continue
             try:
-                wish = self._read(self._folder / CONTROL / name)
                 return _injection(name.removesuffix(".json"), wish, self._checks, history)
             except Exception as error:  # noqa: BLE001 - a command that breaks us would end each start
                 self._reject(name, error)
-        self._look_at = time.monotonic() + LOOK_S
         return None
 
     def done(self, injection: Injection) -> None:
         """Remove the file of an injection that is recorded."""
-        file = waiting_file(self._folder, injection.command)
+        self._take(waiting_file(self._folder, injection.command).name)
+
+    def order(self) -> Order | None:
+        """Return the longest waiting order."""
+        self._look()
+        for name, order in list(self._waiting.items()):
+            if isinstance(order, Pin) or (isinstance(order, Kill) and self._take(name)):
+                self._ordered = name
+                return order
+        return None
+
+    def reply(self, order: Order, reply: Reply) -> None:
+        """Pass on what came of the order that was given last."""
+        if isinstance(order, Pin):
+            self._take(self._ordered)
+        self._answer(self._ordered.removesuffix(".json"), reply)
+
+    def _look(self) -> None:
+        """Learn what waits, at most twice a second, and do at once what needs no search."""
+        if time.monotonic() < self._look_at:
+            return
+        self._look_at = time.monotonic() + LOOK_S
+        names = [name for name in _names(self._folder) if name not in self._stuck]
+        known = ((name, self._waiting.get(name) or self._command(name)) for name in names)
+        self._waiting = {name: command for name, command in known if command is not None}
+        for name, command in list(self._waiting.items()):
+            if isinstance(command, Pause | Resume | Stop) and self._take(name):
+                self._answer(name.removesuffix(".json"), Reply(True, self._obey(command)))
+
+    def _obey(self, command: Pause | Resume | Stop) -> str:
+        """Do what concerns the whole run, and return how things stand."""
+        if isinstance(command, Stop):
+            self._stopped = True
+            return "the run ends: what is in flight is left, and asked for again when it goes on"
+        paused = isinstance(command, Pause)
+        if paused == self._paused:
+            return "the run is paused already" if paused else "the run is not paused"
+        self._paused = paused
+        self._hold(paused)
+        if paused:
+            return "the run is paused: what is in flight goes on, nothing new begins"
+        return "the run goes on"
+
+    def _command(self, name: str) -> Command | None:
         try:
-            file.unlink(missing_ok=True)
+            return _read(self._folder / CONTROL / name, largest_command(self._checks))
+        except Exception as error:  # noqa: BLE001 - a command that breaks us would end each start
+            self._reject(name, error)
+        return None
+
+    def _take(self, name: str) -> bool:
+        """Remove a command's file; return whether this has taken it."""
+        self._waiting.pop(name, None)
+        try:
+            (self._folder / CONTROL / name).unlink()
+        except FileNotFoundError:
+            return False  # whoever put it there has taken it away
         except OSError as error:
-            self._leave(file.name, error)
-
-    def _names(self) -> list[str]:
-        try:
-            with os.scandir(self._folder / CONTROL) as entries:
-                names = {entry.name for entry in entries if not entry.name.startswith(".")}
-        except OSError:
-            return []
-        return sorted(names - {REJECTED} - self._stuck)
-
-    def _read(self, file: Path) -> Inject:
-        """Return the wish in a file. Opening it waits for nobody: it may be a pipe."""
-        if not _NAME.fullmatch(file.name):
-            raise ValueError("its name is none of a command")
-        most = largest_command(self._checks)
-        with open(file, "rb", opener=_without_waiting) as opened:
-            body = opened.read(most + 1) or b""
-        if len(body) > most:
-            raise ValueError(f"it has more than {most} bytes")
-        return read_inject(body.decode())
+            self._leave(name, error)
+            return False
+        return True
 
     def _reject(self, name: str, error: Exception) -> None:
+        self._waiting.pop(name, None)
         aside = self._folder / CONTROL / REJECTED
         try:
             aside.mkdir(exist_ok=True)
@@ -195,6 +236,26 @@ class Control:
     def _leave(self, name: str, error: OSError) -> None:
         self._stuck.add(name)
         self._tell(f"{CONTROL}/{name} cannot be removed and is passed over: {error.strerror}")
+
+
+def _names(folder: Path) -> list[str]:
+    try:
+        with os.scandir(folder / CONTROL) as entries:
+            names = {entry.name for entry in entries if not entry.name.startswith(".")}
+    except OSError:
+        return []
+    return sorted(names - {REJECTED})
+
+
+def _read(file: Path, most_bytes: int) -> Command:
+    """Return the command in a file. Opening it waits for nobody: it may be a pipe."""
+    if not _NAME.fullmatch(file.name):
+        raise ValueError("its name is none of a command")
+    with open(file, "rb", opener=_without_waiting) as opened:
+        body = opened.read(most_bytes + 1) or b""
+    if len(body) > most_bytes:
+        raise ValueError(f"it has more than {most_bytes} bytes")
+    return read_command(body.decode())
 
 
 def _without_waiting(path: str, flags: int) -> int:

@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evolve.commands import Inject, to_json
 from evolve.control import (
-    Inject,
     attempt_name,
     largest_command,
     rejected_file,
@@ -111,7 +111,7 @@ def _refusal(reading: Reading, wish: Inject) -> str:
         reading.individual(wish.parent)  # a driver knows of younger ones than it has published
     if reason := checks.refusal(wish.source):
         return reason
-    if len(wish.to_json().encode()) > largest_command(checks):
+    if len(to_json(wish).encode()) > largest_command(checks):
         return f"its command is longer than {largest_command(checks)} bytes"
     digest = fingerprint(wish.source, python=checks.python)
     twins = reading.query("SELECT min(id) FROM individual WHERE fingerprint = ?", [digest]).rows
@@ -152,6 +152,9 @@ def _lives(folder: Path) -> bool:
 
 
 def _promise(folder: Path, lives: bool) -> str:
+    live = read_live(folder / "live.json") if lives else None
+    if live and live.get("paused"):
+        return "the run is paused: `evolve resume` lets the driver take it"
     if lives:
         return "the driver takes it within a second and trains it before anything newly bred"
     runs = "" if folder.parent == Path("runs") else f" --runs {folder.parent}"

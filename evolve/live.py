@@ -11,9 +11,13 @@ from typing import Any
 from evolve.telling import describe
 from evolve.writing import write_text
 from population.individual import EvaluationId, Individual, Request
+from population.orders import Reply
 from population.parents import fittest
 from population.ports import Ended, Proposed, Record, Started
 from population.state import State
+
+ANSWERS = 32
+"""So many of the latest answers to commands are kept: whoever gave one looks within seconds."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +44,15 @@ class Best:
 
 
 @dataclass(frozen=True, slots=True)
+class Answered:
+    """What came of a command that was given from outside; `command` names its file."""
+
+    command: str
+    done: bool
+    says: str
+
+
+@dataclass(frozen=True, slots=True)
 class Snapshot:
     """A run at one moment.
 
@@ -53,6 +66,7 @@ class Snapshot:
         sigma: standard deviation of one evaluation, None while unknown.
         limit: `--evaluations`, None without.
         spent_usd, cost_limit_usd: on language models; None where none is asked.
+        paused: nothing new begins. answers: to the latest commands, the newest last.
     """
 
     pid: int
@@ -74,6 +88,8 @@ class Snapshot:
     cost_limit_usd: float | None = None
     running: tuple[Running, ...] = ()
     best: Best | None = None
+    paused: bool = False
+    answers: tuple[Answered, ...] = ()
 
 
 class Watch:
@@ -122,9 +138,20 @@ class Watch:
         """Take into account what language models have cost so far."""
         self.snapshot = replace(self.snapshot, spent_usd=usd, cost_limit_usd=limit_usd)
 
+    def pause(self, paused: bool) -> None:
+        """Take into account whether the run is paused."""
+        self.snapshot = replace(self.snapshot, paused=paused)
+
+    def answer(self, command: str, reply: Reply) -> None:
+        """Keep what came of a command, for whoever waits for it."""
+        answers = (*self.snapshot.answers, Answered(command, reply.done, reply.says))
+        self.snapshot = replace(self.snapshot, answers=answers[-ANSWERS:])
+
     def end(self, now: float) -> None:
         """Mark that the driver ends now."""
-        self.snapshot = replace(self.snapshot, updated_at=now, ended_at=now, running=())
+        self.snapshot = replace(
+            self.snapshot, updated_at=now, ended_at=now, running=(), paused=False
+        )
 
 
 def _running(request: Request, since: float, state: State) -> Running:
@@ -176,10 +203,19 @@ def is_running(live: dict[str, Any] | None) -> bool:
     """Return whether the driver that wrote `live.json` still works on this host."""
     if live is None or live["ended_at"] is not None or live["host"] != socket.gethostname():
         return False
+    return process_lives(int(live["pid"]))
+
+
+def process_lives(pid: int) -> bool:
+    """Return whether a process works on this host; one that only waits to be buried does not."""
     try:
-        os.kill(int(live["pid"]), 0)
+        os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
         return True
-    return True
+    try:
+        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+    except OSError:  # no such file on macOS
+        return True
+    return status.rpartition(")")[2].split()[0] != "Z"

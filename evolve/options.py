@@ -16,6 +16,28 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+SECTIONS = {
+    "Search": ("run", "try", "export", "doctor"),
+    "Read a run": ("status", "report", "ui", "top", "show", "lineage", "query"),
+    "Steer a run": ("inject", "pause", "resume", "stop", "kill", "pin"),
+}
+"""The commands as `evolve --help` lists them; whichever has no place here comes last."""
+
+
+class Sections(click.Group):
+    """A group whose help lists its commands by what they are for."""
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the sections."""
+        placed = {name for names in SECTIONS.values() for name in names}
+        rest = tuple(name for name in self.commands if name not in placed)
+        for title, names in {**SECTIONS, "Other commands": rest}.items():
+            told = [(one, self.commands[one].get_short_help_str(80)) for one in names]
+            if told:
+                with formatter.section(title):
+                    formatter.write_dl(told)
+
+
 def examples(*lines: str) -> str:
     """Return examples as the end of a command's help, each on its own line."""
     title = "Example:" if len(lines) == 1 else "Examples:"

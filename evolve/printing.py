@@ -36,7 +36,7 @@ def leaderboard(rows: Rows, unprotected_scores: int = 0) -> str:
             ",".join(map(str, row["parents"])),
             row["generation"],
             duration(time.time() - row["born_at"]),
-            row["quarantine"] or ("alive" if row["alive"] else ""),
+            _marks(row),
         )
         for row in rows.objects()
     ]
@@ -44,9 +44,15 @@ def leaderboard(rows: Rows, unprotected_scores: int = 0) -> str:
     return "\n".join([table, *unprotected(unprotected_scores)])
 
 
+def _marks(row: dict[str, Any]) -> str:
+    pinned = ["pinned"] if row.get("pinned") else []
+    return " ".join([row["quarantine"] or ("alive" if row["alive"] else ""), *pinned]).strip()
+
+
 def status(found: dict[str, Any]) -> str:
     """Return `evolve status`."""
     state = "running" if found["running"] else "not running"
+    state = "paused: nothing new begins" if found["paused"] else state
     lines = [
         f"{found['run']}: {state}, published {ago(found['published_s_ago'])}",
         f"task {found['task']}, {found['metric']}: {found['direction']}, seed {found['seed']}",
@@ -72,6 +78,9 @@ def status(found: dict[str, Any]) -> str:
     if found["short"]:
         trained = count(found["short"], "newcomer")
         lines.append(f"{trained} trained shortly first, {found['let_through']} let through")
+    if found["pinned"]:
+        who = ", ".join(f"#{one}" for one in found["pinned"])
+        lines.append(f"pinned among the survivors: {who}")
     lines += unprotected(found["unprotected"])
     if found["live"]:
         now = time.time()
@@ -102,6 +111,8 @@ def individual(found: dict[str, Any]) -> str:
             f"rank {standing['rank']}, mean {number(standing['shrunken_mean'])} +- {error} (95%), "
             f"{count(standing['evaluations'], 'evaluation')}, {standing['failures']} failed"
         )
+    if found["pinned"]:
+        lines.append("pinned: it stays among the survivors; `evolve pin ID --off` ends that")
     lines += unprotected(found["unprotected"])
     constants = "  ".join(f"{name}={value}" for name, value in found["constants"].items())
     lines.append(f"constants: {one_line(constants, 400)}" if constants else "no tunable constants")

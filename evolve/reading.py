@@ -126,12 +126,31 @@ class Reading:
 
     def top(self, limit: int) -> Rows:
         """Return the best individuals: `leaderboard`, without the rarely needed columns."""
+        pinned = ", pinned" if self._knows_pins() else ""
         return self.query(
             "SELECT rank, individual, name, operator, generation, shrunken_mean, standard_error, "
-            "mean, evaluations, failures, alive, parents, born_at, quarantine "
+            f"mean, evaluations, failures, alive, parents, born_at, quarantine{pinned} "
             "FROM leaderboard ORDER BY rank LIMIT ?",
             [limit],
         )
+
+    def pinned(self) -> list[int]:
+        """Return whom somebody wants among the survivors."""
+        if not self._knows_pins():
+            return []
+        found = self.query(
+            "SELECT individual FROM pin GROUP BY individual HAVING max_by(pinned, seq) ORDER BY 1"
+        )
+        return [individual for (individual,) in found.rows]
+
+    def _knows_pins(self) -> bool:
+        """Whether a version that knows pins has published it."""
+        known = "SELECT count(*) FROM duckdb_tables() WHERE table_name = 'pin'"
+        return bool(self.query(known).rows[0][0])
+
+    def last_individual(self) -> int:
+        """Return the highest id that is published, 0 where there is none."""
+        return int(self.query("SELECT coalesce(max(id), 0) FROM individual").rows[0][0])
 
     def unprotected(self, individual: int | None = None) -> int:
         """Return how many scores were made where candidates could read the validation data.
@@ -171,9 +190,13 @@ class Reading:
             [individual],
         ).objects()
         if not found:
-            last = self.query("SELECT max(id) FROM individual").rows[0][0]
+            last = self.last_individual()
             raise LineageError(f"individual {individual} does not exist; ids go from 1 to {last}")
-        return found[0] | self._details(individual) | {"unprotected": self.unprotected(individual)}
+        return (
+            found[0]
+            | self._details(individual)
+            | {"unprotected": self.unprotected(individual), "pinned": individual in self.pinned()}
+        )
 
     def _details(self, individual: int) -> dict[str, Any]:
         def about(sql: str) -> list[dict[str, Any]]:
@@ -257,6 +280,8 @@ class Reading:
             "folder": str(self.folder),
             **{key: run[key] for key in ("task", "metric", "direction", "seed")},
             "running": is_running(live),
+            "paused": bool(live and is_running(live) and live.get("paused")),
+            "pinned": self.pinned(),
             "published_s_ago": max(0.0, time.time() - published_at),
             "best": best[0] if best else None,
             **self._counts(),

@@ -28,7 +28,7 @@ from evolve.composition import (
 )
 from evolve.config import RunConfig, reserved
 from evolve.console import Display, best_line, display
-from evolve.control import Control
+from evolve.control import Control, forget_stale
 from evolve.estimate import BESIDE_S, breeding_lines, newcomer_s
 from evolve.evidence import export, hold_exam, keep_apart, verdict
 from evolve.inheriting import born, brought_founders, brought_line, brought_to
@@ -44,6 +44,7 @@ from population.errors import EvolveError, PoolError, RunError, TaskError
 from population.history import Program
 from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
+from population.orders import Reply
 from population.ports import Brought, Record
 from population.search import Search
 from population.state import State
@@ -133,6 +134,16 @@ class Follower:
         self._show(None)
         self.lineage.publish(state.ranks() if state is not None else None)
 
+    def answer(self, command: str, reply: Reply) -> None:
+        """Show what came of a command, also to whoever has given it."""
+        self._watch.answer(command, reply)
+        self._show(reply.says)
+
+    def hold(self, paused: bool) -> None:
+        """Let nothing new be asked of a language model while the run is paused."""
+        self._bred_by.hold(paused)
+        self._watch.pause(paused)
+
     def tell(self, line: str) -> None:
         """Show a line about something that is no record."""
         self._display.show(self._watch.snapshot, line)
@@ -148,7 +159,8 @@ class Ending:
 
     Attributes:
         state: after its last record, None where there was none.
-        stopped: by Ctrl-C. error: what has ended it before a limit, None where a limit did.
+        stopped: by Ctrl-C or `evolve stop`. error: what has ended it before a limit, None where a
+            limit did.
     """
 
     state: State | None
@@ -218,6 +230,7 @@ def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
     """Search in a run's own folder, and return the exit code of the command."""
     known = identity(config, task, data)
     with born(config, task, known) as lineage:
+        forget_stale(config.folder, Checks.of(task))
         brought = brought_to(lineage)
         individuals = [*founders(task), *brought_founders(brought, known.program_sha256)]
         bred_by = breeders(config.breeding, task, Spent(*lineage.spent()))
@@ -249,12 +262,17 @@ def _search(
 ) -> Ending:
     """Run the search and return how it has ended; says why where no limit has ended it."""
     error: EvolveError | None = None
-    with interruptible() as should_stop:
+    stopped = False
+    checks = Checks.of(task)
+    control = Control(config.folder, checks, follower.tell, follower.answer, follower.hold)
+    with interruptible() as interrupted:
 
         def stop_now() -> bool:
+            nonlocal stopped
             follower.publish_if_due()
             follower.pass_on()
-            return should_stop()
+            stopped = interrupted() or control.stopped
+            return stopped
 
         search = Search(
             config=search_config(config, task),
@@ -268,7 +286,8 @@ def _search(
             program=follower.program,
             on_end=bred_by.ask_no_more,
             on_stop=bred_by.give_up,
-            injections=Control(config.folder, Checks.of(task), follower.tell),
+            injections=control,
+            steering=control,
         )
         try:
             follower.state = search.run(stop_now)
@@ -280,7 +299,7 @@ def _search(
             follower.end(follower.state)
         if error is not None and not isinstance(error, PoolError):  # which ends the command
             print(f"error: {error}", file=sys.stderr)
-        return Ending(follower.state, should_stop(), error)
+        return Ending(follower.state, stopped or interrupted(), error)
 
 
 def _export(

@@ -119,6 +119,8 @@ class Desk:
         self._dearest: dict[str, float] = {}
         self._told: set[str] = set()
         self._closed = False
+        self._open = threading.Event()
+        self._open.set()
         self._lock = threading.Lock()
 
     def remember(self, dearest: Mapping[str, float]) -> None:
@@ -164,7 +166,9 @@ class Desk:
         return awake[int(rng.choice(len(awake), p=shares / shares.sum()))]
 
     def ask(self, question: Question) -> Answer:
-        """Return the answer, within the purse; waits while only calls under way fill that.
+        """Return the answer, within the purse.
+
+        Waits while only calls under way fill that, and while the desk is held.
 
         Raises:
             Unavailable: there is none; whether the model rests from now on is settled.
@@ -175,6 +179,8 @@ class Desk:
             question, most = self._within_means(question)
             spent = Spent()
             try:
+                self._open.wait()
+                self._refuse_if_over(model)
                 answer = self._adapters[model.name].ask(question)
                 spent = Spent(answer.cost_usd, answer.usage.read + answer.usage.out)
             except Unavailable as trouble:
@@ -189,9 +195,17 @@ class Desk:
             self._note_answer(model, answer)
         return answer
 
+    def hold(self, held: bool) -> None:
+        """Let no call begin until it is told otherwise; those under way end as they would."""
+        if held and not self._closed:
+            self._open.clear()
+        else:
+            self._open.set()
+
     def close(self) -> None:
         """Ask nothing more: what waits at the gate or for the purse is told so."""
         self._closed = True
+        self._open.set()
         for gate in self._gates.values():
             gate.close()
         self._purse.close()

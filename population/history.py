@@ -60,6 +60,7 @@ class Standing:
         known_to: whoever has this id or a later one was born when its score was known.
         stopped: a short training was all that it got, since others did better in theirs.
         expected: the fitness that this foretells; None where it does not.
+        pinned: somebody wants it among the survivors.
     """
 
     individual: Individual
@@ -75,6 +76,7 @@ class Standing:
     known_to: IndividualId = NOBODY
     stopped: bool = False
     expected: float | None = None
+    pinned: bool = False
 
     @property
     def ranks(self) -> bool:

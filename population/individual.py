@@ -83,6 +83,10 @@ class Scored:
     value: float
 
 
+KILLED = "killed"
+"""`Failed.reason` of an evaluation that somebody has ended."""
+
+
 @dataclass(frozen=True, slots=True)
 class Failed:
     """A candidate that earned no score; stored like a score.
@@ -95,6 +99,11 @@ class Failed:
     stage: Stage
     reason: str
     detail: str
+
+    @property
+    def by_hand(self) -> bool:
+        """Whether somebody has ended it, so that nothing is known of the candidate."""
+        return self.reason == KILLED
 
 
 Outcome = Scored | Failed

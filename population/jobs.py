@@ -50,7 +50,8 @@ class Jobs:
     A job is settled by its first clean result. A contended one is run again up to
     `contended_retries` times and then taken as it is, at once on a busy machine, where the next
     attempt would be contended, too; an infrastructure failure is run again up to
-    `infrastructure_retries` times and then given up.
+    `infrastructure_retries` times and then given up. One that somebody has killed is not run again:
+    a contended result from before stands.
 
     Attributes:
         in_flight: attempts that run now. unsettled: by what all attempts of a job share.
@@ -95,6 +96,8 @@ class Jobs:
             job.infrastructure += 1
             if job.infrastructure <= self.infrastructure_retries:
                 return None
+            result = job.spare or result
+        elif isinstance(result.outcome, Failed) and result.outcome.by_hand:
             result = job.spare or result
         elif result.contended:
             job.contended += 1

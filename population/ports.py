@@ -137,6 +137,16 @@ class Evaluation(Protocol):
         """
         ...
 
+    def kill(self, *requests: EvaluationId) -> None:
+        """End evaluations by hand; returns when they have ended, within seconds.
+
+        Each comes back from `wait` like any other, as `Failed` with reason `KILLED` and a stage
+        other than `infrastructure`; its processes are dead and its slot is free. One that had ended
+        before comes back as what it was, and one that is not in flight is passed over. What was
+        submitted together with one of them ends with it.
+        """
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Proposed:
@@ -216,8 +226,25 @@ class Cleared:
     gain: float | None
 
 
+@dataclass(frozen=True, slots=True)
+class Pinned:
+    """Somebody wants an individual among the survivors, whatever its rank, or no longer."""
+
+    individual: IndividualId
+    pinned: bool
+
+
 Record = (
-    Brought | Founded | Proposed | Started | Ended | Abandoned | Selected | Quarantined | Cleared
+    Brought
+    | Founded
+    | Proposed
+    | Started
+    | Ended
+    | Abandoned
+    | Selected
+    | Quarantined
+    | Cleared
+    | Pinned
 )
 
 

@@ -31,6 +31,7 @@ from population.ports import (
     Cleared,
     Ended,
     Founded,
+    Pinned,
     Proposal,
     Proposed,
     Quarantined,
@@ -114,6 +115,7 @@ class Replay:
             self._results(span, found)
             self._selections(span, found)
             self._quarantines(span, found)
+            self._pins(span, found)
             yield from (found[seq] for seq in sorted(found))
 
     def _within(self, span: tuple[int, int], columns: str, table: str) -> Rows:
@@ -254,3 +256,7 @@ class Replay:
             found[seq] = Quarantined(IndividualId(individual), IndividualId(parent), gain, bound)
         for seq, individual, agrees, gain in self._within(span, "*", "clearance"):
             found[seq] = Cleared(IndividualId(individual), agrees, gain)
+
+    def _pins(self, span: tuple[int, int], found: dict[int, Record]) -> None:
+        for seq, individual, pinned in self._within(span, "*", "pin"):
+            found[seq] = Pinned(IndividualId(individual), pinned)

@@ -14,6 +14,7 @@ from population.ports import (
     Cleared,
     Ended,
     Founded,
+    Pinned,
     Proposal,
     Proposed,
     Quarantined,
@@ -58,6 +59,8 @@ def rows_of(seq: int, record: Record) -> Rows:
             rows = {"quarantine": [(seq, *astuple(record))]}
         case Cleared():
             rows = {"clearance": [(seq, *astuple(record))]}
+        case Pinned():
+            rows = {"pin": [(seq, *astuple(record))]}
     return {table: [tuple(map(storable, row)) for row in own] for table, own in rows.items()}
 
 

@@ -217,6 +217,13 @@ MIGRATIONS: tuple[str, ...] = (
     """
     ALTER TABLE run ADD COLUMN conditions VARCHAR DEFAULT '{}';
     """,
+    """
+    CREATE TABLE pin (
+        seq BIGINT PRIMARY KEY,
+        individual BIGINT NOT NULL,
+        pinned BOOLEAN NOT NULL
+    );
+    """,
 )
 """Never edit one that a release has carried: append the next. The n-th leads to version n."""
 

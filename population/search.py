@@ -25,6 +25,7 @@ from population.individual import (
 from population.jobs import RANKING, is_infrastructure
 from population.limits import SearchConfig, evaluations_left, founder_due, may_race
 from population.nursery import Nursery
+from population.orders import Steering, carry_out
 from population.ports import (
     INJECT,
     Abandoned,
@@ -72,6 +73,8 @@ class Search:
         on_end: called once when nothing more is to be bred: proposals begin nothing new.
         on_stop: called once after `should_stop()`: they give up what they wait for.
         injections: programs from outside; None where nobody can put one in.
+        steering: what is asked of the search from outside; None where nobody can, and it is never
+            paused.
     """
 
     config: SearchConfig
@@ -86,6 +89,7 @@ class Search:
     on_end: Callable[[], None] = lambda: None
     on_stop: Callable[[], None] = lambda: None
     injections: Injections | None = None
+    steering: Steering | None = None
 
     def run(self, should_stop: Callable[[], bool]) -> State:
         """Search until a limit is reached or `should_stop()`.
@@ -108,6 +112,7 @@ class Search:
         retries = config.contended_retries, config.infrastructure_retries
         self._state = State(self.direction, *retries, rung=config.rung)
         self._deadline = time.monotonic() + 3600 * (config.max_hours or math.inf)
+        self._paused, self._heeded_at = False, time.monotonic()
         self._infrastructure_failures = 0
         self._rests = Rests()
         self._had_slots_at = time.monotonic()
@@ -140,15 +145,34 @@ class Search:
         while not should_stop():
             if self._generation_is_complete():
                 self._select_survivors()
-            self._nursery.take_injections()
-            self._nursery.prepare_ahead()
+            self._heed()
+            if not self._paused:
+                self._nursery.take_injections()
+                self._nursery.prepare_ahead()
             self._nursery.keep_answers()
-            self._fill_slots()
+            if not self._paused:
+                self._fill_slots()
             self._check_that_a_founder_works()
             if not self._state.jobs.unsettled and not self._state.quarantine and self._is_over():
                 return
             self._collect(WAIT_S)
         self._collect(0.0)
+
+    def _heed(self) -> None:
+        """Carry out what is asked from outside; the time of a pause does not bring the end nearer.
+
+        Whoever is killed here is recorded before the next look at whether to stop.
+        """
+        now = time.monotonic()
+        if self._paused:
+            self._deadline += now - self._heeded_at
+        self._heeded_at = now
+        if self.steering is None:
+            return
+        self._paused = self.steering.paused
+        while (order := self.steering.order()) is not None:
+            reply = carry_out(order, self._state, self.evaluation, self._record)
+            self.steering.reply(order, reply)
 
     def _record(self, record: Record) -> None:
         self.lineage.record(record)
@@ -262,7 +286,8 @@ class Search:
     def _collect(self, timeout_s: float) -> None:
         """Record what has ended, listening at most `timeout_s` for results and proposals."""
         in_flight = len(self._state.jobs.in_flight)
-        if self._nursery.asks_slowly and in_flight < self.evaluation.slots:
+        beside_answers = self._nursery.asks_slowly and not self._paused
+        if beside_answers and in_flight < self.evaluation.slots:
             if not in_flight:
                 self._nursery.wait(timeout_s)
                 return
@@ -283,8 +308,11 @@ class Search:
     def _await_slots(self, timeout_s: float) -> None:
         """Wait where there is nowhere to train and nothing to listen for."""
         now = time.monotonic()
-        if self.evaluation.slots or self._state.jobs.in_flight:
+        idle = not self._state.jobs.in_flight
+        if not idle or self._paused or self.evaluation.slots:
             self._had_slots_at = now
+            if idle and self._paused:
+                time.sleep(timeout_s)
             return
         if now - self._had_slots_at > NO_SLOTS_S:
             raise PoolError(

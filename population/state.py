@@ -33,6 +33,7 @@ from population.ports import (
     Cleared,
     Ended,
     Founded,
+    Pinned,
     Proposal,
     Proposed,
     Quarantined,
@@ -80,6 +81,7 @@ class State:
         failures: every settled failure with the id of its individual, ours included.
         quarantine: whose scores are held back until the confirmation shard agrees.
         refused: whom it has refused, for good.
+        pinned: whom somebody wants among the survivors.
         confirmation_reads, exam_reads: evaluations that were started on those shards.
         exam_blocks: pairs of all exams by seed, in the order in which they were begun.
         reports: what the latest settled evaluation of each individual showed.
@@ -116,6 +118,7 @@ class State:
         self.settled_since_selection = 0
         self.quarantine: dict[IndividualId, Quarantined] = {}
         self.refused: set[IndividualId] = set()
+        self.pinned: set[IndividualId] = set()
         self.confirmation_reads = 0
         self.exam_reads = 0
         self.exam_blocks: dict[int, Block] = {}
@@ -174,6 +177,8 @@ class State:
                 self.survivors = tuple(one for one in self.survivors if one != individual)
             case Cleared(individual, agrees, _):
                 self._clear(individual, agrees)
+            case Pinned(individual, pinned):
+                (self.pinned.add if pinned else self.pinned.discard)(individual)
 
     def _enter(self, individual: Individual) -> None:
         self.individuals[individual.id] = individual
@@ -419,6 +424,7 @@ class State:
                 known_to=self._known_to.get(one, later),
                 stopped=one in self.rungs.stopped,
                 expected=expected.get(one),
+                pinned=one in self.pinned,
             )
             for one, individual in self.individuals.items()
         }

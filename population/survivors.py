@@ -23,7 +23,9 @@ def choose_survivors(
     While scored individuals of other structures exist, one structure holds at most half of the
     places, rounded up; places that only it could fill then stay empty.
 
-    Whom the quarantine holds does not take part.
+    Whoever is pinned has one of the places first, whatever its rank and its structure: the fittest
+    of them, where more are pinned than there are places. Whom the quarantine holds does not take
+    part.
 
     Args:
         standings: of all individuals, by id.
@@ -36,14 +38,15 @@ def choose_survivors(
     scored.sort(key=fitness_order, reverse=True)
     structures = {standing.individual.structure for standing in scored}
     cap = mu if len(structures) < 2 else (mu + 1) // 2
-    held: Counter[str] = Counter()
-    survivors: list[IndividualId] = []
+    pinned = [standing for standing in scored if standing.pinned][:mu]
+    held = Counter(standing.individual.structure for standing in pinned)
+    survivors = {standing.individual.id for standing in pinned}
     for standing in scored:
-        structure = standing.individual.structure
-        if len(survivors) < mu and held[structure] < cap:
+        own, structure = standing.individual.id, standing.individual.structure
+        if len(survivors) < mu and held[structure] < cap and own not in survivors:
             held[structure] += 1
-            survivors.append(standing.individual.id)
-    return tuple(survivors)
+            survivors.add(own)
+    return tuple(one.individual.id for one in scored if one.individual.id in survivors)
 
 
 def choose_contender(

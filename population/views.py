@@ -67,6 +67,8 @@ _LEADERBOARD = """
             WHEN count(c.seq) > 0 THEN 'refused' ELSE 'held' END AS quarantine
         FROM quarantine q LEFT JOIN clearance c ON c.individual = q.individual
         GROUP BY q.individual
+    ), pins AS (
+        SELECT individual, max_by(pinned, seq) AS pinned FROM pin GROUP BY individual
     ), standing AS (
         SELECT i.id AS individual, i.name, i.operator, coalesce(b.generation, 0) AS generation,
             m.mean, coalesce(e.shrunken_mean, r.shrunken_mean, m.mean) AS shrunken_mean,
@@ -79,6 +81,7 @@ _LEADERBOARD = """
                 OR coalesce(fate.first_seq > latest.seq, false) AS alive,
             coalesce(p.parents, []) AS parents, born.recorded_at AS born_at,
             coalesce(held.quarantine, '') AS quarantine,
+            coalesce(pins.pinned, false) AS pinned,
             e.individual IS NULL AND r.individual IS NULL AS raw
         FROM individual i
         JOIN record born ON born.seq = i.seq
@@ -89,6 +92,7 @@ _LEADERBOARD = """
         LEFT JOIN ranked r ON r.individual = i.id
         LEFT JOIN parents p ON p.individual = i.id
         LEFT JOIN held ON held.individual = i.id
+        LEFT JOIN pins ON pins.individual = i.id
         ASOF LEFT JOIN births b ON i.seq > b.seq
     )
     SELECT row_number() OVER (

@@ -1,16 +1,25 @@
 """What the buttons of a page ask for, passed on as the commands of the same names do it."""
 
+from collections.abc import Callable, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from evolve.control import Inject
+from evolve import steering
+from evolve.commands import Inject
 from evolve.injecting import inject_program
 from population.errors import RunError
 
-COMMANDS = ("inject",)
+PLAIN = {"pause": steering.pause, "resume": steering.resume, "stop": steering.stop}
+OF_ONE: Mapping[str, Callable[[Path, int], steering.Answer]] = {
+    "kill": steering.kill,
+    "pin": steering.pin,
+    "unpin": partial(steering.pin, pinned=False),
+}
+COMMANDS = ("inject", *PLAIN, *OF_ONE)
 
 
-def fulfil(folder: Path, command: str, wish: dict[str, Any]) -> tuple[bool, str]:
+def fulfil(folder: Path, command: str, wish: Mapping[str, Any]) -> tuple[bool, str]:
     """Pass a wish on to the run in `folder`; return whether it was taken, and what is to be said.
 
     Args:
@@ -21,17 +30,22 @@ def fulfil(folder: Path, command: str, wish: dict[str, Any]) -> tuple[bool, str]
     Raises:
         EvolveError: it says something that the command refuses.
     """
-    return _inject(folder, wish)
+    if command == "inject":
+        return _inject(folder, wish)
+    if command in PLAIN:
+        answer = PLAIN[command](folder)
+    else:
+        answer = OF_ONE[command](folder, _number(wish.get("individual")))
+    return answer.state in ("done", "waiting"), answer.says
 
 
-def _inject(folder: Path, wish: dict[str, Any]) -> tuple[bool, str]:
-    parent = str(wish.get("parent") or "")
+def _inject(folder: Path, wish: Mapping[str, Any]) -> tuple[bool, str]:
     try:
         injection = Inject(
             str(wish.get("source", "")).replace("\r\n", "\n"),
             str(wish.get("hypothesis", "")),
             str(wish.get("category") or "program"),
-            int(parent) if parent else None,
+            _number(wish["parent"]) if wish.get("parent") else None,
         )
     except ValueError as error:
         raise RunError(f"the program cannot be put in: {error}") from error
@@ -39,3 +53,11 @@ def _inject(folder: Path, wish: dict[str, Any]) -> tuple[bool, str]:
     if answer.state == "refused":
         return False, f"refused: {answer.reason}"
     return True, f"put in: {answer.next}"
+
+
+def _number(given: object) -> int:
+    """Return an id. Raises RunError where it is none."""
+    text = str(given)
+    if not (text.isascii() and text.isdigit() and len(text) < 12):
+        raise RunError(f"expected the id of an individual, got {text[:40]!r}")
+    return int(text)

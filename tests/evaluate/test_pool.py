@@ -95,13 +95,7 @@ def test_what_is_submitted_together_runs_one_after_another_on_the_same_cores(
 
 def test_a_worker_that_is_killed_comes_back_as_lost_and_leaves_nothing(pool: RayPool) -> None:
     pool.submit(request(10, program(before_clock="import time; time.sleep(45)\n")))
-    deadline = time.monotonic() + 60
-    workers: list[psutil.Process] = []
-    descendants: list[psutil.Process] = []
-    while not descendants and time.monotonic() < deadline:
-        workers = [p for p in psutil.Process().children(recursive=True) if "_evaluate" in _title(p)]
-        time.sleep(1.0)
-        descendants = [c for w in workers for c in w.children(recursive=True)]
+    workers, descendants = at_work()
     for worker in workers:
         os.kill(worker.pid, signal.SIGKILL)
     outcome = collect(pool, 1)[10].outcome
@@ -110,6 +104,57 @@ def test_a_worker_that_is_killed_comes_back_as_lost_and_leaves_nothing(pool: Ray
     assert descendants and alive == []
     pool.submit(request(11, program()))
     assert isinstance(collect(pool, 1)[11].outcome, Scored)
+
+
+def at_work() -> tuple[list[psutil.Process], list[psutil.Process]]:
+    """Return the workers that evaluate, and all their descendants, as soon as there are some."""
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        workers = [p for p in psutil.Process().children(recursive=True) if "_evaluate" in _title(p)]
+        time.sleep(1.0)
+        descendants = [c for w in workers for c in w.children(recursive=True)]
+        if descendants:
+            return workers, descendants
+    raise AssertionError("nothing began")
+
+
+def was_killed(result: Result) -> bool:
+    """Whether it failed by hand, and not by our fault, after some time."""
+    outcome = result.outcome
+    by_hand = isinstance(outcome, Failed) and outcome.by_hand
+    ours = isinstance(outcome, Failed) and outcome.stage is Stage.INFRASTRUCTURE
+    return by_hand and not ours and result.started_at < result.ended_at
+
+
+def test_what_is_killed_comes_back_as_that_with_all_its_processes_dead_and_its_slot_free(
+    pool: RayPool,
+) -> None:
+    pool.submit(request(20, program(before_clock="import time; time.sleep(45)\n")))
+    workers, descendants = at_work()
+    pool.submit(request(21, program()))
+    pool.kill(EvaluationId(20), EvaluationId(99))
+    found = collect(pool, 2)
+    assert was_killed(found[20])
+    assert isinstance(found[21].outcome, Scored)
+    _, alive = psutil.wait_procs([*workers, *descendants], timeout=20)
+    assert alive == []
+    for number in (22, 23):
+        pool.submit(request(number, program()))
+    assert all(isinstance(one.outcome, Scored) for one in collect(pool, 2).values())
+
+
+def test_what_is_killed_before_it_began_or_after_it_ended_comes_back_once(pool: RayPool) -> None:
+    slow = program(before_clock="import time; time.sleep(3)\n")
+    for number in (30, 31, 32):
+        pool.submit(request(number, slow))
+    pool.kill(EvaluationId(32))  # there are two slots: it waits for one
+    ended = pool.wait(60)
+    pool.kill(*(one.request for one in ended))
+    found = {int(one.request): one for one in ended} | collect(pool, 3 - len(ended))
+    assert set(found) == {30, 31, 32}
+    assert was_killed(found[32])
+    assert [isinstance(found[n].outcome, Scored) for n in (30, 31)] == [True, True]
+    assert pool.wait(0.0) == []
 
 
 def _title(process: psutil.Process) -> str:

@@ -7,13 +7,25 @@ from pathlib import Path
 
 import pytest
 
-from evolve.control import CONTROL, REJECTED, Control, Inject, read_inject, send
+from evolve.commands import (
+    COMMANDS,
+    Command,
+    Inject,
+    Pause,
+    Resume,
+    Stop,
+    name_of,
+    read_command,
+    to_json,
+)
+from evolve.control import CONTROL, REJECTED, Control, forget_stale, send, take_back
 from mutate.checks import Checks
 from mutate.genome import fingerprint
 from population.history import History, Standing
 from population.individual import Genome, Individual, IndividualId
+from population.orders import Kill, Order, Pin, Reply, Steering
 from population.ports import Injections
-from tests.population.fakes import Wishes
+from tests.population.fakes import Orders, Wishes
 
 CHECKS = Checks("solve.py", 4 << 10)
 GOOD = {"command": "inject", "source": "A = 1\n", "hypothesis": "why", "category": "program"}
@@ -36,7 +48,17 @@ def left(folder: Path) -> list[str]:
 
 
 class Told(list[str]):
-    """Lines that a Control told."""
+    """Lines that a Control told, its answers, and what it made of pauses."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.answers: dict[str, Reply] = {}
+        self.held: list[bool] = []
+
+
+def listening(folder: Path, told: Told) -> Control:
+    """Return what a driver that begins now makes of a run's folder."""
+    return Control(folder, CHECKS, told.append, told.answers.__setitem__, told.held.append)
 
 
 @pytest.fixture
@@ -47,7 +69,7 @@ def told() -> Told:
 @pytest.fixture
 def control(tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch) -> Control:
     monkeypatch.setattr("evolve.control.LOOK_S", 0.0)
-    return Control(tmp_path, CHECKS, told.append)
+    return listening(tmp_path, told)
 
 
 @pytest.fixture(params=["folder", "fake"])
@@ -131,6 +153,14 @@ NOT_COMMANDS = {
     "binary.json": b"\xff\xfe\x00",
     "list.json": b"[1]",
     "other.json": json.dumps(GOOD | {"command": "stop"}).encode(),
+    "unknown.json": json.dumps({"command": "restart"}).encode(),
+    "unnamed.json": json.dumps({"individual": 3}).encode(),
+    "names.json": json.dumps({"command": ["stop"]}).encode(),
+    "whom.json": json.dumps({"command": "kill"}).encode(),
+    "nobody.json": json.dumps({"command": "kill", "individual": 0}).encode(),
+    "text.json": json.dumps({"command": "pin", "individual": "3"}).encode(),
+    "truth.json": json.dumps({"command": "pin", "individual": True}).encode(),
+    "how.json": json.dumps({"command": "pin", "individual": 3, "pinned": 1}).encode(),
     "more.json": json.dumps(GOOD | {"seed": 3}).encode(),
     "less.json": json.dumps({"command": "inject", "source": "A = 1\n"}).encode(),
     "parent.json": json.dumps(GOOD | {"parent": True}).encode(),
@@ -158,6 +188,7 @@ def test_what_is_no_command_is_moved_aside_and_holds_nobody_up(
     assert found is not None and found.proposal.genome is not None
     control.done(found)
     assert control.first(history()) is None
+    assert (control.order(), control.paused, control.stopped) == (None, False, False)
     assert (tmp_path / CONTROL / REJECTED / name).read_bytes() == NOT_COMMANDS[name]
     assert left(tmp_path) == []
     assert len(told) == 1 and name in told[0]
@@ -167,7 +198,7 @@ def test_folders_pipes_and_links_are_moved_aside_unread(
     control: Control, tmp_path: Path, told: Told
 ) -> None:
     secret = tmp_path / "secret"
-    secret.write_text(wish().to_json())
+    secret.write_text(to_json(wish()))
     (tmp_path / CONTROL / "folder.json").mkdir(parents=True)
     os.mkfifo(tmp_path / CONTROL / "pipe.json")
     (tmp_path / CONTROL / "link.json").symlink_to(secret)
@@ -202,7 +233,7 @@ def test_what_cannot_be_removed_is_passed_over_and_told_once(
     control.done(found)
     assert control.first(history()) is None
     assert control.first(history()) is None
-    assert [line.split()[0] for line in told] == [
+    assert sorted(line.split()[0] for line in told) == [
         f"{CONTROL}/{left(tmp_path)[0]}",
         "control/README",
     ]
@@ -214,9 +245,10 @@ def test_an_empty_folder_is_looked_into_twice_a_second_at_most(
     now, looks = [100.0], []
     monkeypatch.setattr("evolve.control.time.monotonic", lambda: now[0])
     monkeypatch.setattr("evolve.control.os.scandir", lambda path: looks.append(now[0]) or _none())
-    control = Control(tmp_path, CHECKS, print)
+    control = listening(tmp_path, Told())
     for _ in range(100):
         control.first(history())
+        assert (control.order(), control.paused, control.stopped) == (None, False, False)
         now[0] += 0.02
     assert 3 <= len(looks) <= 5
 
@@ -231,6 +263,140 @@ def test_names_sort_by_time_and_differ(tmp_path: Path) -> None:
     assert len(set(names)) == 50
 
 
-def test_a_wish_is_read_as_it_was_written() -> None:
-    asked = Inject('A = "ä"  # \x1b\n', "why\nnot", "learning-rate", 3)
-    assert read_inject(asked.to_json()) == asked
+EVERY: list[Command] = [
+    Inject('A = "ä"  # \x1b\n', "why\nnot", "learning-rate", 3),
+    Pause(),
+    Resume(),
+    Stop(),
+    Kill(IndividualId(3)),
+    Pin(IndividualId(3)),
+    Pin(IndividualId(3), pinned=False),
+]
+
+
+@pytest.mark.parametrize("command", EVERY, ids=name_of)
+def test_a_command_is_read_as_it_was_written(command: Command) -> None:
+    assert read_command(to_json(command)) == command
+
+
+def test_every_command_is_among_those_that_are_tried() -> None:
+    assert {name_of(command) for command in EVERY} == set(COMMANDS)
+
+
+# What steers
+
+
+@pytest.fixture(params=["folder", "fake"])
+def steering(
+    request: pytest.FixtureRequest, control: Control, tmp_path: Path
+) -> tuple[Steering, Callable[[Order], object]]:
+    if request.param == "folder":
+        return control, lambda order: send(tmp_path, order)
+    fake = Orders()
+    return fake, fake.orders.append
+
+
+Steered = tuple[Steering, Callable[[Order], object]]
+ORDERS: list[Order] = [Pin(IndividualId(1)), Kill(IndividualId(2)), Pin(IndividualId(1), False)]
+
+
+def test_orders_are_given_once_each_in_the_order_in_which_they_came(steering: Steered) -> None:
+    port, put = steering
+    assert port.order() is None
+    for order in ORDERS:
+        put(order)
+    seen = []
+    while (order := port.order()) is not None:
+        seen.append(order)
+        port.reply(order, Reply(True, "so it is"))
+    assert seen == ORDERS
+    assert not port.paused
+
+
+def test_a_pin_is_given_again_to_whoever_was_killed_before_the_reply(
+    control: Control, tmp_path: Path, told: Told
+) -> None:
+    name = send(tmp_path, ORDERS[0])
+    assert control.order() == ORDERS[0]
+    later = listening(tmp_path, told)
+    order = later.order()
+    assert order == ORDERS[0]
+    later.reply(order, Reply(True, "pinned"))
+    assert told.answers == {name: Reply(True, "pinned")}
+    assert listening(tmp_path, told).order() is None
+
+
+def test_a_kill_is_taken_before_it_is_carried_out(control: Control, tmp_path: Path) -> None:
+    send(tmp_path, ORDERS[1])
+    assert control.order() == ORDERS[1]
+    assert left(tmp_path) == []
+
+
+def test_a_pause_holds_the_run_until_it_is_resumed_and_each_command_is_answered(
+    control: Control, tmp_path: Path, told: Told
+) -> None:
+    seen, names = [], []
+    for command in (Pause(), Pause(), Resume(), Resume()):
+        names.append(send(tmp_path, command))
+        seen.append(control.paused)
+    assert seen == [True, True, False, False]
+    assert told.held == [True, False]
+    assert [told.answers[name].says for name in names] == [
+        "the run is paused: what is in flight goes on, nothing new begins",
+        "the run is paused already",
+        "the run goes on",
+        "the run is not paused",
+    ]
+    assert left(tmp_path) == []
+
+
+def test_a_run_is_paused_once_however_quickly_it_is_resumed(
+    control: Control, tmp_path: Path, told: Told
+) -> None:
+    send(tmp_path, Pause())
+    send(tmp_path, Resume())
+    assert not control.paused
+    assert told.held == [True, False]
+
+
+def test_a_stop_is_taken_behind_whatever_else_waits(control: Control, tmp_path: Path) -> None:
+    assert not control.stopped
+    send(tmp_path, wish())
+    send(tmp_path, ORDERS[0])
+    send(tmp_path, Stop())
+    assert control.stopped
+    assert len(left(tmp_path)) == 2
+    assert control.stopped
+
+
+def test_what_was_taken_back_in_time_is_not_done(
+    control: Control, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evolve.control.LOOK_S", 1e9)
+    kill = send(tmp_path, ORDERS[1])
+    assert not control.paused  # now it knows of the kill, and looks no more
+    assert take_back(tmp_path, kill)
+    assert control.order() is None
+    assert told.answers == {}
+    assert not take_back(tmp_path, kill)
+
+
+def test_what_an_earlier_driver_did_not_take_is_forgotten_but_for_programs_and_pins(
+    tmp_path: Path, told: Told
+) -> None:
+    for command in (Stop(), Pause(), Resume(), Kill(IndividualId(1))):
+        send(tmp_path, command)
+    kept = [send(tmp_path, wish()), send(tmp_path, ORDERS[0])]
+    (tmp_path / CONTROL / "README").write_text("foreign")
+    (tmp_path / CONTROL / "deep.json").write_text("[" * 30_000)
+    forget_stale(tmp_path, CHECKS)
+    assert left(tmp_path) == sorted([f"{name}.json" for name in kept] + ["README", "deep.json"])
+    control = listening(tmp_path, told)
+    assert not control.stopped and not control.paused
+    assert control.order() == ORDERS[0]
+    assert len(told) == 2  # the foreign ones, which the driver tells of
+
+
+def test_a_folder_that_is_not_there_holds_nothing_stale(tmp_path: Path) -> None:
+    forget_stale(tmp_path, CHECKS)
+    assert list(tmp_path.iterdir()) == []

@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from evolve import injecting
-from evolve.control import CONTROL, REJECTED, Control, Inject, attempt_name, send
+from evolve.commands import Inject
+from evolve.control import CONTROL, REJECTED, Control, attempt_name, send
 from evolve.injecting import Answer, look
 from evolve.live import Snapshot, write_live
 from evolve.reading import Reading
@@ -152,6 +153,18 @@ def test_a_running_run_may_know_younger_parents_than_it_has_published(
     assert "the driver takes it within a second" in said.out
 
 
+def test_a_program_waits_while_the_run_is_paused_and_that_is_told(
+    evolve: Evolve, runs: Path, file: Path
+) -> None:
+    write_live(
+        runs / "night" / "live.json",
+        Snapshot(os.getpid(), socket.gethostname(), 0.0, 0.0, paused=True),
+    )
+    said = evolve("inject", file, "--hypothesis", "why", "--runs", runs)
+    assert said.code == 0
+    assert "the run is paused: `evolve resume`" in said.out
+
+
 def test_a_driver_that_is_quicker_than_the_answer_has_accepted_it(
     evolve: Evolve, runs: Path, file: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -215,7 +228,7 @@ def drive(runs: Path, control: type[Control] = Control, evaluations: int = 20) -
                 FakeEvaluation(2),
                 Fresh(),
                 sources=[program(2.0), program(2.1)],
-                injections=control(folder, Checks("solve.py"), print),
+                injections=control(folder, Checks("solve.py"), print, print, print),
             ).run(lambda: False)
         finally:
             lineage.publish()

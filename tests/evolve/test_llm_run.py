@@ -5,13 +5,17 @@ import os
 import re
 import subprocess
 import sys
+import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from evolve import running, steering
 from evolve.breeding import breeders
 from evolve.composition import founders, identity
 from evolve.config import Breeding, configure
@@ -28,6 +32,7 @@ from population.parents import Mode
 from population.search import Search
 from tests.evolve.conftest import POLYNOMIAL, Evolve
 from tests.evolve.scripted_model import ENDINGS, ScriptedModel
+from tests.evolve.test_ending import Trainers
 from tests.mutate.messages_server import MessagesServer, Reply, Scripted, Status
 from tests.population.fakes import FakeEvaluation
 
@@ -267,3 +272,39 @@ def test_a_whole_run_tells_what_it_may_cost_what_it_cost_and_what_was_said(
     everything = done.stdout + done.stderr + status.out + said
     files = [file.read_text("latin-1") for file in tmp_path.rglob("*") if file.is_file()]
     assert not any(KEY in text for text in (everything, *files))
+
+
+def test_a_conversation_under_way_asks_nothing_while_the_run_is_paused(
+    tmp_path: Path, serve: Serve, evolve: Evolve, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model, paused = ScriptedModel(only="unmatched"), threading.Event()
+
+    def answer(body: dict[str, Any]) -> Scripted:
+        assert paused.wait(60)
+        return model(body)  # which has to be mended
+
+    def follow_ups() -> int:
+        return sum(len(body["messages"]) > 1 for body in server.bodies)
+
+    def person() -> int:
+        while not server.bodies:
+            time.sleep(0.01)
+        answers = [steering.pause(folder)]
+        paused.set()
+        time.sleep(1.5)
+        meanwhile = follow_ups()
+        answers.append(steering.resume(folder))
+        while not follow_ups():
+            time.sleep(0.01)
+        answers.append(steering.stop(folder))
+        assert [one.state for one in answers] == ["done"] * 3
+        return meanwhile
+
+    server, folder = serve(answer), tmp_path / "a"
+    monkeypatch.setattr(running, "pool", lambda *_: Trainers(slots=2, outcome=looked_at))
+    with ThreadPoolExecutor(1) as threads:
+        steered = threads.submit(person)
+        words = ("--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a")
+        said = evolve("run", *words, "--llm", "claude-opus-5-5", "--cost", 50)
+        assert steered.result(60) == 0
+    assert said.code == 130

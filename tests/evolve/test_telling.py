@@ -65,3 +65,11 @@ def test_the_live_display_counts_short_trainings_where_there_are_any(short: bool
     Console(file=text, width=200).print(draw(snapshot, "val_bpb", 2.0))
     assert ("short trainings 5, 4 let through" in text.getvalue()) is short
     assert f"{1 if short else 0}/20 evaluations" in text.getvalue()
+
+
+@pytest.mark.parametrize("paused", [True, False])
+def test_the_live_display_tells_of_a_pause_and_how_it_ends(paused: bool) -> None:
+    text = StringIO()
+    snapshot = replace(told()[1], paused=paused)
+    Console(file=text, width=200).print(draw(snapshot, "val_bpb", 2.0))
+    assert ("paused: nothing new begins until `evolve resume`" in text.getvalue()) is paused

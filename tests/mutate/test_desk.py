@@ -1,4 +1,5 @@
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
@@ -487,6 +488,36 @@ def test_whoever_waits_for_the_purse_is_told_when_the_desk_is_closed() -> None:
     hangs = Hangs()
     made = world(hangs, usd=1.1 * most_of(question(), 16_000).usd)
     assert closed_amid(made, 2, hangs) == ["stopped"]
+    assert made.told == []
+
+
+def test_a_desk_that_is_held_lets_calls_end_and_none_begin() -> None:
+    hangs = Hangs()
+    made = world(hangs)
+    with ThreadPoolExecutor(3) as threads:
+        under_way = threads.submit(ask, made)
+        assert hangs.inside.wait(60)
+        made.desk.hold(True)
+        later = [threads.submit(ask, made) for _ in range(2)]
+        while made.gate._inside < 3:
+            time.sleep(0.001)
+        hangs.go_on.set()
+        assert isinstance(under_way.result(60), Answer)
+        assert len(made.llm.asked) == 1
+        made.desk.hold(False)
+        assert all(isinstance(one.result(60), Answer) for one in later)
+
+
+def test_whoever_waits_at_a_desk_that_is_held_is_told_when_it_is_closed() -> None:
+    made = world(["hello"])
+    made.desk.hold(True)
+    with ThreadPoolExecutor(1) as threads:
+        waits = threads.submit(ask, made)
+        made.desk.close()
+        result = waits.result(60)
+    assert isinstance(result, Unavailable)
+    assert result.reason == "stopped"
+    assert made.purse.spent == Spent()
     assert made.told == []
 
 

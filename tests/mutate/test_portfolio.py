@@ -17,8 +17,8 @@ from mutate.portfolio import (
     crossover_share,
 )
 from mutate.recombination import Recombination
-from population.history import History, Standing, Tally
-from population.individual import Individual, IndividualId, Stage
+from population.history import History, Report, Standing, Tally
+from population.individual import KILLED, Failed, Individual, IndividualId, Stage
 from population.newcomers import STALLED, owed_trials
 from population.ports import Choice, Proposal
 from tests.mutate.families import FOUNDERS, broken, child, known, with_
@@ -187,6 +187,7 @@ def test_each_broken_program_is_mended_once() -> None:
         broken(3, operator="quick"),
         broken(3, stage=Stage.INFRASTRUCTURE),
         broken(3, in_flight=1),
+        replace(broken(3), report=Report(Failed(Stage.TRAINING, KILLED, "by hand"))),
         replace(broken(3), fitness=0.5),
         standing(3, BASE, None),
     ],

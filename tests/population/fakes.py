@@ -10,6 +10,7 @@ import numpy as np
 
 from population.history import History, Program, Standing
 from population.individual import (
+    KILLED,
     Change,
     Comparability,
     EvaluationId,
@@ -25,6 +26,7 @@ from population.individual import (
     Scored,
     Stage,
 )
+from population.orders import Order, Reply, Steering
 from population.ports import (
     INJECT,
     Choice,
@@ -78,6 +80,11 @@ def failed(number: int, stage: Stage = Stage.TRAINING) -> Result:
     return Result(EvaluationId(number), Failed(stage, "crash", "it raised"), MACHINE)
 
 
+def killed(number: int) -> Result:
+    outcome = Failed(Stage.TRAINING, KILLED, "it was ended by hand")
+    return Result(EvaluationId(number), outcome, MACHINE)
+
+
 def standing(number: int, fitness: float | None, structure: str = "a", se: float = 0.1) -> Standing:
     who = individual(number, program(0.0, structure))
     return Standing(who, fitness, se, 0 if fitness is None else 1, 0, 0)
@@ -117,6 +124,7 @@ class FakeEvaluation:
     submitted: list[Request] = field(default_factory=list)
     together: list[int] = field(default_factory=list)
     running: deque[Request] = field(default_factory=deque)
+    killed: deque[Request] = field(default_factory=deque)
     most_running: int = 0
 
     def submit(self, *requests: Request) -> None:
@@ -125,7 +133,13 @@ class FakeEvaluation:
         self.running += requests
         self.most_running = max(self.most_running, len(self.running))
 
+    def kill(self, *requests: EvaluationId) -> None:
+        self.killed += [one for one in self.running if one.id in requests]
+        self.running = deque(one for one in self.running if one.id not in requests)
+
     def wait(self, timeout_s: float) -> list[Result]:
+        if self.killed:
+            return [killed(self.killed.popleft().id)]
         if not self.running or not self.may_end():
             return []
         asked = self.running.popleft()
@@ -191,6 +205,26 @@ class Wishes:
 
 
 @dataclass
+class Orders:
+    """Orders from outside, in order, with what came of them; `paused` says whether now."""
+
+    orders: list[Order] = field(default_factory=list)
+    paused_now: Callable[[], bool] = lambda: False
+    replies: list[Reply] = field(default_factory=list)
+
+    @property
+    def paused(self) -> bool:
+        return self.paused_now()
+
+    def order(self) -> Order | None:
+        return self.orders[0] if self.orders else None
+
+    def reply(self, order: Order, reply: Reply) -> None:
+        self.orders.remove(order)
+        self.replies.append(reply)
+
+
+@dataclass
 class Always:
     """A portfolio of one."""
 
@@ -230,6 +264,7 @@ def search(  # noqa: PLR0913 - a test names what it changes
     read: Callable[[], Program] = Program,
     on_stop: Callable[[], None] = lambda: None,
     injections: Injections | None = None,
+    steering: Steering | None = None,
 ) -> Search:
     return Search(
         config=config,
@@ -243,6 +278,7 @@ def search(  # noqa: PLR0913 - a test names what it changes
         program=read,
         on_stop=on_stop,
         injections=injections,
+        steering=steering,
     )
 
 

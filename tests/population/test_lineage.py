@@ -43,6 +43,7 @@ from population.ports import (
     Cleared,
     Ended,
     Founded,
+    Pinned,
     Proposal,
     Proposed,
     Quarantined,
@@ -130,6 +131,7 @@ records = st.one_of(
     st.builds(Ended, results),
     st.just(Abandoned(EvaluationId(0))),
     st.builds(Selected, whole, numbers, several(st.tuples(whole, numbers, numbers))),
+    st.builds(Pinned, whole, st.booleans()),
 )
 
 

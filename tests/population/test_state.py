@@ -2,7 +2,7 @@ import math
 from dataclasses import replace
 
 import pytest
-from fakes import MACHINE, failed, folded, founders, individual, program, request, scored
+from fakes import MACHINE, failed, folded, founders, individual, killed, program, request, scored
 from journal import IDENTITY
 
 from population.errors import LineageError
@@ -110,6 +110,14 @@ def test_an_infrastructure_failure_is_tried_again_a_bounded_number_of_times_and_
     assert state.owed() is None
     assert state.counted == 0
     assert [failure.reason for _, failure in state.failures] == ["crash"]
+
+
+def test_a_contended_score_is_kept_where_the_rerun_is_killed_and_no_other_is_owed():
+    state = folded([*FOUNDED, *evaluated(1, ONE, 2.5, contended=True)])
+    state.apply(Started(state.owed()))
+    state.apply(Ended(killed(2)))
+    assert state.ranking_values(ONE.id) == (2.5,)
+    assert not state.jobs.unsettled
 
 
 def test_a_contended_score_is_kept_where_the_rerun_is_lost_for_good():

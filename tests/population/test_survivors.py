@@ -5,6 +5,7 @@ from fakes import standing
 from hypothesis import given
 from hypothesis import strategies as st
 
+from population.parents import fitness_order
 from population.survivors import LEADS_FOR, choose_contender, choose_survivors
 
 ROWS = st.lists(
@@ -28,6 +29,28 @@ def test_the_best_scored_individual_always_survives_and_comes_first(rows, mu):
     assert len(survivors) <= mu
     assert kept == sorted(kept, reverse=True)
     assert kept[:1] == sorted(fitness, reverse=True)[:1]
+
+
+@given(ROWS, st.integers(1, 10), st.sets(st.integers(1, 30)))
+def test_the_fittest_of_the_pinned_stay_first_and_the_others_as_they_would(rows, mu, pinned):
+    standings = population(*rows)
+    marked = {one: replace(s, pinned=one in pinned) for one, s in standings.items()}
+    scored = sorted(
+        (s for s in standings.values() if s.fitness is not None), key=fitness_order, reverse=True
+    )
+    owed = [s.individual.id for s in scored if s.individual.id in pinned][:mu]
+    survivors = choose_survivors(marked, mu)
+    assert set(owed) <= set(survivors)
+    assert len(survivors) <= mu
+    assert [s.individual.id for s in scored if s.individual.id in survivors] == list(survivors)
+    if pinned <= set(choose_survivors(standings, mu)):
+        assert survivors == choose_survivors(standings, mu)
+
+
+def test_whom_the_quarantine_holds_no_pin_lets_in():
+    standings = population((1.0, "a"), (9.0, "a"))
+    standings[2] = replace(standings[2], held=True, pinned=True)
+    assert choose_survivors(standings, 2) == (1,)
 
 
 @given(ROWS, st.integers(1, 10))

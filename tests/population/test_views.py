@@ -38,6 +38,7 @@ from population.ports import (
     Attempt,
     Cleared,
     Ended,
+    Pinned,
     Proposal,
     Proposed,
     Quarantined,
@@ -69,7 +70,7 @@ def rows(reader: Connection, query: str) -> list[tuple[object, ...]]:
 
 COLUMNS = {
     "leaderboard": "rank individual name operator generation mean shrunken_mean standard_error "
-    "evaluations failures alive parents born_at quarantine",
+    "evaluations failures alive parents born_at quarantine pinned",
     "ancestry": "individual ancestor depth",
     "line_of_descent": "individual depth ancestor operator name mean gain",
     "progress": "n ended_at individual value best_so_far",
@@ -133,7 +134,7 @@ def test_whom_no_ranking_names_stands_by_its_raw_mean_behind_all_whom_one_does(
         board = rows(reader, "SELECT * EXCLUDE (parents, born_at) FROM leaderboard")
     founder, own = board
     assert own[1:8] == (2, "", "nudge", 1, 2.5, 2.5, pytest.approx(0.2 / 2**0.5))
-    assert own[8:] == (2, 0, True, "")
+    assert own[8:] == (2, 0, True, "", False)
     assert founder[7] == pytest.approx(0.2)
 
 
@@ -378,6 +379,14 @@ def test_an_evaluation_says_what_became_of_it(tmp_path: Path) -> None:
     with published(tmp_path, records) as reader:
         fates = rows(reader, "SELECT status FROM evaluations ORDER BY evaluation")
     assert fates == [("scored",), ("failed",), ("abandoned",), ("running",)]
+
+
+def test_the_latest_pin_is_told_on_the_leaderboard(tmp_path: Path) -> None:
+    first, second = IndividualId(1), IndividualId(2)
+    pins = [Pinned(first, True), Pinned(second, True), Pinned(first, False), Pinned(second, True)]
+    with published(tmp_path, [*family(), *pins]) as reader:
+        board = rows(reader, "SELECT individual, pinned FROM leaderboard ORDER BY individual")
+    assert board == [(1, False), (2, True), (3, False)]
 
 
 def test_whom_the_quarantine_holds_ranks_behind_all_others_and_is_named(tmp_path: Path) -> None:

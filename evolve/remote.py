@@ -1,0 +1,116 @@
+"""The commands that steer a run from outside."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from evolve.options import examples, json_option, refuse_unread, run_options
+
+if TYPE_CHECKING:
+    from evolve.steering import Answer
+
+GOOD = ("done", "waiting")
+
+
+def _individual(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.argument("individual", metavar="ID", type=click.IntRange(1))(command)
+
+
+@click.command(epilog=examples("evolve pause", "evolve pause --run NAME"))
+@run_options
+@json_option
+def pause(name: str | None, runs: Path, as_json: bool) -> int:
+    """Let nothing new begin in a running run; `evolve resume` ends that.
+
+    What trains goes on and is recorded; no program is bred, no language model asked. A pause does
+    not count towards --hours and belongs to the present call of `evolve run`: the next one begins
+    without it.
+    """
+    from evolve import steering
+
+    return _tell(steering.pause(_run(runs, name)), as_json)
+
+
+@click.command(epilog=examples("evolve resume"))
+@run_options
+@json_option
+def resume(name: str | None, runs: Path, as_json: bool) -> int:
+    """Let a run that was paused go on."""
+    from evolve import steering
+
+    return _tell(steering.resume(_run(runs, name)), as_json)
+
+
+@click.command(epilog=examples("evolve stop --run NAME --wait"))
+@run_options
+@click.option("--wait", is_flag=True, help="Until the driver has ended.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=120.0,
+    help="Seconds that --wait waits at most (default: 120).",
+)
+@json_option
+def stop(name: str | None, runs: Path, wait: bool, timeout: float, as_json: bool) -> int:
+    """End a running `evolve run` cleanly, as Ctrl-C does there.
+
+    Nothing that was recorded is lost: `evolve run --run NAME` goes on, and first trains again what
+    was in flight.
+    """
+    from evolve import steering
+
+    if not wait:
+        refuse_unread(["timeout"], "without --wait", "add --wait, or leave it out")
+    return _tell(steering.stop(_run(runs, name), timeout if wait else None), as_json)
+
+
+@click.command(epilog=examples("evolve kill 17"))
+@_individual
+@run_options
+@json_option
+def kill(individual: int, name: str | None, runs: Path, as_json: bool) -> int:
+    """End the trainings of individual ID that are in flight in a running run.
+
+    Each fails as `killed` and is not made again; scores that ID has already it keeps. Exit code 1:
+    nothing of it was in flight.
+    """
+    from evolve import steering
+
+    return _tell(steering.kill(_run(runs, name), individual), as_json)
+
+
+@click.command(epilog=examples("evolve pin 17", "evolve pin 17 --off"))
+@_individual
+@click.option("--off", is_flag=True, help="Let it go again.")
+@run_options
+@json_option
+def pin(individual: int, off: bool, name: str | None, runs: Path, as_json: bool) -> int:
+    """Keep individual ID among the survivors, whatever its rank.
+
+    From the next selection on it takes one of the places (--mu); where more are pinned, the fittest
+    of them do. It has to be scored, and not held in quarantine. If the run is not running, the next
+    `evolve run` takes it first.
+    """
+    from evolve import steering
+
+    return _tell(steering.pin(_run(runs, name), individual, pinned=not off), as_json)
+
+
+COMMANDS = (pause, resume, stop, kill, pin)
+
+
+def _run(runs: Path, name: str | None) -> Path:
+    from evolve.reading import find_run
+
+    return find_run(runs, name)
+
+
+def _tell(answer: "Answer", as_json: bool) -> int:
+    from dataclasses import asdict
+
+    from evolve.writing import json_text
+
+    click.echo(json_text(asdict(answer)) if as_json else answer.says)
+    return 0 if answer.state in GOOD else 1
