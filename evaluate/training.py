@@ -190,7 +190,7 @@ class Training:
             "startup_allowance_s": self.startup_allowance_s,
             "max_tensor_bytes": lent_bytes,
             "pace": None if self.pace is None else asdict(self.pace),
-            "waits": self.computing.device != "cpu",
+            "waits": self.on_start is not None or self.computing.device != "cpu",
         }
 
     def _watch(self, candidate: int, feed: socket.socket | None) -> None:

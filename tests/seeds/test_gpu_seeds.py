@@ -360,7 +360,7 @@ def test_a_training_step_with_windows_is_that_of_masked_attention(name: str, loa
         F.cross_entropy(model(x).flatten(0, 1), y.flatten()).backward()
         gradients.append([p.grad for p in model.parameters()])
     for plain, other in zip(*gradients, strict=True):
-        torch.testing.assert_close(plain, other, rtol=1e-3, atol=1e-5)
+        torch.testing.assert_close(plain, other, rtol=1e-3, atol=3e-5)
 
 
 @pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
