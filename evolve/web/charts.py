@@ -16,6 +16,8 @@ PALETTE = ("#2b8cc4", "#e69f00", "#009e73", "#cc79a7", "#d55e00", "#56b4e9", "#b
 FOUNDER, FAILED, LEADING = "#8a8a8a", "#c0392b", "#3b6fd4"
 SHOWN_SHARE = 0.9
 """Of all scores, the best of which fill the chart; a double click shows the others."""
+FEW = 12
+"""Fewer scores than this are all shown."""
 WRAP, MOST = 60, 240
 
 
@@ -130,7 +132,7 @@ def _range(
 ) -> tuple[float, float] | None:
     """Return the values between which most scores lie, on the side of the better ones."""
     finite = np.array([value for value in values if np.isfinite(value)])
-    if not len(finite):
+    if len(finite) < FEW:
         return None
     best = leading[-1]["shrunken_mean"] if leading else float(np.median(finite))
     reach = float(np.quantile(np.abs(finite - best), SHOWN_SHARE)) or 1.0
