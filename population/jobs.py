@@ -90,8 +90,6 @@ class Jobs:
             return None
         job = self.unsettled[job_key(request)]
         job.running = False
-        if not is_infrastructure(result):
-            self.contention.append(result.contended)
         if is_infrastructure(result):
             job.infrastructure += 1
             if job.infrastructure <= self.infrastructure_retries:
@@ -99,11 +97,13 @@ class Jobs:
             result = job.spare or result
         elif isinstance(result.outcome, Failed) and result.outcome.by_hand:
             result = job.spare or result
-        elif result.contended:
-            job.contended += 1
-            job.spare = result
-            if job.contended <= self.contended_retries and not self.busy:
-                return None
+        else:
+            self.contention.append(result.contended)
+            if result.contended:
+                job.contended += 1
+                job.spare = result
+                if job.contended <= self.contended_retries and not self.busy:
+                    return None
         del self.unsettled[job_key(request)]
         return result
 

@@ -101,6 +101,17 @@ def test_on_a_machine_that_is_busy_nearly_always_nothing_is_made_again_until_it_
     assert len(state.ranking_values(1)) == 6
 
 
+def test_what_is_killed_tells_nothing_of_how_busy_the_machine_is():
+    state = folded(FOUNDED)
+    for number in range(1, 9):
+        for record in evaluated(number, ONE, 2.0, contended=True):
+            state.apply(record)
+    for number in range(9, 17):
+        for record in (Started(request(number, ONE, seed=number)), Ended(killed(number))):
+            state.apply(record)
+    assert state.jobs.busy
+
+
 def test_an_infrastructure_failure_is_tried_again_a_bounded_number_of_times_and_never_counts():
     state = folded([*FOUNDED, Started(request(1, ONE))], infrastructure_retries=2)
     for number in (1, 2, 3):
