@@ -118,11 +118,12 @@ class Compiled:
 
 
 def _copied(source: Path, target: Path) -> bool:
-    """Copy the regular files below a folder; return whether they are few and small enough."""
+    """Copy the regular files below a folder; return whether it holds few and small enough ones."""
     files = size = 0
     for folder, _, names, descriptor in os.fwalk(source, follow_symlinks=False):
         place = target / Path(folder).relative_to(source)
         place.mkdir(parents=True)
+        files += 1
         for name in names:
             files += 1
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -138,4 +139,4 @@ def _copied(source: Path, target: Path) -> bool:
             if files > MOST_FILES or size > MOST_BYTES:
                 return False
             (place / name).write_bytes(content)
-    return files > 0
+    return size > 0

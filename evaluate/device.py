@@ -133,10 +133,13 @@ def memory_used_bytes(device: str) -> int | None:
 def utilisation_share(device: str) -> float | None:
     """Return the share of the last moment in which the device computed, None where not told.
 
+    Of several devices it is that of the busiest.
+
     The moment is as long as the driver says: a sixth of a second to a whole one.
     """
     rows = _nvidia("gpu", "utilization.gpu") if device == "cuda" else []
-    return int(rows[0]) / 100 if rows and rows[0].isdigit() else None
+    shares = [int(row) for row in rows if row.isdigit()]
+    return max(shares) / 100 if shares else None
 
 
 def device_free(device: str) -> None:

@@ -210,6 +210,8 @@ class RayPool:
 
     def _collect(self, reference: Any) -> list[Result]:
         task = self._tasks.pop(reference)
+        if task.killed:  # even if it had ended a moment before: whoever killed it was told so
+            return task.unfinished("killed", "")
         try:
             results: list[Result] = ray.get(reference, timeout=CONNECT_PATIENCE_S)
         except (RayError, GetTimeoutError) as error:

@@ -9,6 +9,8 @@ the whole tree (`guard.py`). Bounds of the whole tree are kept from outside (`bo
 On a GPU there are its device files, sockets within the jail, names of threads to write and a little
 shared memory of the jail's own besides; its driver needs a /proc of the pid namespace's own, and
 where none can be mounted (in most containers) that namespace is left out and reported as missing.
+Network and messages stay separate; processes of the same user can be probed and, where Landlock has
+no scopes (before Linux 6.12), signalled: a guard that is killed fails its candidate.
 What is not covered: faults of the kernel itself; macOS, which has the limits and the environment
 only. `evolve doctor` shows what this machine has.
 

@@ -14,6 +14,8 @@ Some answers differ, so that honest programs go on:
 - `rt_sigaction` leaves SIGCHLD as it is and says that it succeeded, since shells ask for it:
   children of a process that ignores it are reaped by the kernel, and nobody is told of their
   processor time, which then looks like a neighbour's.
+- `prlimit64` sees and sets one's own limits alone: those of another process of the same user would
+  be a way to end it that no rule about signals covers.
 - `fallocate` is not supported (EOPNOTSUPP): libc writes instead, which takes time in which the disk
   is watched.
 """
@@ -44,7 +46,7 @@ SYSCALLS = {
         "removexattr": 197, "lremovexattr": 198, "fremovexattr": 199, "removexattrat": 466,
         "file_setattr": 469,
         "fallocate": 285, "sendmsg": 46, "sendmmsg": 307, "vmsplice": 278, "io_setup": 206,
-        "setpriority": 141, "ioprio_set": 251,
+        "setpriority": 141, "ioprio_set": 251, "prlimit64": 302,
     }),
     "aarch64": (0xC00000B7, {
         "socket": 198, "socketpair": 199, "memfd_create": 279, "memfd_secret": 447,
@@ -67,7 +69,7 @@ SYSCALLS = {
         "removexattr": 14, "lremovexattr": 15, "fremovexattr": 16, "removexattrat": 466,
         "file_setattr": 469,
         "fallocate": 47, "sendmsg": 211, "sendmmsg": 269, "vmsplice": 75, "io_setup": 0,
-        "setpriority": 140, "ioprio_set": 30,
+        "setpriority": 140, "ioprio_set": 30, "prlimit64": 261,
     }),
 }  # fmt: skip
 _CHANGES = """
@@ -132,9 +134,14 @@ def program(machine: str, *, sockets: bool, memfd: bool, shared: bool) -> list[I
         (_EQUAL, 0, 1, 0),
         (_ANSWER, 0, 0, _ALLOW),
         (_ANSWER, 0, 0, _DONE),
+        (_LOAD, 0, 0, _FIRST_ARGUMENT),  # prlimit64: of 0, itself
+        (_EQUAL, 0, 1, 0),
+        (_ANSWER, 0, 0, _ALLOW),
+        (_ANSWER, 0, 0, _REFUSE),
     ]
     refuse, done = 8, 9  # where they begin in the tail
     others = {"clone": 1, "prctl": 3, "clone3": 6, "fallocate": 10, "mmap": 11, "rt_sigaction": 16}
+    others["prlimit64"] = 24
     others |= dict.fromkeys(WITHOUT_EFFECT, done)
     rules = [
         (_AT_LEAST, _X32_CALLS, refuse),

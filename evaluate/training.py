@@ -1,6 +1,7 @@
 """Runs one candidate until it hands in or fails; nothing of it lives afterwards."""
 
 import os
+import signal
 import socket
 import threading
 import time
@@ -210,6 +211,8 @@ class Training:
             if candidate in self.warm.exits:
                 if feed is not None and not self._feeder_done():
                     self._read_events(feed, 1.0)
+                    self._answer_start(feed)  # it ended at once, and its hand-in waits for that
+                    self._read_events(feed, 1.0)
                 return
             if not self.events.keys().isdisjoint(FEEDER_ENDS - {"gone"}):
                 return
@@ -224,10 +227,9 @@ class Training:
         """Call `on_start` while the feeder holds the first batch back, then let it begin."""
         if feed is None or self.events.pop("asked", None) is None:
             return
-        billed_s = self.computing.billed_s()
         if self.on_start is not None:
             self.on_start()
-        wire.send_event(feed, billed_s=billed_s)
+        wire.send_event(feed, billed_s=self.computing.billed_s())  # the copy took a moment, too
 
     def _look_at_device(self) -> None:
         """Note how much of an accelerator's memory is taken, now and then while it trains."""
@@ -316,6 +318,14 @@ class Training:
         self.log.drain()
 
     def _judge(self) -> Failed | None:
+        # SIGTERM is ours; a guard that takes it sees its tree die, however early it comes.
+        if self.exit is not None and self.exit.code < 0 and self.exit.code != -signal.SIGTERM:
+            return Failed(
+                self._stage(),
+                "guard_killed",
+                f"the process that guards it was ended by signal {-self.exit.code}: nobody saw "
+                "its tree die, so nothing that it left counts",
+            )
         failed = self.failure or self._ended_badly()
         if failed is not None:
             return failed

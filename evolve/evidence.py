@@ -265,7 +265,7 @@ def _command(task: Task, program: Path) -> str:
 
 
 def findings(reading: Reading) -> list[str]:
-    """Return what the run has found so far, as `verdict` tells it; nothing while nothing is scored.
+    """Return what exams have found so far, as `verdict` tells it; nothing while nothing is scored.
 
     Raises:
         LineageError: the publication cannot be read.
@@ -274,7 +274,8 @@ def findings(reading: Reading) -> list[str]:
         finalists = published_finalists(reading)
     except RunError:
         return []
-    return verdict(_judged(reading, finalists, _scores(reading, finalists))).splitlines()
+    judged = _judged(reading, finalists, _scores(reading, finalists))
+    return [*_verdict(judged), *_other_exams(judged)]
 
 
 def verdict(evidence: dict[str, Any]) -> str:

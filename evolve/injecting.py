@@ -166,13 +166,12 @@ _PROPOSAL = """
     WHERE a.what = ? ORDER BY p.seq LIMIT 1
 """
 _OUTCOME = """
-    SELECT e.*, e.ended_seq < (SELECT max(seq) FROM evaluation) AS passed_by,
-        (SELECT sigma FROM selection ORDER BY seq DESC LIMIT 1) AS sigma,
+    SELECT e.*, (SELECT sigma FROM selection ORDER BY seq DESC LIMIT 1) AS sigma,
         l.mean, l.rank, l.evaluations, l.quarantine, g.gain
     FROM evaluations e
     LEFT JOIN leaderboard l ON l.individual = e.individual
     LEFT JOIN gains g ON g.individual = e.individual
-    WHERE e.individual = ? AND e.status IN ('scored', 'failed', 'running') ORDER BY e.evaluation
+    WHERE e.individual = ? AND e.status IN ('scored', 'failed') ORDER BY e.evaluation
 """
 
 
@@ -190,21 +189,14 @@ def _published(reading: Reading, answer: Answer) -> Answer:
         metric=str(reading.run()["metric"]),
         next=f"it waits for a slot or trains; `evolve show {individual}` tells more",
     )
-    tried = reading.query(_OUTCOME, [individual]).objects()
-    ended = [row for row in tried if row["status"] != "running"]
-    return _outcome(answer, ended) if _is_settled(tried) or not answer.running else answer
+    ended = reading.query(_OUTCOME, [individual]).objects()
+    return _outcome(answer, ended) if _is_settled(ended) or not answer.running else answer
 
 
-def _is_settled(tried: list[dict[str, Any]]) -> bool:
-    """Tell whether an evaluation counts: disturbed ones are made again before anything else.
-
-    On a busy machine they are taken as they are, and something else has begun since.
-    """
-    ended = [row for row in tried if row["status"] != "running"]
-    own = [row for row in ended if row["stage"] != "infrastructure"]
-    if any(not row["contended"] for row in own) or len(ended) >= MOST_ATTEMPTS:
-        return True
-    return len(ended) == len(tried) and bool(own and own[-1]["passed_by"])
+def _is_settled(ended: list[dict[str, Any]]) -> bool:
+    """Tell whether an evaluation counts: disturbed ones are made again."""
+    clean = [row for row in ended if not row["contended"] and row["stage"] != "infrastructure"]
+    return bool(clean) or len(ended) >= MOST_ATTEMPTS
 
 
 def _outcome(answer: Answer, ended: list[dict[str, Any]]) -> Answer:

@@ -1,6 +1,7 @@
 """`evolve report`: a run as one HTML file that needs nothing else."""
 
-import time
+import base64
+import hashlib
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -10,17 +11,11 @@ from markupsafe import Markup
 from evolve.reading import Reading
 from evolve.web import page
 from evolve.web.charts import plotly_script
-from evolve.web.rendering import environment, state_of
-
-POLICY = (
-    "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; "
-    "img-src data: blob:; base-uri 'none'; form-action 'none'"
-)
-"""The page's content security policy: whatever a candidate has written, nothing is fetched."""
+from evolve.web.rendering import render
 
 
 def contents(reading: Reading) -> dict[str, Any]:
-    """Return what a report holds: the overview, and the best and their ancestors in full.
+    """Return what a report holds: the overview, and in full the ten best and the best one's line.
 
     Raises:
         LineageError: the publication cannot be read.
@@ -36,21 +31,29 @@ def report(reading: Reading) -> str:
         LineageError: the publication cannot be read.
     """
     found = contents(reading)
-    told = {one["id"] for one in found["told"]}
-    templates = environment(lambda one: f"#individual-{one}" if one in told else "#programs")
     folder = files("evolve.web")
-    return templates.get_template("report.html").render(
-        **found,
-        state=state_of(found),
+    scripts = [plotly_script(), (folder / "page.js").read_text("utf-8")]
+    return render(
+        "report.html",
+        found,
+        "#individual-",
+        known={one["id"] for one in found["told"]},
         title=f"{found['run']}: {found['metric']}",
-        policy=POLICY,
-        written_at=time.time(),
-        now=time.time(),
+        policy=policy(scripts),
         steers=False,
         alone=False,
         style=Markup((folder / "page.css").read_text("utf-8")),
-        script=Markup((folder / "page.js").read_text("utf-8")),
-        plotly=Markup(plotly_script()),
+        scripts=[Markup(script) for script in scripts],
+    )
+
+
+def policy(scripts: list[str]) -> str:
+    """Return a content security policy: nothing is fetched, and no script runs but these."""
+    digests = (hashlib.sha256(script.encode()).digest() for script in scripts)
+    known = " ".join(f"'sha256-{base64.b64encode(digest).decode()}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {known}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
-from evaluate.device import device_name, require_device
+from evaluate.device import device_name, require_device, utilisation_share
 from evaluate.evaluator import load
 from evaluate.pool import RayPool
 from evaluate.sandbox import probe, protects_data
@@ -345,6 +345,8 @@ def _announce(
     if missing:
         names = ", ".join(layer.name for layer in missing)
         print(f"sandbox  not on this machine: {names}; `evolve doctor` explains")
+    if task.device == "cuda" and config.address is None and utilisation_share("cuda") is None:
+        print("start-up nothing here tells when the card computes: before the clock it is free")
     if data and not protects_data([layer.name for layer in layers if layer.active]):
         print("sandbox  candidates can read validation data here: every score is marked so")
     print(flush=True)

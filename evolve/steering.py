@@ -104,6 +104,11 @@ def pin(folder: Path, individual: int, pinned: bool = True) -> Answer:
 def _require_running(folder: Path) -> int:
     """Return the driver's process id. Raises RunError where there is none on this host."""
     live = read_live(folder / "live.json")
+    if live and live["ended_at"] and is_running(live | {"ended_at": None}):
+        raise RunError(
+            f"the search of run {folder.name} has ended and its process {live['pid']} holds the "
+            "exam or exports, which nobody steers: Ctrl-C there ends that"
+        )
     if live is None or not is_running(live):
         raise RunError(
             f"run {folder.name} is not running here, so nothing in it can be steered: "

@@ -93,5 +93,12 @@ def _win(standing: Standing, history: History) -> float | None:
 
 
 def broke(standing: Standing) -> bool:
-    """Whether a program earned no score, by its own fault."""
-    return standing.fitness is None and not standing.in_flight and standing.failures > 0
+    """Whether a program earned no score, by its own fault and not by hand."""
+    failed = standing.fitness is None and not standing.in_flight and standing.failures > 0
+    return failed and not was_killed(standing)
+
+
+def was_killed(standing: Standing) -> bool:
+    """Whether somebody ended its latest training by hand, so that nothing is known of it."""
+    failure = standing.report.failure if standing.report else None
+    return failure is not None and failure.by_hand

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from mutate.bandit import USUAL, broke, credited, credits, operator_of
-from population.history import History, Standing, Tally
+from population.history import History, Tally
 from population.individual import IndividualId
 from population.ports import Choice, Variation
 
@@ -92,26 +92,17 @@ class Portfolio:
         return Choice(arms[int(rng.choice(len(arms), p=weights / weights.sum()))].variation)
 
     def _broken(self, history: History) -> IndividualId | None:
-        """Return the latest broken program that was not mended yet, None where there is none.
-
-        Whoever was killed by hand is not broken.
-        """
+        """Return the latest broken program that was not mended yet, None where there is none."""
         if self._repair is None or not self._repair.ready():
             return None
         for one, standing in reversed(history.standings.items()):
             if (
                 standing.individual.operator in self._mends
                 and broke(standing)
-                and not _was_killed(standing)
                 and one not in history.tried
             ):
                 return one
         return None
-
-
-def _was_killed(standing: Standing) -> bool:
-    failure = standing.report.failure if standing.report else None
-    return failure is not None and failure.by_hand
 
 
 def _shares(arms: Sequence[Arm], history: History) -> list[float]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from statistics import median
 
+from mutate.bandit import was_killed
 from mutate.genome import REMEMBERED, Constant, constants
 from mutate.ranges import Range, Value
 from population.history import History, Standing
@@ -64,7 +65,7 @@ def results(parent: Individual, history: History) -> list[Told]:
     worse = min(scored, default=0.0) - (max(scored) - min(scored) if scored else 0.0) - 1e-9
     told = []
     for (standing, point), score in zip(sharing, scores, strict=True):
-        failed = standing.fitness is None and standing.failures > 0
+        failed = standing.fitness is None and standing.failures > 0 and not was_killed(standing)
         who = standing.individual
         value = worse if failed else score
         void = standing.is_void

@@ -1,6 +1,6 @@
 """Evaluations under way: each over all its attempts, until it is settled."""
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Set
 from dataclasses import dataclass, field, replace
 
@@ -19,9 +19,6 @@ RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
 """Purposes whose evaluations rank individuals."""
 RETRIED = RANKING | {Purpose.RUNG, Purpose.CONFIRM}
 """Purposes whose evaluations are run again when they are disturbed or lost."""
-
-BUSY_WINDOW, BUSY_SHARE = 8, 0.75
-"""Where this share of so many latest attempts was contended, the machine counts as busy."""
 
 JobKey = tuple[IndividualId, int, str, Purpose]
 
@@ -48,26 +45,18 @@ class Jobs:
     """All evaluations under way. Those of an exam have one attempt each and are nobody's job.
 
     A job is settled by its first clean result. A contended one is run again up to
-    `contended_retries` times and then taken as it is, at once on a busy machine, where the next
-    attempt would be contended, too; an infrastructure failure is run again up to
+    `contended_retries` times and then taken as it is; an infrastructure failure up to
     `infrastructure_retries` times and then given up. One that somebody has killed is not run again:
     a contended result from before stands.
 
     Attributes:
         in_flight: attempts that run now. unsettled: by what all attempts of a job share.
-        contention: whether each of the latest attempts was contended.
     """
 
     contended_retries: int
     infrastructure_retries: int
     in_flight: dict[EvaluationId, Request] = field(default_factory=dict)
     unsettled: dict[JobKey, Job] = field(default_factory=dict)
-    contention: deque[bool] = field(default_factory=lambda: deque(maxlen=BUSY_WINDOW))
-
-    @property
-    def busy(self) -> bool:
-        """Whether the machine serves others nearly all the time."""
-        return sum(self.contention) >= BUSY_SHARE * BUSY_WINDOW
 
     def start(self, request: Request) -> bool:
         """Take an attempt up; return whether a job begins with it."""
@@ -95,15 +84,13 @@ class Jobs:
             if job.infrastructure <= self.infrastructure_retries:
                 return None
             result = job.spare or result
-        elif isinstance(result.outcome, Failed) and result.outcome.by_hand:
+        elif is_by_hand(result):
             result = job.spare or result
-        else:
-            self.contention.append(result.contended)
-            if result.contended:
-                job.contended += 1
-                job.spare = result
-                if job.contended <= self.contended_retries and not self.busy:
-                    return None
+        elif result.contended:
+            job.contended += 1
+            job.spare = result
+            if job.contended <= self.contended_retries:
+                return None
         del self.unsettled[job_key(request)]
         return result
 
@@ -144,6 +131,11 @@ def is_infrastructure(result: Result) -> bool:
     """Tell whether our side failed, so that nothing is known about the candidate."""
     outcome = result.outcome
     return isinstance(outcome, Failed) and outcome.stage is Stage.INFRASTRUCTURE
+
+
+def is_by_hand(result: Result) -> bool:
+    """Tell whether somebody killed it, so that nothing is known about the candidate either."""
+    return isinstance(result.outcome, Failed) and result.outcome.by_hand
 
 
 def job_key(request: Request) -> JobKey:

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
-from population.individual import IndividualId
+from population.individual import IndividualId, Purpose
 from population.ports import Evaluation, Pinned
 from population.state import State
 
@@ -103,7 +103,11 @@ def carry_out(
 
 
 def _kill(who: IndividualId, state: State, evaluation: Evaluation) -> Reply:
-    requests = [own for own, one in state.jobs.in_flight.items() if one.individual == who]
+    flying = {own: one for own, one in state.jobs.in_flight.items() if one.individual == who}
+    requests = [own for own, one in flying.items() if one.purpose is not Purpose.CONFIRM]
+    if flying and not requests:
+        confirmed = "is being confirmed, on whose outcome another one may wait: let it end"
+        return Reply(False, f"#{who} {confirmed}")
     if not requests:
         return Reply(False, f"nothing of #{who} is in flight")
     evaluation.kill(*requests)

@@ -140,10 +140,10 @@ class Evaluation(Protocol):
     def kill(self, *requests: EvaluationId) -> None:
         """End evaluations by hand; returns when they have ended, within seconds.
 
-        Each comes back from `wait` like any other, as `Failed` with reason `KILLED` and a stage
-        other than `infrastructure`; its processes are dead and its slot is free. One that had ended
-        before comes back as what it was, and one that is not in flight is passed over. What was
-        submitted together with one of them ends with it.
+        Each that `wait` has not returned comes back from it as `Failed` with reason `KILLED` and a
+        stage other than `infrastructure`, also where it had just ended; its processes are dead and
+        its slot is free. One that is not in flight is passed over. What was submitted together with
+        one of them ends with it.
         """
         ...
 

@@ -165,6 +165,7 @@ def _layout(x: str, y: str) -> dict[str, Any]:
         "margin": {"l": 64, "r": 12, "t": 8, "b": 48},
         "legend": {"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
         "hovermode": "closest",
+        "uirevision": "kept",
         "xaxis": grid | {"title": {"text": x}, "rangemode": "tozero"},
         "yaxis": grid | {"title": {"text": y}, "tickformat": ".4~f"},
     }

@@ -18,7 +18,7 @@ REST_PER_WORK = 30.0
 
 @dataclass(slots=True)
 class Made:
-    """An overview, of which publication it is, and when a newer one may be made."""
+    """An overview, the moment of its publication's file, and when a newer one may be made."""
 
     found: dict[str, Any]
     of: int
@@ -28,33 +28,48 @@ class Made:
 
 @dataclass(slots=True)
 class Overviews:
-    """Overviews by run, for several threads."""
+    """Overviews by run, for several threads.
 
+    Attributes:
+        reading: is held by whoever reads a publication in this process: DuckDB shows all readers
+            of a path what the first of them has opened, though it was replaced since.
+    """
+
+    reading: threading.Lock = field(default_factory=threading.Lock)
     _made: dict[Path, Made] = field(default_factory=dict)
-    _making: threading.Lock = field(default_factory=threading.Lock)
 
-    def of(self, folder: Path) -> tuple[dict[str, Any], str]:
-        """Return the overview of a run with what trains now, and a word that changes with both.
+    def of(self, folder: Path) -> tuple[dict[str, Any], tuple[str, str]]:
+        """Return the overview of a run with what trains now.
+
+        Returns:
+            The overview, and two words: one that changes with all of it but what trains, and one
+            that changes with that.
 
         Raises:
             LineageError: the publication cannot be read.
         """
-        with self._making:
-            made = self._made.get(folder)
-            published = (folder / PUBLISHED).stat().st_mtime_ns
-            if made is None or (made.of != published and time.monotonic() >= made.due_at):
-                made = self._made[folder] = _make(folder, published, made)
+        made = self._newest(folder)
         live = read_live(folder / "live.json")
         running = is_running(live)
-        now = {
-            "live": live if running else None,
-            "running": running,
-            "published_s_ago": max(0.0, time.time() - made.of / 1e9),
-            "now": time.time(),
-        }
-        found = made.found | now
-        moment = live["updated_at"] if live else 0
-        return found | {"state": state_of(found)}, f"{made.number}-{moment}-{running}"
+        found = made.found | {"live": live if running else None, "running": running}
+        state = state_of(found)
+        moment = live["updated_at"] if live else 0.0
+        return found | {"state": state}, (f"{made.number}.{state[:3]}", f"{moment}")
+
+    def _newest(self, folder: Path) -> Made:
+        """Return the latest overview, made anew where that is due and nobody reads just now."""
+        published = (folder / PUBLISHED).stat().st_mtime_ns
+        made = self._made.get(folder)
+        if made is not None and (made.of == published or time.monotonic() < made.due_at):
+            return made
+        if not self.reading.acquire(blocking=made is None):
+            assert made is not None
+            return made
+        try:
+            self._made[folder] = _make(folder, published, made)
+        finally:
+            self.reading.release()
+        return self._made[folder]
 
 
 def _make(folder: Path, published: int, before: Made | None) -> Made:

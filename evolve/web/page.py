@@ -1,5 +1,6 @@
 """What a page about a run shows, read from its published lineage."""
 
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -30,6 +31,9 @@ _LEADING = """
     ORDER BY n
 """
 
+_STANDING = "SELECT shrunken_mean, evaluations FROM leaderboard WHERE individual = ?"
+_CHANGES = "SELECT category, hypothesis, diff FROM diffs WHERE individual = ? ORDER BY ordinal"
+
 
 def overview(reading: Reading) -> dict[str, Any]:
     """Return everything that the page of a run shows but the details of individuals.
@@ -37,21 +41,20 @@ def overview(reading: Reading) -> dict[str, Any]:
     Raises:
         LineageError: the publication cannot be read.
     """
-    found = reading.status()
-    leaders = reading.top(LEADERS).objects()
+    found, run = reading.status(), reading.run()
+    leaders, founder = reading.top(LEADERS).objects(), _best_founder(reading)
     return found | {
+        "published_at": reading.query("SELECT published.at FROM published").rows[0][0],
         "findings": findings(reading),
-        "founder": _best_founder(reading),
+        "founder": founder,
         "leaders": leaders,
-        "steps": _steps(reading, leaders),
+        "ranked": reading.query("SELECT count(*) FROM means").rows[0][0],
+        "steps": _steps(reading, leaders, found["sigma"]),
         "progress": _progress(reading, found["metric"]),
-        "curves": _curves(reading, leaders),
+        "curves": _curves(reading, [*leaders[:1], *([founder] if founder else [])]),
         "configuration": reading.configuration(),
         "machines": reading.query("SELECT * FROM comparability WHERE key <> ''").objects(),
-        "hashes": {
-            name: reading.run()[name]
-            for name in ("evaluator_sha256", "data_sha256", "program_sha256")
-        },
+        "hashes": {name: run[f"{name}_sha256"] for name in ("evaluator", "data", "program")},
     }
 
 
@@ -59,7 +62,8 @@ def told_in_full(found: dict[str, Any]) -> list[int]:
     """Return the ids of the individuals of an overview that a report tells in full."""
     best = [row["individual"] for row in found["leaders"][:TOLD]]
     line = [step["individual"] for step in found["steps"]]
-    return list(dict.fromkeys([*best, *line]))
+    donors = [other for step in found["steps"] for other in step["others"] or ()]
+    return list(dict.fromkeys([*best, *line, *donors]))
 
 
 def details(reading: Reading, individuals: Iterable[int]) -> list[dict[str, Any]]:
@@ -79,17 +83,28 @@ def _best_founder(reading: Reading) -> dict[str, Any] | None:
     return next(iter(rows.objects()), None)
 
 
-def _steps(reading: Reading, leaders: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return the best one's line of descent, each step with what it changed."""
+def _steps(
+    reading: Reading, leaders: Sequence[dict[str, Any]], sigma: float | None
+) -> list[dict[str, Any]]:
+    """Return the best one's line of descent: each step's changes, and whether its gain is clear."""
     if not leaders:
         return []
-    steps = reading.descent(leaders[0]["individual"])
-    for step in steps:
-        step["changes"] = reading.query(
-            "SELECT category, hypothesis, diff FROM diffs WHERE individual = ? ORDER BY ordinal",
-            [step["individual"]],
-        ).objects()
-    return steps
+    told: list[dict[str, Any]] = []
+    for step in reading.descent(leaders[0]["individual"]):
+        rows = reading.query(_STANDING, [step["individual"]]).objects()
+        own: dict[str, Any] = rows[0] if rows else {"shrunken_mean": None, "evaluations": 0}
+        parents = told[-1]["evaluations"] if told else 0
+        clear = _is_clear(step["gain"], sigma, (own["evaluations"], parents))
+        changes = reading.query(_CHANGES, [step["individual"]]).objects()
+        told.append(step | own | {"clear": clear, "changes": changes})
+    return told
+
+
+def _is_clear(gain: float | None, sigma: float | None, counts: Sequence[int]) -> bool:
+    """Whether a difference of two means is more than the noise of single scores explains (95%)."""
+    if gain is None or not sigma or not all(counts):
+        return False
+    return abs(gain) > 1.96 * sigma * math.sqrt(sum(1 / count for count in counts))
 
 
 def _progress(reading: Reading, metric: str) -> str | None:
@@ -100,10 +115,7 @@ def _progress(reading: Reading, metric: str) -> str | None:
     return charts.progress(points, failed, leading, metric)
 
 
-def _curves(reading: Reading, leaders: Sequence[dict[str, Any]]) -> str | None:
-    founder = _best_founder(reading)
-    if not leaders or founder is None:
-        return None
-    ids = dict.fromkeys([leaders[0]["individual"], founder["individual"]])
+def _curves(reading: Reading, whose: Sequence[dict[str, Any]]) -> str | None:
+    ids = dict.fromkeys(one["individual"] for one in whose)
     curves = {f"#{one}": reading.curve(one) for one in ids}
     return charts.curves({name: curve for name, curve in curves.items() if curve}) or None

@@ -1,24 +1,18 @@
 """Pages as HTML. Whatever comes from candidates or models is escaped, and nothing else."""
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from functools import cache
 from typing import Any
 
 import jinja2
 
 from evolve.printing import unprotected
-from evolve.text import ago, clean, count, duration, half_width, number, one_line
-
-Address = Callable[[int], str]
-"""Where a page tells about an individual."""
+from evolve.text import clean, count, half_width, number, one_line
 
 
-def environment(address: Address) -> jinja2.Environment:
-    """Return the templates of this folder with what they call.
-
-    Args:
-        address: of an individual, for links.
-    """
+@cache
+def _templates() -> jinja2.Environment:
     found = jinja2.Environment(
         loader=jinja2.PackageLoader("evolve.web", "."),
         autoescape=True,
@@ -27,11 +21,8 @@ def environment(address: Address) -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters |= {
-        "address": address,
-        "ago": ago,
         "clean": clean,
         "counted": count,
-        "duration": duration,
         "latest": _latest,
         "line": lambda text, width=120: one_line(text, width),
         "moment": lambda at: time.strftime("%Y-%m-%d %H:%M", time.localtime(at)),
@@ -40,6 +31,19 @@ def environment(address: Address) -> jinja2.Environment:
         "width": lambda error: number(half_width(error)),
     }
     return found
+
+
+def render(template: str, about: Mapping[str, Any], base: str, **more: Any) -> str:
+    """Return a template of this folder as HTML.
+
+    Args:
+        template: its name.
+        about: what it tells.
+        base: what stands before an individual's id in the address of what is told of it.
+        more: further variables. `known`: the ids that addresses exist for; None: all.
+    """
+    told = {"known": None, "base": base, **about, **more}
+    return _templates().get_template(template).render(told)
 
 
 def state_of(found: Mapping[str, Any]) -> str:

@@ -1,8 +1,8 @@
 """`evolve ui`: the page of each run, live, and the buttons that steer it.
 
-It listens on this machine alone, for whoever has its key: others may work on this machine, too. A
-request must name this machine as its host, so that no web page reaches it under a name of its own,
-and a command must carry the key in a header, which no form of another page can send.
+It listens on this machine alone, for whoever has its key: others may work on this machine, too. The
+key is the first part of each address, so that no page of another site knows one, and a request must
+name this machine as its host, so that none reaches it under a name of its own.
 """
 
 import secrets
@@ -15,14 +15,13 @@ from typing import Any
 from urllib.parse import quote
 
 import flask
-import jinja2
 from werkzeug.exceptions import HTTPException
 from werkzeug.serving import WSGIRequestHandler, make_server
 
 from evolve.reading import Reading, find_run, known_runs
 from evolve.web.charts import plotly_script
 from evolve.web.overviews import Overviews
-from evolve.web.rendering import environment
+from evolve.web.rendering import render
 from evolve.web.wishes import COMMANDS, fulfil
 from population.errors import EvolveError, LineageError, RunError
 
@@ -33,6 +32,7 @@ POLICY = (
 )
 MOST_BYTES = 1 << 20
 """Of a command: a program has 128 KiB at most."""
+SCRIPTS = "any('page.css', 'page.js', 'plotly.min.js')"
 
 
 class Quiet(WSGIRequestHandler):
@@ -67,7 +67,7 @@ def serve(runs: Path, port: int, tell: Callable[[str], None]) -> None:
         server = make_server(
             HOST, number, app(runs, key), threaded=True, request_handler=Quiet, fd=found
         )
-        tell(f"http://{HOST}:{number}/?key={key}")
+        tell(f"http://{HOST}:{number}/{key}/")
         with suppress(KeyboardInterrupt):
             server.serve_forever()
 
@@ -77,84 +77,74 @@ def app(runs: Path, key: str) -> flask.Flask:
 
     Args:
         runs: folder of all runs.
-        key: whoever names it in the address is shown them, and from then on knows it by a cookie.
+        key: the first part of each address.
     """
     found = flask.Flask("evolve.web", static_folder=None, template_folder=None)
     found.config["MAX_CONTENT_LENGTH"] = MOST_BYTES
-    site = Site(runs, key)
+    site = Site(runs, f"/{key}")
     found.before_request(only_this_machine)
-    found.before_request(site.admit)
-    found.after_request(site.remember)
     found.after_request(_guarded)
-    found.register_error_handler(EvolveError, _told)
-    found.register_error_handler(HTTPException, _told_as_http)
-    found.add_url_rule("/", view_func=site.latest)
-    found.add_url_rule("/run/<name>/", view_func=site.run)
-    found.add_url_rule("/run/<name>/overview", view_func=site.overview)
-    found.add_url_rule("/run/<name>/individual/<int:one>", view_func=site.individual)
-    found.add_url_rule("/run/<name>/steer/<command>", view_func=site.steer, methods=["POST"])
-    found.add_url_rule("/<any('page.css', 'page.js', 'plotly.min.js'):name>", view_func=static)
+    for error in (EvolveError, HTTPException, RecursionError):
+        found.register_error_handler(error, _told)
+    pages: dict[str, Callable[..., Any]] = {
+        "/": site.latest,
+        "/run/<name>/": site.run,
+        "/run/<name>/news": site.news,
+        "/run/<name>/individual/<int:one>": site.individual,
+        f"/<{SCRIPTS}:name>": static,
+    }
+    for place, view in pages.items():
+        found.add_url_rule(f"/{key}{place}", view_func=view)
+    steer = f"/{key}/run/<name>/steer/<command>"
+    found.add_url_rule(steer, view_func=site.steer, methods=["POST"])
     return found
 
 
 class Site:
-    """The pages of the runs in a folder, for whoever has the key."""
+    """The pages of the runs in a folder, below the address `root`."""
 
-    def __init__(self, runs: Path, key: str) -> None:
+    def __init__(self, runs: Path, root: str) -> None:
         self._runs = runs
-        self._key = key
+        self._root = root
         self._overviews = Overviews()
-
-    def admit(self) -> None:
-        """Refuse a request without the key."""
-        request = flask.request
-        if not self._is_key(request.args.get("key") or request.cookies.get(_cookie(), "")):
-            flask.abort(403, "open the address that `evolve ui` has printed: it carries a key")
-
-    def remember(self, response: flask.Response) -> flask.Response:
-        """Let the browser keep the key of an address."""
-        if self._is_key(flask.request.args.get("key", "")):
-            response.set_cookie(_cookie(), self._key, httponly=True, samesite="Strict")
-        return response
-
-    def _is_key(self, given: str) -> bool:
-        return secrets.compare_digest(given.encode(), self._key.encode())
 
     def latest(self) -> flask.typing.ResponseReturnValue:
         """Lead to the run that was published last."""
-        return flask.redirect(f"/run/{quote(find_run(self._runs, None).name)}/")
+        return flask.redirect(self._address(find_run(self._runs, None).name))
 
     def run(self, name: str) -> str:
         """Return the page of a run."""
         found, version = self._overviews.of(self._folder(name))
-        about = found | {"steers": True, "version": version}
-        return self._page(name, "overview.html", about, f"/run/{quote(name)}/overview")
+        return self._page(name, "overview.html", found, name, "/".join(version))
 
-    def overview(self, name: str) -> flask.typing.ResponseReturnValue:
-        """Return what has changed on a run's page, 204 where nothing has."""
+    def news(self, name: str) -> flask.typing.ResponseReturnValue:
+        """Return the parts of a run's page that are other than at `since`, 204 where none is."""
         found, version = self._overviews.of(self._folder(name))
-        if flask.request.args.get("since") == version:
+        since = flask.request.args.get("since", "").split("/")
+        if since == list(version):
             return "", 204
-        text = _templates(name).get_template("overview.html").render(found, steers=True)
-        return flask.Response(text, headers={"X-Version": version})
+        parts: dict[str, str] = {"version": "/".join(version)}
+        changed = "overview" if since[0] != version[0] else "training"
+        base = self._address(name, "individual")
+        parts[changed] = render(f"{changed}.html", found, base, steers=True)
+        return flask.jsonify(parts)
 
     def individual(self, name: str, one: int) -> str:
         """Return the page of one individual."""
-        with Reading(self._folder(name)) as reading:
-            told = {"one": reading.individual(one), "run": name, "version": "", "alone": True}
-        return self._page(name, "individual.html", told, "")
+        with self._overviews.reading, Reading(self._folder(name)) as reading:
+            told = {"one": reading.individual(one), "run": name, "alone": True}
+        return self._page(name, "individual.html", told, f"#{one} - {name}", "")
 
     def steer(self, name: str, command: str) -> flask.typing.ResponseReturnValue:
         """Pass a command on to a run and say what became of it."""
-        if not self._is_key(flask.request.headers.get("X-Key", "")):
-            flask.abort(403, "this page is of an earlier server: load it again")
         if command not in COMMANDS:
             flask.abort(404, f"there is no command {command}")
         wish = flask.request.get_json()
         if not isinstance(wish, dict):
             flask.abort(400, "expected a JSON object")
-        ok, said = fulfil(self._folder(name), command, wish)
-        return flask.jsonify(said=said), 200 if ok else 409
+        with self._overviews.reading:
+            ok, said = fulfil(self._folder(name), command, wish)
+        return flask.jsonify(said=said, done=ok)
 
     def _folder(self, name: str) -> Path:
         """Return a run's folder. Raises RunError where there is no such run."""
@@ -162,16 +152,23 @@ class Site:
             raise RunError(f"there is no run {name} here")
         return self._runs / name
 
-    def _page(self, name: str, inner: str, about: dict[str, Any], source: str) -> str:
-        template = _templates(name).get_template("live.html")
-        return template.render(
+    def _address(self, name: str, below: str = "") -> str:
+        return f"{self._root}/run/{quote(name)}/" + (f"{below}/" if below else "")
+
+    def _page(self, name: str, inner: str, about: dict[str, Any], title: str, version: str) -> str:
+        """Return a page; one with a version follows the run from there on."""
+        return render(
+            "live.html",
             about,
+            self._address(name, "individual"),
             inner=inner,
-            title=name,
+            title=title,
             policy="",
-            runs=known_runs(self._runs),
-            source=source,
-            key=self._key,
+            root=self._root,
+            here=self._address(name),
+            runs={one: self._address(one) for one in known_runs(self._runs)},
+            version=version,
+            steers=True,
         )
 
 
@@ -190,11 +187,6 @@ def only_this_machine() -> None:
         flask.abort(403, f"this page is at http://{HOST} and nowhere else")
 
 
-def _cookie() -> str:
-    """Return the name of the cookie: a browser sends those of one port to all of a host."""
-    return f"evolve-{flask.request.host.rpartition(':')[2]}"
-
-
 def _guarded(response: flask.Response) -> flask.Response:
     response.headers["Content-Security-Policy"] = POLICY
     response.headers["X-Content-Type-Options"] = "nosniff"
@@ -203,20 +195,16 @@ def _guarded(response: flask.Response) -> flask.Response:
 
 
 def _told(error: Exception) -> flask.typing.ResponseReturnValue:
-    missing = isinstance(error, RunError | LineageError)
-    return _said(str(error), 404 if missing else 500)
-
-
-def _told_as_http(error: Exception) -> flask.typing.ResponseReturnValue:
-    assert isinstance(error, HTTPException)
-    return _said(error.description or error.name, error.code or 500)
-
-
-def _said(text: str, code: int) -> flask.typing.ResponseReturnValue:
+    """Return an error as a line; nothing of a request that knows no key is told."""
+    code, text = 500, str(error)
+    if isinstance(error, RunError | LineageError):
+        code = 404
+    elif isinstance(error, RecursionError):
+        code, text = 400, "it is nested too deeply"
+    elif isinstance(error, HTTPException):
+        code, text = error.code or 500, error.description or error.name
+        if flask.request.url_rule is None:
+            text = "nothing is here: open the address that `evolve ui` has printed, with its key"
     if flask.request.method == "POST":
         return flask.jsonify(said=text), code
     return flask.Response(f"{text}\n", code, mimetype="text/plain")
-
-
-def _templates(run: str) -> jinja2.Environment:
-    return environment(lambda one: f"/run/{quote(run)}/individual/{one}")

@@ -40,6 +40,7 @@ CALLS = {
     "a descriptor of another": "system_call(438, 0, 0, 0)",
     "a handle on another": "os.pidfd_open(@PID@)",
     "a signal to the harness": "os.kill(@PID@, 0)",
+    "a limit of the harness": "__import__('resource').prlimit(@PID@, 7, (1, 1))",
     "calls without calls": "system_call(425, 8, bytes(120))",
     "a program in the kernel": "system_call(321, 0, bytes(128), 128)",
     "counters of the processor": "system_call(298, bytes(128), 0, -1, -1, 0)",

@@ -62,7 +62,7 @@ def test_the_numbers_are_those_of_the_kernel_headers(machine: str) -> None:
 def test_every_call_of_the_table_fails_or_does_nothing_whatever_its_arguments() -> None:
     body = """
 for name, number in sorted(numbers.items()):
-    if name not in ("clone", "clone3", "prctl", "fallocate", "mmap", "rt_sigaction"):
+    if name not in ("clone", "clone3", "prctl", "fallocate", "mmap", "rt_sigaction", "prlimit64"):
         print(name, *call(number, 0, 0, 0, 0, 0, 0))
 """
     answers = [line.split() for line in inside(body).splitlines()]
@@ -82,6 +82,17 @@ for bit in (17, 25, 26, 27, 28, 29, 30):
 print(*call(numbers["clone3"], 0, 0))
 """
     assert inside(body).splitlines() == ["-1 1"] * 7 + ["-1 38"]
+
+
+@needs_filter
+def test_limits_are_one_s_own() -> None:
+    body = """
+import resource
+print(*call(numbers["prlimit64"], os.getppid(), resource.RLIMIT_CPU, 0, 0))
+resource.setrlimit(resource.RLIMIT_NOFILE, (32, 32))
+print(*resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    assert inside(body).splitlines() == ["-1 1", "32 32"]
 
 
 @needs_filter

@@ -1,5 +1,6 @@
 """What a candidate earns: a score that repeats, or a failure that says why."""
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -294,6 +295,22 @@ def test_a_candidate_that_is_dead_too_late_hands_in_nothing(
     outcome = trial(program(at_bell=STAYS), budget).outcome
     assert isinstance(outcome, Failed) and outcome.reason == "late", outcome
     assert "it was dead" in outcome.detail
+
+
+def test_a_candidate_whose_guard_is_killed_hands_in_nothing(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    limit = Training._limit
+
+    def killing(training: Training) -> Failed | None:
+        if "started" in training.events and training.bounds.tree is not None:
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(training.bounds.tree.guard, signal.SIGKILL)
+        return limit(training)
+
+    monkeypatch.setattr(Training, "_limit", killing)
+    outcome = trial(program(), Budget(BudgetKind.SECONDS, 4.0, room_s=0.5)).outcome
+    assert isinstance(outcome, Failed) and outcome.reason == "guard_killed", outcome
 
 
 BIG = MODEL.replace(

@@ -30,19 +30,15 @@ from population.individual import (
     Individual,
     IndividualId,
     ProposalId,
-    Scored,
     Stage,
 )
 from population.lineage import DuckLineage
 from population.ports import (
-    Abandoned,
     Attempt,
-    Ended,
     Founded,
     Injection,
     Proposal,
     Proposed,
-    Record,
 )
 from population.search import SearchConfig
 from population.state import State
@@ -342,35 +338,6 @@ def test_disturbed_evaluations_are_no_outcome_while_the_run_goes_on(runs: Path) 
     assert answer_to(runs, "a").state == "failed"  # nobody trains it again
     live(runs)
     assert answer_to(runs, "a").state == "taken"
-
-
-def test_on_a_busy_machine_a_disturbed_score_is_the_outcome_once_something_else_begins(
-    runs: Path,
-) -> None:
-    folder = runs / "night"
-    mine, other = (
-        replace(born(n, 1.0 + n, operator="inject"), proposal=ProposalId(n)) for n in (6, 7)
-    )
-    started, ended = evaluation(6, mine, Scored(1.5))
-    disturbed = Ended(replace(ended.result, contended=True))
-    again, _ = evaluation(7, mine, Scored(1.5))
-    begun, _ = evaluation(8, other, Scored(1.5))
-
-    def told(*records: Record) -> str:
-        with DuckLineage.open(folder, stored_identity(folder)) as lineage:
-            for record in records:
-                lineage.record(record)
-            lineage.publish()
-        return answer_to(runs, "a").state
-
-    live(runs)
-    for individual, name in ((mine, "a"), (other, "b")):
-        attempts = (Attempt(attempt_name(name), "offered"),)
-        offered = Proposal("inject", (), individual.genome, attempts=attempts)
-        told(Proposed(individual.proposal, offered, individual))
-    assert told(started, disturbed) == "taken"
-    assert told(again) == "taken"  # it is made again
-    assert told(Abandoned(again.request.id), begun) == "scored"
 
 
 # For real

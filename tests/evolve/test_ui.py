@@ -8,8 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
+from evolve.reading import Reading
+from evolve.web import overviews
+from evolve.web.overviews import Overviews
 from evolve.web.server import HOST, Quiet, app
 from tests.evolve.browser import browsing
 from tests.evolve.conftest import POLYNOMIAL, Evolve
@@ -38,12 +42,13 @@ def live(runs: Path) -> Iterator[int]:
 def asked(
     port: int, path: str, host: str | None = None, key: str = KEY, **post: object
 ) -> tuple[int, str]:
-    """Return status and text of an answer; with `post`, to a command with that key and wish."""
+    """Return status and text of an answer; with `wish`, to a command."""
     connection = http.client.HTTPConnection(HOST, port, timeout=30)
-    headers = {"Host": host or f"{HOST}:{port}", "Cookie": f"evolve-{port}={key}"}
+    headers = {"Host": host or f"{HOST}:{port}"}
     if post:
-        headers |= {"X-Key": str(post["header"]), "Content-Type": "application/json"}
-    connection.request("POST" if post else "GET", path, json.dumps(post.get("wish")), headers)
+        headers["Content-Type"] = "application/json"
+    place = f"/{key}{path}" if key else path
+    connection.request("POST" if post else "GET", place, json.dumps(post.get("wish")), headers)
     answer = connection.getresponse()
     text = answer.read().decode()
     connection.close()
@@ -77,17 +82,17 @@ def test_no_other_site_reaches_the_page_under_a_name_of_its_own(runs: Path, host
 @pytest.mark.parametrize("path", ["/", "/run/night/", "/run/night/individual/4", "/page.js"])
 def test_others_on_this_machine_are_shown_nothing_without_the_key(runs: Path, path: str) -> None:
     with live(runs) as port:
-        status, text = asked(port, path, key="guess")
-        assert (status, "the address that `evolve ui` has printed" in text) == (403, True)
-        assert asked(port, f"{path}?key={KEY}", key="")[0] in (200, 302)
+        for key in ("guess", ""):
+            status, text = asked(port, path, key=key)
+            assert (status, "the address that `evolve ui` has printed" in text) == (404, True)
+        assert asked(port, path)[0] in (200, 302)
 
 
-def test_a_command_without_the_key_in_its_header_does_nothing(runs: Path) -> None:
+def test_a_command_without_the_key_does_nothing(runs: Path) -> None:
     wish = {"source": PROGRAM, "hypothesis": "it may help"}
     with live(runs) as port:
-        for header in ("", "guess"):
-            assert asked(port, "/run/night/steer/inject", header=header, wish=wish)[0] == 403
-        assert asked(port, "/run/night/steer/inject", key="", header=KEY, wish=wish)[0] == 403
+        for key in ("", "guess"):
+            assert asked(port, "/run/night/steer/inject", key=key, wish=wish)[0] == 404
     assert not (runs / "night" / "control").exists()
 
 
@@ -95,30 +100,77 @@ def test_whoever_looks_again_is_told_that_nothing_has_changed(runs: Path) -> Non
     with live(runs) as port:
         text = asked(port, "/run/night/")[1]
         version = text.split('data-version="')[1].split('"')[0]
-        assert asked(port, f"/run/night/overview?since={version}")[0] == 204
-        assert asked(port, "/run/night/overview?since=0")[0] == 200
+        assert asked(port, f"/run/night/news?since={version}")[0] == 204
+        whole = json.loads(asked(port, "/run/night/news?since=0/0")[1])
+        assert whole["version"] == version and "Leaderboard" in whole["overview"]
+        number, _ = version.split("/")
+        assert json.loads(asked(port, f"/run/night/news?since={number}/0")[1]).keys() == {
+            "version",
+            "training",
+        }
 
 
 @pytest.mark.slow
 def test_a_program_is_put_in_from_the_page(runs: Path) -> None:
     with live(runs) as port, browsing() as page:
-        page.goto(f"http://{HOST}:{port}/?key={KEY}")
+        page.goto(f"http://{HOST}:{port}/{KEY}/")
         page.locator("#inject summary").click()
         page.fill("[name=hypothesis]", "one more number <b>may</b> help")
+        page.fill("[name=category]", "constant")
+        page.fill("[name=source]", "x = (")
+        page.locator("form button").click()
+        expect(page.locator("#said")).to_contain_text("refused: ")
+        with_hostile_program(runs)  # the page is made anew meanwhile
+        page.wait_for_selector("text=#6", timeout=60_000)
+        assert page.locator("[name=source]").input_value() == "x = ("
         page.fill("[name=source]", PROGRAM)
         page.locator("form button").click()
-        page.wait_for_selector("#said:not(:empty)")
-        assert page.locator("#said").inner_text().startswith("put in")
+        expect(page.locator("#said")).to_contain_text("put in: ")
+        assert page.locator("[name=source]").input_value() == ""
     (file,) = (runs / "night" / "control").glob("*.json")
     wish = json.loads(file.read_text("utf-8"))
     assert wish["source"] == PROGRAM
     assert wish["hypothesis"] == "one more number <b>may</b> help"
+    assert wish["category"] == "constant"
+
+
+def test_commands_to_a_run_that_is_not_running_say_so(runs: Path) -> None:
+    with live(runs) as port:
+        for command, wish in (("pause", {}), ("stop", {}), ("kill", {"individual": 4})):
+            status, text = asked(port, f"/run/night/steer/{command}", wish=wish)
+            assert status == 404 and "is not running here" in text
+        status, text = asked(port, "/run/night/steer/pin", wish={"individual": 4})
+        assert status == 200 and "it waits in the run's folder" in text
+        for wish in ({"individual": "4 or 5"}, {"individual": None}, {}, [4]):
+            assert asked(port, "/run/night/steer/pin", wish=wish)[0] in (400, 404)
+        assert asked(port, "/run/night/steer/explode", wish={})[0] == 404
+
+
+def test_a_page_that_is_read_while_another_publication_comes_shows_that_in_the_end(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(overviews, "REST_PER_WORK", 0.0)
+    known, folder = Overviews(), runs / "night"
+    before, _ = known.of(folder)
+    with known.reading, Reading(folder):
+        with_hostile_program(runs)
+        assert known.of(folder)[0]["individuals"] == before["individuals"]
+    assert known.of(folder)[0]["individuals"] == before["individuals"] + 1
+
+
+@pytest.mark.slow
+def test_whoever_follows_a_run_is_told_when_its_server_is_gone(runs: Path) -> None:
+    with browsing(errors=False) as page:
+        with live(runs) as port:
+            page.goto(f"http://{HOST}:{port}/{KEY}/")
+            page.wait_for_selector(".tiles")
+        expect(page.locator("#said")).to_contain_text("the server does not answer")
 
 
 @pytest.mark.slow
 def test_the_page_follows_the_run_and_keeps_what_was_opened(runs: Path) -> None:
     with live(runs) as port, browsing() as page:
-        page.goto(f"http://{HOST}:{port}/?key={KEY}")
+        page.goto(f"http://{HOST}:{port}/{KEY}/")
         page.wait_for_selector("#chart-progress .scatterlayer .point")
         page.locator("#configuration summary").click()
         with_hostile_program(runs)

@@ -90,26 +90,32 @@ def test_a_machine_that_stays_contended_is_believed_in_the_end():
 
 
 def test_on_a_machine_that_is_busy_nearly_always_nothing_is_made_again_until_it_is_quiet():
-    state = folded(FOUNDED)
-    counted = []
+    state, records, contended = folded(FOUNDED), [*FOUNDED], []
     for number in range(1, 13):
-        quiet = number in (9, 10, 11)
-        for record in evaluated(number, ONE, 2.0, contended=not quiet):
+        share = 0.01 if number in (9, 10, 11) else 0.3
+        result = replace(
+            scored(number, 2.0), measurements=(Measurement("foreign_share", share, "1"),)
+        )
+        ended = Ended(state.marked(result))
+        contended.append(ended.result.contended)
+        for record in (Started(request(number, ONE, seed=number)), ended):
             state.apply(record)
-        counted.append(state.counted)
-    assert counted == [0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 6]
-    assert len(state.ranking_values(1)) == 6
+            records.append(record)
+    assert contended == [True] * 6 + [False] * 5 + [True]
+    assert state.counted == len(state.ranking_values(1)) == 5
+    assert folded(records).is_busy == state.is_busy
 
 
-def test_what_is_killed_tells_nothing_of_how_busy_the_machine_is():
-    state = folded(FOUNDED)
+def test_what_an_earlier_version_made_again_is_read_as_it_was_meant():
+    records = [*FOUNDED]
     for number in range(1, 9):
-        for record in evaluated(number, ONE, 2.0, contended=True):
-            state.apply(record)
-    for number in range(9, 17):
-        for record in (Started(request(number, ONE, seed=number)), Ended(killed(number))):
-            state.apply(record)
-    assert state.jobs.busy
+        disturbed = (Measurement("foreign_share", 0.3, "1"),)
+        for attempt in (1, 2, 3):
+            own = 3 * number + attempt
+            asked = replace(request(own, ONE, seed=number), attempt=attempt)
+            result = replace(scored(own, 2.0), contended=True, measurements=disturbed)
+            records += [Started(asked), Ended(result)]
+    assert folded(records).counted == 8
 
 
 def test_an_infrastructure_failure_is_tried_again_a_bounded_number_of_times_and_never_counts():
