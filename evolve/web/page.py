@@ -94,13 +94,13 @@ def _steps(
         rows = reading.query(_STANDING, [step["individual"]]).objects()
         own: dict[str, Any] = rows[0] if rows else {"shrunken_mean": None, "evaluations": 0}
         parents = told[-1]["evaluations"] if told else 0
-        clear = _is_clear(step["gain"], sigma, (own["evaluations"], parents))
+        certain = _is_certain(step["gain"], sigma, (own["evaluations"], parents))
         changes = reading.query(_CHANGES, [step["individual"]]).objects()
-        told.append(step | own | {"clear": clear, "changes": changes})
+        told.append(step | own | {"certain": certain, "changes": changes})
     return told
 
 
-def _is_clear(gain: float | None, sigma: float | None, counts: Sequence[int]) -> bool:
+def _is_certain(gain: float | None, sigma: float | None, counts: Sequence[int]) -> bool:
     """Whether a difference of two means is more than the noise of single scores explains (95%)."""
     if gain is None or not sigma or not all(counts):
         return False

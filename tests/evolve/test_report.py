@@ -11,9 +11,9 @@ from playwright.sync_api import expect
 
 from evolve.reading import Reading
 from evolve.report import report
-from population.individual import Change, Failed, Genome, Scored, Stage
+from population.individual import Change, Failed, Genome, IndividualId, Scored, Stage
 from population.lineage import DuckLineage, stored_identity
-from population.ports import Attempt, Proposed
+from population.ports import Attempt, Proposed, Selected
 from tests.evolve.browser import browsing
 from tests.evolve.conftest import Evolve, arrival, born, evaluation
 
@@ -74,6 +74,20 @@ def test_programs_read_the_same_as_json(evolve: Evolve, runs: Path) -> None:
     assert found["leaders"][0]["individual"] == 4
     assert [step["individual"] for step in found["steps"]] == [1, 3, 4]
     assert {one["id"] for one in found["told"]} == {1, 2, 3, 4}
+
+
+def test_a_gain_is_coloured_where_it_is_more_than_the_noise_of_both(runs: Path) -> None:
+    def colours() -> list[str]:
+        with Reading(runs / "night") as reading:
+            return re.findall(r'class="number gain (\w+)"', report(reading))
+
+    assert colours() == ["up", "quiet"]  # +0.5 and +0.25 where one score has a noise of 0.1
+    identity = stored_identity(runs / "night")
+    with DuckLineage.open(runs / "night", identity) as lineage:
+        members = ((IndividualId(4), 2.25, 0.05), (IndividualId(3), 2.5, 0.05))
+        lineage.record(Selected(2, 0.05, members))
+        lineage.publish()
+    assert colours() == ["up", "up"]
 
 
 def test_a_report_needs_nothing_else(runs: Path) -> None:
