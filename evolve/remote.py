@@ -74,7 +74,7 @@ def kill(individual: int, name: str | None, runs: Path, as_json: bool) -> int:
     """End the trainings of individual ID that are in flight in a running run.
 
     Each fails as `killed` and is not made again; scores that ID has already it keeps. Exit code 1:
-    nothing of it was in flight.
+    nothing of it was in flight but, perhaps, a confirmation, on which another one may wait.
     """
     from evolve import steering
 

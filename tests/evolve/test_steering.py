@@ -85,6 +85,14 @@ def driver(runs: Path, reply: Reply | None = DONE, individuals: int = 5) -> Iter
         thread.join()
 
 
+def test_a_run_that_holds_its_exam_is_not_said_to_be_over(evolve: Evolve, runs: Path) -> None:
+    examining = Snapshot(os.getpid(), socket.gethostname(), 0.0, 1.0, ended_at=1.0)
+    write_live(runs / "night" / "live.json", examining)
+    said = evolve("stop", "--runs", runs)
+    assert said.code == 2
+    assert f"its process {os.getpid()} holds the exam" in said.err
+
+
 @pytest.mark.parametrize("words", MOMENTARY, ids=lambda words: words[0])
 def test_what_is_not_running_cannot_be_steered_and_the_message_says_what_to_do(
     evolve: Evolve, runs: Path, words: tuple[object, ...]

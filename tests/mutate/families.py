@@ -28,9 +28,13 @@ def child(
 
 
 def broken(
-    number: int, operator: str = "slow", stage: Stage = Stage.TRAINING, in_flight: int = 0
+    number: int,
+    operator: str = "slow",
+    stage: Stage = Stage.TRAINING,
+    in_flight: int = 0,
+    reason: str = "crash",
 ) -> Standing:
     failed = standing(number, BASE, None, failures=int(stage is not Stage.INFRASTRUCTURE))
     individual = replace(failed.individual, operator=operator, parents=(IndividualId(1),))
-    report = Report(Failed(stage, "crash", "it raised"))
+    report = Report(Failed(stage, reason, "it raised"))
     return replace(failed, individual=individual, report=report, in_flight=in_flight)

@@ -16,7 +16,7 @@ from mutate.bandit import (
     operator_of,
 )
 from population.history import History, Standing, Tally
-from population.individual import Stage
+from population.individual import KILLED, Stage
 from tests.mutate.families import FOUNDERS, broken, child, with_
 
 
@@ -39,6 +39,7 @@ def test_an_operator_is_worth_the_share_of_its_proposals_that_won() -> None:
     [
         child(3, "slow", None),
         broken(3, stage=Stage.INFRASTRUCTURE),
+        broken(3, reason=KILLED),
         replace(child(3, "slow", 5.0), in_flight=1),
     ],
 )

@@ -1,6 +1,7 @@
 """What people ask of a search while it goes on: a pause, the end of a training, a kept place."""
 
 import threading
+from dataclasses import replace
 
 import pytest
 from fakes import (
@@ -10,8 +11,10 @@ from fakes import (
     Nudge,
     Orders,
     folded,
+    founders,
     never,
     program,
+    request,
     search,
 )
 from journal import IDENTITY
@@ -19,8 +22,8 @@ from journal import IDENTITY
 from population import search as search_module
 from population.individual import KILLED, Failed, IndividualId, Purpose, Stage
 from population.lineage import DuckLineage
-from population.orders import Kill, Pin
-from population.ports import Ended, Pinned, Proposed, Selected, Started
+from population.orders import Kill, Pin, carry_out
+from population.ports import Ended, Founded, Pinned, Proposed, Selected, Started
 from population.search import SearchConfig
 
 SMALL = SearchConfig(mu=4, lambda_=4, max_evaluations=16)
@@ -240,6 +243,21 @@ def test_a_kill_of_what_is_not_in_flight_or_not_there_changes_nothing():
     assert third.startswith("individual 99 does not exist; ids go from 1 to ")
     assert not state.failures
     assert records == run(None)[1]
+
+
+def test_a_confirmation_is_left_alone_since_another_one_may_wait_for_it():
+    one, _ = founded = founders(program(2.0), program(1.0))
+    confirmation = replace(request(2, one), purpose=Purpose.CONFIRM)
+    evaluation = FakeEvaluation(2)
+    evaluation.submit(confirmation)
+    state = folded([*map(Founded, founded), Started(confirmation)])
+    reply = carry_out(Kill(one.id), state, evaluation, lambda _: None)
+    assert (reply.done, reply.says.startswith("#1 is being confirmed")) == (False, True)
+    assert not evaluation.killed
+    state.apply(Started(request(3, one)))
+    evaluation.submit(request(3, one))
+    assert carry_out(Kill(one.id), state, evaluation, lambda _: None).done
+    assert [killed.id for killed in evaluation.killed] == [3]
 
 
 @pytest.mark.parametrize("backend", ["memory", "database"])
