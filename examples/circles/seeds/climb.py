@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linprog
 
-N = 26
+N = 26  # fixed
 SECONDS = 7.5  # 4..8
 STEP = 0.08  # log 0.005..0.3
 COOLING = 2.0  # 0.5..6

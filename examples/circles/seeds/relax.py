@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from scipy.optimize import linprog, minimize
 
-N = 26
+N = 26  # fixed
 SECONDS = 7.5  # 4..8
 JITTER = 0.05  # log 0.002..0.3
 ITERATIONS = 20  # log 5..200
@@ -41,7 +41,7 @@ def room(z):  # (3N,) -> what is left between circles and to the sides, >= 0 whe
 
 
 def slopes(z):  # (3N,) -> (constraints, 3N)
-    x, y, r = z.reshape(3, N)
+    x, y, _ = z.reshape(3, N)
     pairs = np.arange(len(FIRST))
     apart = np.hypot(x[FIRST] - x[SECOND], y[FIRST] - y[SECOND]) + 1e-12
     found = np.zeros((len(FIRST) + 4 * N, 3 * N))
