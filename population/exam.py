@@ -128,7 +128,7 @@ class _Hall:
         while running:
             for found in self.evaluation.wait(WAIT_S):
                 request = self.state.jobs.in_flight[found.request]
-                self._record(Ended(self.state.marked(found)))
+                self._record(Ended(self.state.contention.marked(found)))
                 seed = running.pop(found.request, None)
                 if seed is None or seed in running.values() or request.attempt >= ATTEMPTS:
                     continue

@@ -298,7 +298,7 @@ class Search:
             self._rests.note(result, time.monotonic())
             request = self._state.jobs.in_flight[result.request]
             knew = self._state.noise() is not None
-            self._record(Ended(self._state.marked(result)))
+            self._record(Ended(self._state.contention.marked(result)))
             self._hold_back(request, knew)
         for cleared in endings(self._state):
             self._record(cleared)

@@ -5,10 +5,11 @@ record is not state.
 """
 
 import math
-from collections import Counter, defaultdict, deque
-from dataclasses import dataclass, replace
+from collections import Counter
+from dataclasses import dataclass
 
 from population.blocks import Block
+from population.contention import Contention
 from population.history import Earlier, History, Report, Standing, Tally
 from population.individual import (
     Comparability,
@@ -24,7 +25,7 @@ from population.individual import (
     Scored,
     Stage,
 )
-from population.jobs import RANKING, Jobs, is_by_hand, is_infrastructure
+from population.jobs import RANKING, Jobs, is_infrastructure
 from population.ports import (
     ACCEPTED,
     NOTES,
@@ -43,11 +44,9 @@ from population.ports import (
 )
 from population.rungs import Rungs
 from population.scores import Scores
-from population.statistics import FOREIGN_SHARE, Estimate, Noise, is_contended
+from population.statistics import Estimate, Noise
 from population.task import Direction
 
-BUSY_WINDOW, BUSY_SHARE = 8, 0.75
-"""Where this share of so many latest attempts was disturbed, the machine counts as busy."""
 LOG_CHARACTERS = 6_000
 """So much of the end of a failure's log stays in memory, for whoever may repair it."""
 
@@ -108,8 +107,7 @@ class State:
         self.founders: list[IndividualId] = []
         self.fingerprints: dict[str, IndividualId] = {}
         self.failures: list[tuple[IndividualId, Failed]] = []
-        self.readings: dict[tuple[str, str], list[float]] = defaultdict(list)
-        self._disturbances: deque[bool] = deque(maxlen=BUSY_WINDOW)
+        self.contention = Contention()
         self.unscreened: dict[IndividualId, None] = {}
         self.unborn: set[IndividualId] = set()
         self.survivors: tuple[IndividualId, ...] = ()
@@ -225,11 +223,7 @@ class State:
 
     def _end(self, result: Result) -> None:
         request = self.jobs.take(result.request)
-        if not is_infrastructure(result) and not is_by_hand(result):
-            self._disturbances.append(self.is_disturbed(result))
-        reference_s = result.measured("reference_s")
-        if reference_s is not None:
-            self.readings[result.host, result.device].append(reference_s)
+        self.contention.note(result)
         if request.purpose is Purpose.EXAM:
             self.exam_blocks[request.seed].results[request.individual] = result
         settled = self.jobs.end(request, result)
@@ -366,28 +360,6 @@ class State:
     def owed(self) -> Request | None:
         """Return the first evaluation that has to be asked for again, None if there is none."""
         return self.jobs.owed(self.next_evaluation)
-
-    def marked(self, result: Result) -> Result:
-        """Return the result, marked as one to be made again if others disturbed it.
-
-        Not on a machine that is busy nearly all the time, where that is the norm: what is made
-        again there is disturbed, too.
-        """
-        if not self.is_disturbed(result) or self.is_busy:
-            return result
-        return replace(result, contended=True)
-
-    def is_disturbed(self, result: Result) -> bool:
-        """Whether its machine was off its norm or served others, too."""
-        reference_s = result.measured("reference_s")
-        readings = self.readings.get((result.host, result.device), [])
-        slow = reference_s is not None and is_contended(reference_s, readings)
-        return slow or (result.measured("foreign_share") or 0.0) > FOREIGN_SHARE
-
-    @property
-    def is_busy(self) -> bool:
-        """Whether others disturbed nearly all of the latest attempts."""
-        return sum(self._disturbances) >= BUSY_SHARE * BUSY_WINDOW
 
     def noise(self) -> Noise | None:
         """Return the noise of one evaluation, None while too few genomes were repeated."""

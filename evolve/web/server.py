@@ -84,7 +84,7 @@ def app(runs: Path, key: str) -> flask.Flask:
     site = Site(runs, f"/{key}")
     found.before_request(only_this_machine)
     found.after_request(_guarded)
-    for error in (EvolveError, HTTPException, RecursionError):
+    for error in (EvolveError, HTTPException, RecursionError, FileNotFoundError):
         found.register_error_handler(error, _told)
     pages: dict[str, Callable[..., Any]] = {
         "/": site.latest,
@@ -197,7 +197,7 @@ def _guarded(response: flask.Response) -> flask.Response:
 def _told(error: Exception) -> flask.typing.ResponseReturnValue:
     """Return an error as a line; nothing of a request that knows no key is told."""
     code, text = 500, str(error)
-    if isinstance(error, RunError | LineageError):
+    if isinstance(error, RunError | LineageError | FileNotFoundError):
         code = 404
     elif isinstance(error, RecursionError):
         code, text = 400, "it is nested too deeply"

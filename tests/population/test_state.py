@@ -96,14 +96,14 @@ def test_on_a_machine_that_is_busy_nearly_always_nothing_is_made_again_until_it_
         result = replace(
             scored(number, 2.0), measurements=(Measurement("foreign_share", share, "1"),)
         )
-        ended = Ended(state.marked(result))
+        ended = Ended(state.contention.marked(result))
         contended.append(ended.result.contended)
         for record in (Started(request(number, ONE, seed=number)), ended):
             state.apply(record)
             records.append(record)
     assert contended == [True] * 6 + [False] * 5 + [True]
     assert state.counted == len(state.ranking_values(1)) == 5
-    assert folded(records).is_busy == state.is_busy
+    assert folded(records).contention.is_busy == state.contention.is_busy
 
 
 def test_what_an_earlier_version_made_again_is_read_as_it_was_meant():
@@ -231,7 +231,7 @@ def test_failures_name_the_individual():
 @pytest.mark.parametrize(("share", "contended"), [(0.02, False), (0.3, True)])
 def test_a_trial_that_shared_its_cores_with_others_is_contended(share, contended):
     result = replace(scored(1, 2.0), measurements=(Measurement("foreign_share", share, "1"),))
-    assert folded(FOUNDED).marked(result).contended is contended
+    assert folded(FOUNDED).contention.marked(result).contended is contended
 
 
 # What operators learn from

@@ -1,0 +1,49 @@
+"""Whether others disturbed a training: what machines did around each, as the records tell it."""
+
+from collections import defaultdict, deque
+from dataclasses import dataclass, field, replace
+
+from population.individual import Result
+from population.jobs import is_by_hand, is_infrastructure
+from population.statistics import FOREIGN_SHARE, is_contended
+
+BUSY_WINDOW, BUSY_SHARE = 8, 0.75
+"""Where this share of so many latest attempts was disturbed, the machine counts as busy."""
+
+
+@dataclass(slots=True)
+class Contention:
+    """What is known of the machines so far: a fold over results, in the order of their records."""
+
+    _readings: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
+    _latest: deque[bool] = field(default_factory=lambda: deque(maxlen=BUSY_WINDOW))
+
+    def note(self, result: Result) -> None:
+        """Take a result into account."""
+        if not is_infrastructure(result) and not is_by_hand(result):
+            self._latest.append(self.is_disturbed(result))
+        reference_s = result.measured("reference_s")
+        if reference_s is not None:
+            self._readings[result.host, result.device].append(reference_s)
+
+    def marked(self, result: Result) -> Result:
+        """Return the result, marked as one to be made again if others disturbed it.
+
+        Not on a machine that is busy nearly all the time, where that is the norm: what is made
+        again there is disturbed, too.
+        """
+        if not self.is_disturbed(result) or self.is_busy:
+            return result
+        return replace(result, contended=True)
+
+    def is_disturbed(self, result: Result) -> bool:
+        """Whether its machine was off its norm or served others, too."""
+        reference_s = result.measured("reference_s")
+        readings = self._readings.get((result.host, result.device), [])
+        slow = reference_s is not None and is_contended(reference_s, readings)
+        return slow or (result.measured("foreign_share") or 0.0) > FOREIGN_SHARE
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether others disturbed nearly all of the latest attempts."""
+        return sum(self._latest) >= BUSY_SHARE * BUSY_WINDOW
