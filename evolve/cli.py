@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from evolve import pages, remote
+from evolve import asking, remote
 from evolve.options import (
     FILE,
     Sections,
@@ -176,145 +176,6 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
 
 @cli.command(
     epilog=examples(
-        'evolve inject mine.py --parent 17 --hypothesis "a longer warm-up steadies the start"',
-        'evolve inject mine.py --hypothesis "two small models, averaged" --wait --json',
-    )
-)
-@click.argument("file", type=FILE)
-@click.option("--hypothesis", required=True, help="Why it should be better; kept with it.")
-@run_options
-@click.option(
-    "--parent", metavar="ID", type=click.IntRange(1), help="Whose text was changed (default: none)."
-)
-@click.option("--category", default="program", help="What it touches, in a word, like optimizer.")
-@click.option("--wait", is_flag=True, help="Until it is scored or has failed.")
-@click.option(
-    "--timeout",
-    type=click.FloatRange(0, min_open=True),
-    default=3600.0,
-    help="Seconds that --wait waits at most (default: 3600).",
-)
-@json_option
-def inject(file: Path, name: str | None, runs: Path, as_json: bool, **given: Any) -> int:
-    """Put the program in FILE into a run, live or not.
-
-    It is checked, trained and scored like every other one, before anything newly bred, and counts
-    as an evaluation. What a run does not take while it goes on, the next `evolve run` takes first.
-    Exit code 0: accepted, with --wait: scored; 1: refused or failed, with --wait: not scored yet.
-    """
-    from dataclasses import asdict
-
-    from evolve.injecting import describe, inject_program, read_wish
-    from evolve.reading import find_run
-
-    if not given["wait"]:
-        refuse_unread(["timeout"], "without --wait", "add --wait, or leave it out")
-    wait_s = given["timeout"] if given["wait"] else None
-    wish = read_wish(file, given["hypothesis"], given["category"], given["parent"])
-    answer = inject_program(find_run(runs, name), wish, wait_s)
-    _print(asdict(answer) if as_json else describe(answer))
-    good = ("scored",) if given["wait"] else ("waiting", "taken", "scored")
-    return 0 if answer.state in good else 1
-
-
-@cli.command(epilog=examples("evolve status"))
-@run_options
-@json_option
-def status(name: str | None, runs: Path, as_json: bool) -> None:
-    """How far a run is: counts, best so far with its interval, operators, failures."""
-    from evolve import printing
-    from evolve.reading import Reading, find_run
-
-    with Reading(find_run(runs, name)) as reading:
-        found = reading.status()
-    _print(found if as_json else printing.status(found))
-
-
-@cli.command(epilog=examples("evolve top -n 5"))
-@run_options
-@click.option("--limit", "-n", type=click.IntRange(1), default=20, help="So many rows.")
-@json_option
-def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
-    """The leaderboard: shrunken mean, 95% interval, evaluations, origin, age."""
-    from evolve import printing
-    from evolve.reading import Reading, find_run
-
-    with Reading(find_run(runs, name)) as reading:
-        rows, unprotected = reading.top(limit), reading.unprotected()
-    _print(rows.objects() if as_json else printing.leaderboard(rows, unprotected))
-
-
-@cli.command(epilog=examples("evolve show 17", "evolve show --source > best.py"))
-@click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
-@run_options
-@click.option("--source", is_flag=True, help="Its source text and nothing else.")
-@click.option("--prompts", is_flag=True, help="What language models were asked and answered.")
-@json_option
-def show(individual: int | None, name: str | None, runs: Path, **how: bool) -> None:
-    """One individual (default: the best): hypothesis, diff, scores, curve, log tail."""
-    from evolve import printing
-    from evolve.reading import Reading, find_run
-    from evolve.text import clean
-
-    if how["source"] and how["prompts"]:
-        raise click.UsageError("--source prints the source and nothing else: leave out --prompts")
-    with Reading(find_run(runs, name)) as reading:
-        found = reading.individual(individual or reading.leader())
-    if how["source"] and how["as_json"]:
-        _print({"id": found["id"], "source": found["source"]})
-        return
-    if how["source"]:
-        text = str(found["source"])
-        click.echo(clean(text) if sys.stdout.isatty() else text, nl=False)
-        return
-    told = printing.conversation if how["prompts"] else printing.individual
-    _print(found if how["as_json"] else told(found))
-
-
-@cli.command(epilog=examples("evolve lineage 17"))
-@click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
-@run_options
-@json_option
-def lineage(individual: int | None, name: str | None, runs: Path, as_json: bool) -> None:
-    """The line of descent of one individual (default: the best), each step with its gain."""
-    from evolve import printing
-    from evolve.reading import Reading, find_run
-
-    with Reading(find_run(runs, name)) as reading:
-        steps = reading.descent(individual or reading.leader())
-    _print(steps if as_json else printing.descent(steps))
-
-
-@cli.command(
-    epilog=examples(
-        'evolve query "FROM leaderboard LIMIT 5"',
-        'evolve query "SELECT ancestor FROM ancestry WHERE individual = 17"',
-        'evolve query "FROM evaluations" --format parquet -o evaluations.parquet',
-    )
-)
-@click.argument("sql")
-@run_options
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "parquet"]),
-    default="table",
-    help="How the answer is written.",
-)
-@click.option("--output", "-o", type=FILE, help="To a file.")
-def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None) -> None:
-    """Ask a run's lineage in SQL, while it runs or after; docs/lineage.md lists the views."""
-    from evolve.answers import write_answer
-    from evolve.reading import Reading, find_run
-
-    if form == "parquet" and output is None:
-        raise click.UsageError("--format parquet needs a file: add --output FILE")
-    with Reading(find_run(runs, name)) as reading:
-        write_answer(reading, sql, form, output)
-
-
-@cli.command(
-    epilog=examples(
         "evolve export",
         "evolve export --format tsv -o results.tsv",
         "evolve export --format git -o ~/my-repository",
@@ -383,24 +244,15 @@ def doctor(
     from evolve.composition import cache_folder
     from evolve.doctor import BROKEN, examine_machine, report
     from evolve.taskfile import find_task
+    from evolve.writing import print_answer
 
     findings = examine_machine(task or find_task(), cache_folder(cache), runs, address)
-    _print([asdict(found) for found in findings] if as_json else report(findings))
+    print_answer([asdict(found) for found in findings] if as_json else report(findings))
     return 1 if any(found.state == BROKEN for found in findings) else 0
 
 
-for command in (*pages.COMMANDS, *remote.COMMANDS):
+for command in (*asking.COMMANDS, *remote.COMMANDS):
     cli.add_command(command)
-
-
-def _print(answer: object) -> None:
-    """Print text as it is and everything else as JSON."""
-    if isinstance(answer, str):
-        click.echo(answer)
-        return
-    from evolve.writing import json_text
-
-    click.echo(json_text(answer))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evolve.options import examples, json_option, refuse_unread, run_options
+from evolve.options import FILE, examples, json_option, refuse_unread, run_options
 
 if TYPE_CHECKING:
     from evolve.steering import Answer
@@ -16,6 +16,50 @@ GOOD = ("done", "waiting")
 
 def _individual(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.argument("individual", metavar="ID", type=click.IntRange(1))(command)
+
+
+@click.command(
+    epilog=examples(
+        'evolve inject mine.py --parent 17 --hypothesis "a longer warm-up steadies the start"',
+        'evolve inject mine.py --hypothesis "two small models, averaged" --wait --json',
+    )
+)
+@click.argument("file", type=FILE)
+@click.option("--hypothesis", required=True, help="Why it should be better; kept with it.")
+@run_options
+@click.option(
+    "--parent", metavar="ID", type=click.IntRange(1), help="Whose text was changed (default: none)."
+)
+@click.option("--category", default="program", help="What it touches, in a word, like optimizer.")
+@click.option("--wait", is_flag=True, help="Until it is scored or has failed.")
+@click.option(
+    "--timeout",
+    type=click.FloatRange(0, min_open=True),
+    default=3600.0,
+    help="Seconds that --wait waits at most (default: 3600).",
+)
+@json_option
+def inject(file: Path, name: str | None, runs: Path, as_json: bool, **given: Any) -> int:
+    """Put the program in FILE into a run, live or not.
+
+    It is checked, trained and scored like every other one, before anything newly bred, and counts
+    as an evaluation. What a run does not take while it goes on, the next `evolve run` takes first.
+    Exit code 0: accepted, with --wait: scored; 1: refused or failed, with --wait: not scored yet.
+    """
+    from dataclasses import asdict
+
+    from evolve.injecting import describe, inject_program, read_wish
+    from evolve.reading import find_run
+    from evolve.writing import print_answer
+
+    if not given["wait"]:
+        refuse_unread(["timeout"], "without --wait", "add --wait, or leave it out")
+    wait_s = given["timeout"] if given["wait"] else None
+    wish = read_wish(file, given["hypothesis"], given["category"], given["parent"])
+    answer = inject_program(find_run(runs, name), wish, wait_s)
+    print_answer(asdict(answer) if as_json else describe(answer))
+    good = ("scored",) if given["wait"] else ("waiting", "taken", "scored")
+    return 0 if answer.state in good else 1
 
 
 @click.command(epilog=examples("evolve pause", "evolve pause --run NAME"))
@@ -98,7 +142,7 @@ def pin(individual: int, off: bool, name: str | None, runs: Path, as_json: bool)
     return _tell(steering.pin(_run(runs, name), individual, pinned=not off), as_json)
 
 
-COMMANDS = (pause, resume, stop, kill, pin)
+COMMANDS = (inject, pause, resume, stop, kill, pin)
 
 
 def _run(runs: Path, name: str | None) -> Path:
@@ -110,7 +154,7 @@ def _run(runs: Path, name: str | None) -> Path:
 def _tell(answer: "Answer", as_json: bool) -> int:
     from dataclasses import asdict
 
-    from evolve.writing import json_text
+    from evolve.writing import print_answer
 
-    click.echo(json_text(asdict(answer)) if as_json else answer.says)
+    print_answer(asdict(answer) if as_json else answer.says)
     return 0 if answer.state in GOOD else 1

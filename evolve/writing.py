@@ -43,6 +43,11 @@ def write_output(output: Path | None, text: str) -> None:
         raise _refused(output, error) from error
 
 
+def print_answer(answer: object) -> None:
+    """Print text as it is and everything else as JSON."""
+    print(answer if isinstance(answer, str) else json_text(answer), flush=True)
+
+
 def json_text(answer: object) -> str:
     """Return an answer as strict JSON: what is no number there, such as infinity, is null."""
     return json.dumps(_finite(answer), indent=2, default=str, allow_nan=False)
