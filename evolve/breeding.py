@@ -100,7 +100,7 @@ def brief_of(task: Task) -> Brief:
             contract = task.contract.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError(f"{task.contract} cannot be read ({error}); correct it") from error
-    budget = format_budget(task.budget.whole)
+    budget = format_budget(task.budget.whole) if task.trains else ""
     return Brief(task.artifact, task.metric, task.direction, budget, contract)
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from evaluate.evaluator import load
+from evaluate.outside import AT_ONCE, Outside
 from evaluate.pool import RayPool, slots_here
 from evaluate.sandbox import exposed, require_all
 from evolve.config import RunConfig
@@ -31,7 +32,7 @@ def cache_folder(given: Path | None) -> Path:
 
 def data_folder(task: Task, cache: Path) -> Path | None:
     """Return where the task's data lies, prepared or not; None for a task without data."""
-    if task.data is None or task.kind is EvaluatorKind.COMMAND:
+    if task.data is None or task.kind is not EvaluatorKind.MODEL:
         return None
     evaluator = load(task.evaluator)
     try:
@@ -49,7 +50,7 @@ def prepared(task: Task, cache: Path) -> Path | None:
         DataError: the source is unusable, the download fails, the disk is full.
         SandboxError: every candidate could read the source or what is prepared.
     """
-    if task.data is None or task.kind is EvaluatorKind.COMMAND:
+    if task.data is None or task.kind is not EvaluatorKind.MODEL:
         return None
     out_of_reach(cache, "name another folder with --cache or EVOLVE_CACHE")
     if Path(task.data).exists():
@@ -137,13 +138,18 @@ def search_config(config: RunConfig, task: Task) -> SearchConfig:
     )
 
 
-def pool(config: RunConfig, task: Task, data: Path | None) -> RayPool:
-    """Return the pool that trains this run's candidates.
+Trainers = RayPool | Outside
+
+
+def pool(config: RunConfig, task: Task, data: Path | None) -> Trainers:
+    """Return the pool that trains this run's candidates, or waits for what others find out.
 
     Raises:
         SandboxError: a layer is missing here, and the run was told to insist on all.
         PoolError: Ray does not answer, or nothing fits.
     """
+    if not task.trains:
+        return Outside(task, config.folder, config.slots or local_slots(task))
     required = _required(task.device) if config.require_sandbox else ()
     return RayPool(
         task,
@@ -165,7 +171,7 @@ def _required(device: str) -> tuple[str, ...]:
 
 def local_slots(task: Task) -> int:
     """Return how many candidates this machine trains at once by default."""
-    return slots_here(task)
+    return slots_here(task) if task.trains else AT_ONCE
 
 
 def _sha256(file: Path) -> str:

@@ -157,7 +157,7 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
             runs=runs,
             task=folder,
             data=task.data,
-            budget=format_budget(task.budget),
+            budget=format_budget(task.budget) if task.trains else None,
             device=device,
             breeding=breeding,
             **said,

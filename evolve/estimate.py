@@ -78,11 +78,11 @@ def estimate(
 
 
 def newcomer_s(task: Task) -> float | None:
-    """Return the device seconds of a newcomer, None where the budget is not in seconds.
+    """Return the device seconds of a newcomer, None where the budget is not in seconds or none.
 
     At a rung all have a short training, and those whom it lets through a whole one.
     """
-    if task.budget.kind is not BudgetKind.SECONDS:
+    if task.budget.kind is not BudgetKind.SECONDS or not task.trains:
         return None
     beside = BESIDE_S[task.scale]
     whole = task.budget.amount + beside

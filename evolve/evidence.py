@@ -131,7 +131,7 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
         "run": reading.folder.name,
         "task": run["task"],
         "direction": run["direction"],
-        "budget": format_budget(task.budget),
+        "budget": format_budget(task.budget) if task.trains else None,
         **_judged(reading, finalists, scores),
         **_effort(reading),
         "line_of_descent": reading.descent(finalists.champion),
@@ -256,6 +256,9 @@ def cost_of(reading: Reading, claim: dict[str, Any] | None) -> dict[str, Any] | 
 
 
 def _command(task: Task, program: Path) -> str:
+    """Return how its score is made again, as a command or in words."""
+    if not task.trains:
+        return f"find out what {program} is worth, as {task.evaluator} says"
     words = ["evolve", "try", str(program), "--task", str(task.root)]
     words += ["--budget", format_budget(task.budget.whole), "--device", task.device]
     words += ["--shard", task.shards[2]]

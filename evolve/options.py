@@ -19,7 +19,7 @@ FILE = click.Path(path_type=Path, dir_okay=False)
 SECTIONS = {
     "Search": ("run", "try", "export", "doctor"),
     "Read a run": ("status", "report", "ui", "top", "show", "lineage", "query"),
-    "Steer a run": ("inject", "pause", "resume", "stop", "kill", "pin"),
+    "Steer a run": ("inject", "record", "pause", "resume", "stop", "kill", "pin"),
 }
 """The commands as `evolve --help` lists them; whichever has no place here comes last."""
 

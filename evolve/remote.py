@@ -142,7 +142,45 @@ def pin(individual: int, off: bool, name: str | None, runs: Path, as_json: bool)
     return _tell(steering.pin(_run(runs, name), individual, pinned=not off), as_json)
 
 
-COMMANDS = (inject, pause, resume, stop, kill, pin)
+@click.command(
+    epilog=examples(
+        "evolve record",
+        "evolve record 17 --value 0.73",
+        "evolve record 17 --counts 37/120 --note 'the second week'",
+        "evolve record 17 --failed 'it does not start'",
+    )
+)
+@click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
+@click.option("--value", type=float, help="Of the metric.")
+@click.option("--counts", metavar="K/N", help="K of N succeeded: their ratio is the value.")
+@click.option("--failed", metavar="WHY", help="It is worth nothing, since it does not work.")
+@click.option("--note", default="", help="Anything else; kept with the result.")
+@run_options
+@json_option
+def record(
+    individual: int | None, name: str | None, runs: Path, as_json: bool, **said: Any
+) -> None:
+    """Record what individual ID is worth, where results come from outside.
+
+    Without ID it tells which programs wait for a result. A program that waits more than once, as
+    founders do, takes one result after another, each found out anew. A run that does not go on at
+    the moment takes results when it does.
+    """
+    from evolve import recording
+    from evolve.writing import print_answer
+
+    folder = _run(runs, name)
+    if individual is None:
+        refuse_unread(list(said), "without an ID", "name the individual that it is about")
+        waits = recording.waits(folder)
+        print_answer(waits if as_json else recording.table(folder, waits))
+        return
+    found = recording.read_said(**said)
+    answer = recording.record_result(folder, individual, found)
+    print_answer(answer if as_json else recording.describe(answer))
+
+
+COMMANDS = (inject, record, pause, resume, stop, kill, pin)
 
 
 def _run(runs: Path, name: str | None) -> Path:

@@ -13,10 +13,12 @@ from types import FrameType
 
 from evaluate.device import device_name, require_device, utilisation_share
 from evaluate.evaluator import load
+from evaluate.outside import waiting_folder
 from evaluate.pool import RayPool
 from evaluate.sandbox import probe, protects_data
 from evolve.breeding import Breeders, breeders
 from evolve.composition import (
+    Trainers,
     cache_folder,
     founders,
     identity,
@@ -236,7 +238,8 @@ def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
         bred_by = breeders(config.breeding, task, Spent(*lineage.spent()))
         if bred_by.desk is not None:
             bred_by.desk.remember(lineage.dearest())
-        print("starting Ray ...", flush=True)
+        if task.trains:
+            print("starting Ray ...", flush=True)
         with closing(pool(config, task, data)) as trainers:
             _announce(config, task, data, trainers, brought)
             print(breeding_lines(config, task, bred_by, individuals, trainers.slots), flush=True)
@@ -255,7 +258,7 @@ def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
 def _search(
     config: RunConfig,
     task: Task,
-    trainers: RayPool,
+    trainers: Trainers,
     individuals: list[Individual],
     follower: Follower,
     bred_by: Breeders,
@@ -303,7 +306,12 @@ def _search(
 
 
 def _export(
-    pairs: int, config: RunConfig, task: Task, lineage: DuckLineage, trainers: RayPool, state: State
+    pairs: int,
+    config: RunConfig,
+    task: Task,
+    lineage: DuckLineage,
+    trainers: Trainers,
+    state: State,
 ) -> None:
     print(
         f"\nexam: the best program against the best founder, at most {pairs} pairs ...",
@@ -315,16 +323,29 @@ def _export(
 
 
 def _announce(
-    config: RunConfig, task: Task, data: Path | None, trainers: RayPool, brought: Brought | None
+    config: RunConfig, task: Task, data: Path | None, trainers: Trainers, brought: Brought | None
 ) -> None:
-    layers = probe(task.device)
-    missing = [layer for layer in layers if not layer.active]
     stop = [
         f"{value:g} {name}"
         for name in ("evaluations", "generations", "hours")
         if (value := getattr(config, name)) is not None
     ]
     print(f"run      {config.folder}  (task {task.name}, {task.metric}: {task.direction})")
+    if isinstance(trainers, RayPool):
+        _announce_machine(config, task, trainers)
+        print(f"data     {f'{task.data} in {data}' if data else 'none'}")
+    else:
+        print(f"results  from outside, {trainers.slots} programs wait at once: `evolve record`")
+        print(f"         {waiting_folder(config.folder)}")
+    if brought is not None:
+        print(f"from     {brought_line(brought)}")
+    print(f"until    {' or '.join(stop) or 'interrupted'}; Ctrl-C ends it cleanly")
+    if task.trains:
+        _announce_sandbox(config, task, data)
+    print(flush=True)
+
+
+def _announce_machine(config: RunConfig, task: Task, trainers: RayPool) -> None:
     budget = format_budget(task.budget)
     kind = f"{task.device}: {trainers.kind or device_name(task.device)}"
     print(f"machine  {kind}, {trainers.slots} at once, budget {budget} each")
@@ -338,10 +359,11 @@ def _announce(
         first = (task.budget.amount + BESIDE_S[task.scale]) / 60
         rate = 3600 / seconds * trainers.slots
         print(f"time     the first score in about {first:.0f} minutes, then {rate:.0f} an hour")
-    print(f"data     {f'{task.data} in {data}' if data else 'none'}")
-    if brought is not None:
-        print(f"from     {brought_line(brought)}")
-    print(f"until    {' or '.join(stop) or 'interrupted'}; Ctrl-C ends it cleanly")
+
+
+def _announce_sandbox(config: RunConfig, task: Task, data: Path | None) -> None:
+    layers = probe(task.device)
+    missing = [layer for layer in layers if not layer.active]
     if missing:
         names = ", ".join(layer.name for layer in missing)
         print(f"sandbox  not on this machine: {names}; `evolve doctor` explains")
@@ -349,7 +371,6 @@ def _announce(
         print("start-up nothing here tells when the card computes: before the clock it is free")
     if data and not protects_data([layer.name for layer in layers if layer.active]):
         print("sandbox  candidates can read validation data here: every score is marked so")
-    print(flush=True)
 
 
 def _summarise(config: RunConfig, task: Task, data: Path | None, watch: Watch) -> None:

@@ -122,6 +122,8 @@ def load_task(
     named = _anchored(data, Path.cwd()) if data else _anchored(usual, folder) if usual else None
     mentions = top.texts("seeds")
     locked = evaluator.path("file", evaluator.text("file"))
+    if kind is EvaluatorKind.RECORDED:
+        _check_recorded(top, budget, data)
     task = Task(
         name=top.text("name"),
         root=folder,
@@ -166,6 +168,16 @@ def load_task(
     return task
 
 
+def _check_recorded(top: Table, budget: str | None, data: str | None) -> None:
+    """Refuse what only a program that runs here has."""
+    for key in ("cpu", "gpu", "data"):
+        if top.has(key):
+            raise top.wrong(key, "left out where results are recorded: nothing runs here", "it")
+    if budget or data:
+        option = f"--budget {budget}" if budget else f"--data {data}"
+        raise TaskError(f"{option}: nothing of {top.text('name')} runs here; leave it out")
+
+
 def conditions(task: Task) -> dict[str, Any]:
     """Return what of a task file decides scores, by the names that it has there, as plain data.
 
@@ -193,6 +205,8 @@ def conditions(task: Task) -> dict[str, Any]:
         "evaluator.command": list(task.command),
         "shards": list(task.shards),
     }
+    if not task.trains:
+        return of_task
     return of_task | {f"{task.scale}.{name}": value for name, value in of_machine.items()}
 
 

@@ -62,9 +62,14 @@ class Trial:
         """Train and score once on this machine.
 
         Raises:
-            TaskError: the task has no such shard.
+            TaskError: the task has no such shard, or its programs do not run here.
             EvolveError: this machine is at fault.
         """
+        if not self.task.trains:
+            raise TaskError(
+                f"results of {self.task.name} are recorded from outside, so nothing can be tried "
+                "here: `evolve inject` puts a program into a run"
+            )
         shard = self.shard or self.task.shards[0]
         if shard not in self.task.shards:
             raise TaskError(f"--shard must be one of {', '.join(self.task.shards)}; got {shard}")

@@ -1,5 +1,6 @@
 """Scores by machine and setup: only those of one comparability rank together."""
 
+import math
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Set
 from functools import cached_property
@@ -19,10 +20,26 @@ class Scores:
         self._direction = direction
         self._count: Counter[Comparability] = Counter()
         self._values: dict[Comparability, dict[IndividualId, list[float]]] = defaultdict(dict)
+        self._errors: dict[Comparability, dict[IndividualId, list[float]]] = defaultdict(dict)
         self._ranks: dict[frozenset[IndividualId], Ranks] = {}
 
-    def add(self, made: Comparability, individual: IndividualId, value: float) -> None:
-        """Take one more value into account, finite and scored under this comparability."""
+    def add(
+        self,
+        made: Comparability,
+        individual: IndividualId,
+        value: float,
+        sampling: float | None = None,
+    ) -> None:
+        """Take one more value into account.
+
+        Args:
+            made: the comparability that it was scored under.
+            individual: whose it is.
+            value: of the metric, finite.
+            sampling: its standard error, where it was counted.
+        """
+        if sampling is not None:
+            self._errors[made].setdefault(individual, []).append(sampling)
         self._count[made] += 1
         self._values[made].setdefault(individual, []).append(value)
         self._ranks.clear()
@@ -40,7 +57,9 @@ class Scores:
     @cached_property
     def noise(self) -> Noise | None:
         """Of one evaluation, by the usual values; None while too few genomes were repeated."""
-        return estimate_noise(self.of(self.usual))
+        errors = self._errors.get(self.usual, {}) if self.usual else {}
+        sampling = {one: math.sqrt(fmean(e**2 for e in own)) for one, own in errors.items()}
+        return estimate_noise(self.of(self.usual), sampling)
 
     def ranked(self, doubted: Set[IndividualId] = frozenset()) -> Ranks:
         """Return shrunken means as fitnesses, of the usual values.

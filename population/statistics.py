@@ -40,7 +40,21 @@ class Noise:
         return self.own.get(genome, self.sigma)
 
 
-def estimate_noise(groups: Mapping[IndividualId, Sequence[float]]) -> Noise | None:
+def sampling_error(successes: float, trials: float) -> float:
+    """Return the standard error of a share that was counted: `successes` of `trials`, 1 or more.
+
+    Two successes and two failures more keep it above zero where all agree.
+
+    Source: Agresti and Coull, The American Statistician 52 (1998).
+    """
+    share = (successes + 2) / (trials + 4)
+    return math.sqrt(share * (1 - share) / (trials + 4))
+
+
+def estimate_noise(
+    groups: Mapping[IndividualId, Sequence[float]],
+    sampling: Mapping[IndividualId, float] | None = None,
+) -> Noise | None:
     """Estimate the noise of one evaluation from genomes that were evaluated more than once.
 
     For the typical genome, within-genome variances are pooled by their degrees of freedom. From
@@ -49,11 +63,15 @@ def estimate_noise(groups: Mapping[IndividualId, Sequence[float]]) -> Noise | No
     the typical one (`moderated`). Replicates that agree to the last digit get a floor of 1e-9 of
     the largest value.
 
+    Where values were counted, what sampling alone does is known without any repetition: no noise
+    is less than that.
+
     Args:
         groups: the values of each genome; groups of one are passed over.
+        sampling: standard error of one counted value of a genome; whose are not counted has none.
 
     Returns:
-        The noise, or None with fewer than two degrees of freedom.
+        The noise, or None with fewer than two degrees of freedom and nothing counted.
 
     Source: pooled variance, Box, Hunter and Hunter, Statistics for Experimenters (1978), ch. 6;
         median of chi-square, Wilson and Hilferty, PNAS 17 (1931).
@@ -61,7 +79,7 @@ def estimate_noise(groups: Mapping[IndividualId, Sequence[float]]) -> Noise | No
     repeated = {key: group for key, group in groups.items() if len(group) > 1}
     freedoms = [len(group) - 1 for group in repeated.values()]
     if sum(freedoms) < MIN_DEGREES_OF_FREEDOM:
-        return None
+        return _with_sampling(Noise(0.0, 0), sampling) if sampling else None
     variances = [_variance(group) for group in repeated.values()]
     if len(variances) >= CLIP_GROUPS:
         medians = ((1 - 2 / (9 * dof)) ** 3 for dof in freedoms)
@@ -72,7 +90,16 @@ def estimate_noise(groups: Mapping[IndividualId, Sequence[float]]) -> Noise | No
     floor = SIGMA_FLOOR * max(abs(value) for group in repeated.values() for value in group)
     sigma = max(math.sqrt(squares / sum(freedoms)), floor)
     own = {key: moderated([group], sigma) for key, group in repeated.items()}
-    return Noise(sigma, sum(freedoms), own)
+    return _with_sampling(Noise(sigma, sum(freedoms), own), sampling or {})
+
+
+def _with_sampling(noise: Noise, sampling: Mapping[IndividualId, float]) -> Noise:
+    """Return a noise that is nowhere less than what sampling alone does."""
+    if not sampling:
+        return noise
+    typical = max(noise.sigma, math.sqrt(fmean(error**2 for error in sampling.values())))
+    own = {key: max(noise.own.get(key, noise.sigma), error) for key, error in sampling.items()}
+    return Noise(typical, noise.degrees_of_freedom, {**noise.own, **own})
 
 
 def moderated(groups: Iterable[Sequence[float]], sigma: float) -> float:

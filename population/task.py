@@ -83,6 +83,8 @@ class EvaluatorKind(StrEnum):
     """Hands in an exported graph; batches, metric and probes come from the task's module."""
     COMMAND = "command"
     """The artifact runs, then a locked command scores what it left, in a process of its own."""
+    RECORDED = "recorded"
+    """Nothing runs here: a person or a system finds out what a program is worth and records it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,6 +127,11 @@ class Task:
     cores: int = 1
     gpus: float = 0.0
     evaluator_source: str = field(default="", repr=False)
+
+    @property
+    def trains(self) -> bool:
+        """Whether its programs run and are scored by us, under a budget and limits."""
+        return self.kind is not EvaluatorKind.RECORDED
 
     @property
     def evaluator_sha256(self) -> str:

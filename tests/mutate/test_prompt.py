@@ -47,6 +47,7 @@ def prompts() -> dict[str, tuple[Block, ...]]:
         "system-whole-file": prompt.system(told.BRIEF, program, LOCAL),
         **{intent.value: opening(intent) for intent in Intent},
         "distil": (*system, *turn),
+        "system-recorded": prompt.system(replace(told.BRIEF, budget=""), program, OPUS),
     }
 
 

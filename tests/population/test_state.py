@@ -67,6 +67,23 @@ def test_noise_comes_from_replicates_and_is_zero_to_operators_while_unknown():
     assert state.history().standings[1].evaluations == 2
 
 
+def test_counts_say_how_noisy_they_are_and_more_of_them_are_surer():
+    few = (Measurement("successes", 5, "1"), Measurement("trials", 10, "1"))
+    many = (Measurement("successes", 600, "1"), Measurement("trials", 1000, "1"))
+    state = folded(
+        [
+            *FOUNDED,
+            *evaluated(1, ONE, 0.5, measurements=few),
+            *evaluated(2, TWO, 0.6, measurements=many),
+        ]
+    )
+    noise = state.noise()
+    assert noise is not None
+    assert noise.of(ONE.id) > 5 * noise.of(TWO.id) > 0
+    standings = state.history().standings
+    assert standings[1].standard_error > standings[2].standard_error
+
+
 def test_a_contended_evaluation_is_owed_again_and_only_the_clean_result_counts():
     state = folded([*FOUNDED, *evaluated(1, ONE, 9.0, contended=True)])
     assert state.counted == 0

@@ -13,6 +13,7 @@ from population.statistics import (
     fit_prior,
     is_contended,
     moderated,
+    sampling_error,
     shrink,
 )
 
@@ -78,6 +79,34 @@ def test_replicates_that_agree_to_the_last_digit_leave_a_noise_above_zero():
     noise = estimate_noise(numbered([2.5, 2.5, 2.5]))
     assert noise is not None
     assert 0 < noise.sigma < 1e-8
+
+
+def test_a_share_that_was_counted_is_as_uncertain_as_so_few_trials_make_it():
+    assert sampling_error(500, 1000) == pytest.approx(math.sqrt(0.25 / 1000), rel=0.01)
+    assert sampling_error(0, 10) > 0.05
+    assert sampling_error(37, 120) < sampling_error(3, 10)
+
+
+def test_counts_that_agree_by_luck_are_no_surer_than_sampling_allows():
+    counted = {1: 0.07, 2: 0.07}
+    noise = estimate_noise(numbered([0.25, 0.25], [0.5, 0.5]), counted)
+    assert noise is not None
+    assert noise.sigma == pytest.approx(0.07)
+    assert noise.of(1) == pytest.approx(0.07)
+
+
+def test_counts_tell_their_noise_without_any_repetition():
+    noise = estimate_noise(numbered([0.25], [0.5]), {1: 0.07, 2: 0.02})
+    assert noise is not None
+    assert (noise.of(1), noise.of(2)) == (0.07, 0.02)
+    assert 0.02 < noise.sigma < 0.07
+
+
+def test_what_varies_more_than_sampling_alone_keeps_its_noise():
+    values = numbered([0.2, 0.4], [0.5, 0.7], [0.1, 0.3])
+    alone, counted = estimate_noise(values), estimate_noise(values, dict.fromkeys(values, 0.01))
+    assert alone is not None and counted is not None
+    assert counted == alone
 
 
 def test_without_known_noise_means_stay_and_everything_is_uncertain():
