@@ -31,6 +31,7 @@ class Computing:
     _over: threading.Event = field(default_factory=threading.Event)
     _changing: threading.Lock = field(default_factory=threading.Lock)
     _looked_at: float = 0.0
+    _billed: bool = False
 
     def watch(self) -> None:
         """Look at the device now and then from a thread, until `billed_s` or `end` is called."""
@@ -40,7 +41,7 @@ class Computing:
     def billed_s(self) -> float:
         """Look once more, end the watch, and return the seconds beyond those that are free."""
         self.end()
-        self._look()
+        self._look(last=True)
         return max(0.0, (self.device_s or 0.0) - FREE_S)
 
     def end(self) -> None:
@@ -51,9 +52,12 @@ class Computing:
         while not self._over.wait(_CHANCE.uniform(*PERIOD_S)):
             self._look()
 
-    def _look(self) -> None:
+    def _look(self, last: bool = False) -> None:
         share = utilisation_share(self.device)
         with self._changing:
+            if self._billed:  # a look that was under way when the bill was made
+                return
+            self._billed = last
             now = time.monotonic()
             if share is not None:
                 self.device_s = (self.device_s or 0.0) + share * (now - self._looked_at)

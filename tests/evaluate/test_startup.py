@@ -60,6 +60,16 @@ def test_a_device_that_does_not_tell_bills_nothing_and_measures_nothing(
     assert computing.device_s is None
 
 
+def test_a_look_that_was_under_way_when_the_bill_was_made_changes_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    computing = looked_at("echo 90", tmp_path, monkeypatch)
+    computing.billed_s()
+    billed = computing.device_s
+    computing._look()
+    assert computing.device_s == billed
+
+
 def on_a_card_that_always_computes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     answering(folder, "echo 100", monkeypatch)
     monkeypatch.setattr(training, "Computing", lambda _: Computing("cuda"))
