@@ -241,6 +241,8 @@ def _withheld(reading: Reading, task: Task, known: RunIdentity) -> str:
     if scale_of(stored.get("device", "cpu")) != task.scale:
         return "another size of machine"
     budget = stored.get("budget")
+    if not task.trains:
+        return "" if budget is None else "a budget, and results here come from outside"
     same = budget and parse_budget(budget, Budget()).kind is task.budget.kind
     return "" if same else "another kind of budget"
 

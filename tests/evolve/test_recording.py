@@ -1,6 +1,7 @@
 """Runs whose results come from outside, as whoever finds them out lives with them."""
 
 import json
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -83,13 +84,23 @@ def test_a_run_goes_on_with_what_is_recorded_while_it_works_and_while_it_does_no
         assert reading.individual(best)["log"] == "they liked it"
     assert waiting_now(tmp_path) == "nothing of run a waits for a result\n"
 
-    evidence = call(tmp_path, "export", "--pairs", 0)
+    words = ("run", "--run", "b", "--from", "a", "--task", LEAFLET, "--evaluations", 1)
+    with subprocess.Popen(
+        command(tmp_path, *words), stdout=subprocess.PIPE, text=True, cwd=REPOSITORY
+    ) as later:
+        assert later.stdout is not None
+        brought = next(line for line in later.stdout if line.startswith("from "))
+        later.send_signal(signal.SIGINT)
+        later.stdout.read()
+    assert "3 scores to learn" in brought
+
+    evidence = call(tmp_path, "export", "--run", "a", "--pairs", 0)
     assert "as " + str(LEAFLET / "protocol.md") + " says" in evidence.stdout
     assert json.loads((tmp_path / "runs/a/best/evidence.json").read_text())["budget"] is None
 
 
 def waiting_now(folder: Path) -> str:
-    return call(folder, "record").stdout
+    return call(folder, "record", "--run", "a").stdout
 
 
 def test_where_programs_are_scored_here_nothing_is_recorded(evolve: Evolve, runs: Path) -> None:
