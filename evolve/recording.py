@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluate.outside import Awaited, Recorded, awaited, record, waiting_folder
+from evaluate.awaited import Awaited, Recorded, awaited, record, waiting_folder
 from evolve.live import is_running, read_live
 from evolve.text import columns, duration
 from population.errors import RunError

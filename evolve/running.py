@@ -11,9 +11,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import FrameType
 
+from evaluate.awaited import waiting_folder
 from evaluate.device import device_name, require_device, utilisation_share
 from evaluate.evaluator import load
-from evaluate.outside import waiting_folder
 from evaluate.pool import RayPool
 from evaluate.sandbox import probe, protects_data
 from evolve.breeding import Breeders, breeders

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from evaluate.outside import Outside, Recorded, awaited, read_result, record
+from evaluate.awaited import Recorded, awaited, read_result, record
+from evaluate.outside import Outside
 from evolve.taskfile import REPOSITORY, load_task
 from population.errors import PoolError, RunError
 from population.individual import (
@@ -88,6 +89,8 @@ def test_a_program_that_does_not_work_has_failed_in_scoring() -> None:
         {"successes": -1, "trials": 2},
         {"successes": 0, "trials": 0},
         {"successes": 1.0, "trials": 2},
+        {"successes": 1, "trials": 10**400},
+        {"value": 10**400},
         {"failed": 3},
         {"value": 1.0, "note": 3},
     ],
@@ -150,7 +153,17 @@ def test_a_file_that_is_no_result_is_told_of_and_waited_for_again(
 
 
 @pytest.mark.parametrize(
-    "text", ["", "[]", '{"value": 1, "who": "me"}', "{", "1", '"x"', '{"note": "' + "x" * 70_000]
+    "text",
+    [
+        "",
+        "[" * 60_000,
+        "[]",
+        '{"value": 1, "who": "me"}',
+        "{",
+        "1",
+        '"x"',
+        '{"note": "' + "x" * 70_000,
+    ],
 )
 def test_no_text_but_a_result_is_read_as_one(tmp_path: Path, text: str) -> None:
     file = tmp_path / "result.json"
