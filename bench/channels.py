@@ -22,9 +22,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.intervals import paired_difference
+from evaluate.evaluator import data_sha256
 from evaluate.spec import TrialSpec, trial_spec
 from evaluate.trial import run_trial
-from evolve.composition import cache_folder, data_sha256, prepared
+from evolve.composition import cache_folder, prepared
 from evolve.taskfile import find_task, load_task
 from population.individual import (
     EvaluationId,

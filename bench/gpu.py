@@ -36,9 +36,10 @@ from bench import gpu_reference
 from bench.gpu_reference import BEST, PUBLISHED, ReferenceFailedError, reference
 from bench.ingredients import INGREDIENTS, without
 from evaluate.device import accelerator, device_name
+from evaluate.evaluator import data_sha256
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
-from evolve.composition import cache_folder, data_sha256, prepared
+from evolve.composition import cache_folder, prepared
 from evolve.taskfile import find_task, format_budget, load_task
 from mutate.genome import rewrite, values
 from mutate.ranges import Value

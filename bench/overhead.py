@@ -22,10 +22,11 @@ import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from evaluate.evaluator import data_sha256
 from evaluate.reference import REPEATS
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
-from evolve.composition import cache_folder, data_sha256, prepared
+from evolve.composition import cache_folder, prepared
 from evolve.taskfile import find_task, load_task
 from population.individual import (
     EvaluationId,

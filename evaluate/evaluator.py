@@ -1,6 +1,8 @@
 """The task's evaluator module: the one way in which this package reaches `prepare.py`."""
 
+import hashlib
 import importlib.util
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -8,7 +10,8 @@ from typing import Any, Protocol, cast
 
 import numpy.typing as npt
 
-from population.errors import TaskError
+from population.errors import DataError, TaskError
+from population.task import Task
 
 
 class Settings(Protocol):
@@ -74,3 +77,39 @@ def load(path: Path) -> Evaluator:
             "model task provides"
         )
     return cast(Evaluator, module)
+
+
+def data_sha256(task: Task, data: Path | None) -> str:
+    """Return the identity of a task's data, empty without data.
+
+    Raises:
+        TaskError: as `load`.
+        DataError: as `listing_sha256`.
+    """
+    if data is None:
+        return ""
+    return listing_sha256(data) if task.self_reported else load(task.evaluator).data_sha256(data)
+
+
+def listing_sha256(data: Path) -> str:
+    """Return the digest of the names and sizes of all files below a folder, or of one file.
+
+    Not of what they hold: data that nobody prepared may be too much to read at each start.
+
+    Raises:
+        DataError: a part of it cannot be listed.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    top, files = data.parent, [data]
+    try:
+        if not data.is_file():
+            walk = os.walk(data, onerror=refuse)
+            top, files = data, [Path(at, name) for at, _, names in walk for name in names]
+        sizes = {str(file.relative_to(top)): file.lstat().st_size for file in files}
+    except OSError as error:
+        raise DataError(f"the data in {data} cannot be listed ({error}); mend that") from error
+    told = "".join(f"{name}\0{size}\n" for name, size in sorted(sizes.items()))
+    return hashlib.sha256(told.encode("utf-8", "surrogateescape")).hexdigest()

@@ -16,7 +16,7 @@ from ray.exceptions import GetTimeoutError, RayError
 
 from evaluate import cores
 from evaluate.device import device_count
-from evaluate.evaluator import load
+from evaluate.evaluator import data_sha256
 from evaluate.spec import TrialSpec, trial_spec
 from evaluate.trial import run_block
 from population.errors import EvolveError, PoolError
@@ -29,7 +29,7 @@ from population.individual import (
     Result,
     Stage,
 )
-from population.task import EvaluatorKind, Task
+from population.task import Task
 
 CONNECT_PATIENCE_S = 30.0
 REFRESH_S = 15.0
@@ -122,9 +122,7 @@ class RayPool:
         required: tuple[str, ...] = (),
     ) -> None:
         self._task, self._data, self._required = task, data, required
-        self._data_sha256 = ""
-        if data is not None and task.kind is EvaluatorKind.MODEL:
-            self._data_sha256 = load(task.evaluator).data_sha256(data)
+        self._data_sha256 = data_sha256(task, data)
         self._gpus = task.gpus if task.device == "cuda" else 0.0
         self._tasks: dict[Any, Submitted] = {}
         self._fixed = None if address else slots or slots_here(task)

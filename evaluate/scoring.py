@@ -3,10 +3,12 @@
 import json
 import math
 import os
+import re
 import socket
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -16,7 +18,7 @@ from evaluate.diagnosis import diagnose, sentence
 from evaluate.feeder import readable_data
 from evaluate.sandbox import Jail
 from evaluate.spec import TrialSpec
-from evaluate.tail import Tail
+from evaluate.tail import TAIL_BYTES, Tail
 from evaluate.training import jail_data, see_gone
 from evaluate.tree import Tree, anonymous_bytes
 from evaluate.warm import Warm
@@ -207,6 +209,21 @@ def outcome_of(answer: dict[str, object] | None, limit_s: float) -> Outcome:
     if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
         return Failed(Stage.SCORING, "not_finite", f"the score {value!r} is not a finite number")
     return Scored(float(value))
+
+
+def self_reported(log: Tail, metric: str) -> Outcome:
+    """Return what a program said of itself last: `METRIC: NUMBER` on a line of its own."""
+    says = re.compile(rf"\s*{re.escape(metric)}\s*:\s*(\S+)\s*")
+    for line in reversed(log.last_lines()):
+        if match := says.fullmatch(line):
+            with suppress(ValueError):
+                return outcome_of({"value": float(match[1])}, 0.0)
+    where = f"in the last {TAIL_BYTES >> 10} KiB of what it printed " if log.dropped else ""
+    return Failed(
+        Stage.SCORING,
+        "no_score",
+        f"no line {where}reads `{metric}: NUMBER`: print({metric!r} + ':', value) at the end",
+    )
 
 
 def _measured(answer: dict[str, object] | None) -> list[Measurement]:

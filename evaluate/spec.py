@@ -17,9 +17,10 @@ class TrialSpec:
 
     Attributes:
         evaluator_source: text of the locked file; each trial gets its own copy of it.
-        data: directory of the prepared data on the worker's machine, None for tasks without.
+        data: where the data lies on the worker's machine, None for tasks without.
         device: `cpu`, `cuda`, ...; candidates_per_host: slots of that machine.
         required: layers of the sandbox without which nothing is trained.
+        metric: name of the number, by which a program reports its own.
     """
 
     request: Request
@@ -36,6 +37,12 @@ class TrialSpec:
     budget: Budget
     limits: Limits
     required: tuple[str, ...] = ()
+    metric: str = ""
+
+    @property
+    def lends_evaluator(self) -> bool:
+        """Whether a copy of the evaluator lies beside the artifact, which may import it."""
+        return self.kind in (EvaluatorKind.MODEL, EvaluatorKind.REPORTED)
 
     @property
     def max_tensor_bytes(self) -> int:
@@ -71,4 +78,5 @@ def trial_spec(
         candidates_per_host=slots,
         budget=task.budget.short if request.purpose is Purpose.RUNG else task.budget,
         limits=task.limits,
+        metric=task.metric,
     )

@@ -1,6 +1,7 @@
 """What a candidate printed: head and tail kept, the middle dropped, the whole counted."""
 
 import os
+import re
 from dataclasses import dataclass, field
 
 HEAD_BYTES = 4 << 10
@@ -33,9 +34,20 @@ class Tail:
             self.tail += data[room:]
             del self.tail[:-TAIL_BYTES]
 
+    @property
+    def dropped(self) -> int:
+        """How many bytes were not kept."""
+        return self.total - len(self.head) - len(self.tail)
+
+    def last_lines(self) -> list[str]:
+        """Return the lines at its end as far as none is missing or cut."""
+        kept = self.tail if self.dropped else self.head + self.tail
+        lines = re.split(rb"[\r\n]+", kept)
+        return [line.decode("utf-8", "replace") for line in lines[bool(self.dropped) :]]
+
     def text(self) -> str:
         """Return head and tail as text, with a line in between where bytes were dropped."""
-        dropped = self.total - len(self.head) - len(self.tail)
+        dropped = self.dropped
         middle = f"\n[... {dropped} bytes ...]\n".encode() if dropped else b""
         whole = bytes(self.head) + middle + bytes(self.tail)
         return whole.decode("utf-8", "replace").replace("\x00", "\N{REPLACEMENT CHARACTER}")

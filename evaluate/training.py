@@ -265,7 +265,7 @@ class Training:
             return Failed(self._stage(), "log_limit", f"printed more than {limits.log_bytes} bytes")
         if passed := self.bounds.passed():
             return Failed(self._stage(), *passed)
-        if self.spec.kind is EvaluatorKind.COMMAND:
+        if self.spec.kind is not EvaluatorKind.MODEL:
             if now - self.began > budget.amount:
                 return Failed(
                     Stage.TRAINING, "timeout", f"did not end within its {budget.amount:g} s"
@@ -348,7 +348,7 @@ class Training:
                 self._stage(), "protocol", "what it sent ended the process that feeds candidates"
             )
         assert self.exit is not None
-        if self.spec.kind is EvaluatorKind.COMMAND and self.exit.code == 0:
+        if self.spec.kind is not EvaluatorKind.MODEL and self.exit.code == 0:
             return None
         return diagnose(self._stage(), self.exit, self.log.text(), self.events.get("refused"))
 

@@ -24,7 +24,7 @@ from evaluate.device import (
 )
 from evaluate.evaluator import load
 from evaluate.sandbox import UNPRIVILEGED_UID, Jail, owner
-from evaluate.scoring import Judge, log_pipe
+from evaluate.scoring import Judge, log_pipe, self_reported
 from evaluate.spec import TrialSpec
 from evaluate.tail import Tail
 from evaluate.training import Training
@@ -155,7 +155,7 @@ def _run(
 
 def compiled_parts(spec: TrialSpec) -> Compiled | None:
     """Return where what this program compiles is kept, None where nothing is."""
-    if spec.device == "cpu" or spec.data is None:
+    if spec.device == "cpu" or spec.data is None or spec.kind is not EvaluatorKind.MODEL:
         return None
     about = comparability(spec)
     name = compiled.key(spec.request.genome.source, about.torch, about.device, about.driver)
@@ -190,6 +190,8 @@ def utilisation(measured: Sequence[Measurement], device: str) -> list[Measuremen
 def _score(
     spec: TrialSpec, warm: Warm, jail: Jail, evaluator: Path, training: Training
 ) -> tuple[Outcome, list[Measurement], str]:
+    if spec.kind is EvaluatorKind.REPORTED:
+        return self_reported(training.log, spec.metric), [], ""
     workdir = Path(jail.workdir)
     room = workdir.with_name("scoring")
     _own(room, jail)
@@ -222,8 +224,11 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
             **(compiled.variables(workdir) if spec.device != "cpu" else {}),
         }
         del env["PYTHONPATH"]
+        reads = spec.data if spec.kind is EvaluatorKind.REPORTED else None
+        env |= {"EVOLVE_DATA": reads} if reads else {}
         jail = Jail(
             workdir=str(workdir),
+            readable=(reads,) if reads else (),
             cores=cores,
             memory_bytes=memory,
             processes=spec.limits.processes,
@@ -242,7 +247,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
         evaluator.chmod(0o444)
         _own(workdir, jail)
         (workdir / spec.artifact).write_text(spec.request.genome.source, "utf-8")
-        if spec.kind is EvaluatorKind.MODEL:
+        if spec.lends_evaluator:
             (workdir / spec.evaluator_name).write_text(spec.evaluator_source, "utf-8")
         for file in workdir.iterdir():
             file.chmod(0o444)
@@ -276,7 +281,7 @@ def _own(folder: Path, jail: Jail) -> None:
 
 def _untouched(outcome: Outcome, workdir: Path, spec: TrialSpec) -> Outcome:
     """Fail a candidate that changed its copy of the evaluator; only a warning sign, no more."""
-    if spec.kind is not EvaluatorKind.MODEL:
+    if not spec.lends_evaluator:
         return outcome
     expected = spec.evaluator_source.encode()
     if directory.read_plain(workdir / spec.evaluator_name, len(expected) + 1) == expected:
@@ -316,7 +321,7 @@ def _startup_allowance_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) ->
 
     Measured once per worker with the evaluator's own minimal program, the quicker of two.
     """
-    if spec.kind is EvaluatorKind.COMMAND or spec.device != "cpu":
+    if spec.kind is not EvaluatorKind.MODEL or spec.device != "cpu":
         return None
     key = (spec.device, spec.evaluator_sha256)
     if key not in _allowances:

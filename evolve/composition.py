@@ -3,10 +3,12 @@
 import hashlib
 import json
 import os
+import tempfile
 import time
 from pathlib import Path
 
-from evaluate.evaluator import load
+from evaluate.evaluator import data_sha256, load
+from evaluate.namespaces import SHARED_MEMORY
 from evaluate.outside import AT_ONCE, Outside
 from evaluate.pool import RayPool, slots_here
 from evaluate.sandbox import exposed, require_all
@@ -32,8 +34,10 @@ def cache_folder(given: Path | None) -> Path:
 
 def data_folder(task: Task, cache: Path) -> Path | None:
     """Return where the task's data lies, prepared or not; None for a task without data."""
-    if task.data is None or task.kind is not EvaluatorKind.MODEL:
+    if task.data is None or task.kind is EvaluatorKind.COMMAND:
         return None
+    if task.self_reported:
+        return Path(task.data)
     evaluator = load(task.evaluator)
     try:
         if task.scale == "cpu":  # which every evaluator knows without being told
@@ -46,12 +50,17 @@ def data_folder(task: Task, cache: Path) -> Path | None:
 def prepared(task: Task, cache: Path) -> Path | None:
     """Prepare the task's data where it is missing and return its folder; None without data.
 
+    Data that programs read themselves is taken as it lies there.
+
     Raises:
         DataError: the source is unusable, the download fails, the disk is full.
-        SandboxError: every candidate could read the source or what is prepared.
+        SandboxError: every candidate could read the source or what is prepared, or more than the
+            data that it shall read.
     """
-    if task.data is None or task.kind is not EvaluatorKind.MODEL:
+    if task.data is None or task.kind is EvaluatorKind.COMMAND:
         return None
+    if task.self_reported:
+        return _readable(task, Path(task.data))
     out_of_reach(cache, "name another folder with --cache or EVOLVE_CACHE")
     if Path(task.data).exists():
         out_of_reach(Path(task.data), "move the text elsewhere")
@@ -66,15 +75,37 @@ def prepared(task: Task, cache: Path) -> Path | None:
         raise DataError(str(error)) from error
 
 
-def out_of_reach(folder: Path, remedy: str) -> None:
-    """Raise SandboxError where every candidate can read a folder, whatever the sandbox holds."""
+def _readable(task: Task, data: Path) -> Path:
+    """Return data that programs read themselves, once nothing else lies in it."""
+    named = "name the file or folder that holds the data in `[data] source` or with --data"
+    if not data.exists():
+        raise DataError(f"the data of {task.name} is to lie in {data}, where nothing is: {named}")
+    hidden = Path(SHARED_MEMORY)
+    if task.device != "cpu" and data.is_relative_to(hidden):
+        raise DataError(f"{hidden} is not that of a candidate on {task.device}: move {data}")
+    besides = {
+        "the task": task.root,
+        "your home": Path.home(),
+        "temporary files": Path(tempfile.gettempdir()),
+    }
+    for what, place in besides.items():
+        if place.resolve().is_relative_to(data):
+            raise SandboxError(f"{data} holds {what}, too, which no candidate may read: {named}")
+    return data
+
+
+def out_of_reach(folder: Path, remedy: str, data: Path | None = None) -> None:
+    """Raise SandboxError where every candidate can read a folder, whatever the sandbox holds.
+
+    Args:
+        folder: that is to be out of reach.
+        remedy: what to do where it is not.
+        data: that candidates read by themselves.
+    """
+    if data is not None and folder.resolve().is_relative_to(data):
+        raise SandboxError(f"{folder} lies in {data}, which every candidate reads: {remedy}")
     if within := exposed(folder):
         raise SandboxError(f"{folder} lies in {within}, which every candidate can read: {remedy}")
-
-
-def data_sha256(task: Task, data: Path | None) -> str:
-    """Return the identity of the prepared data, empty without data."""
-    return "" if data is None else load(task.evaluator).data_sha256(data)
 
 
 def identity(config: RunConfig, task: Task, data: Path | None) -> RunIdentity:

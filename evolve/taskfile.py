@@ -11,6 +11,7 @@ from population.errors import TaskError
 from population.task import Budget, BudgetKind, Direction, EvaluatorKind, Limits, Task
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
+SHARDS = ("selection", "confirmation", "exam")
 REPOSITORY = Path(__file__).resolve().parent.parent
 _BUDGET = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|seconds?|steps?|tokens?)", re.IGNORECASE)
 
@@ -116,10 +117,12 @@ def load_task(
     source = top.table("data")
     _llm(top.table("llm"))
     kind = EvaluatorKind(evaluator.choice("kind", tuple(EvaluatorKind)))
-    fed = kind is EvaluatorKind.MODEL and source.has("source")
+    reported = kind is EvaluatorKind.REPORTED
+    fed = (kind is EvaluatorKind.MODEL or reported) and source.has("source")
     usual = source.text("source") if fed else ""
     usual = machine.text("data", usual) if machine.has("data") and fed else usual
-    named = _anchored(data, Path.cwd()) if data else _anchored(usual, folder) if usual else None
+    anchored = _path if reported else _anchored
+    named = anchored(data, Path.cwd()) if data else anchored(usual, folder) if usual else None
     mentions = top.texts("seeds")
     locked = evaluator.path("file", evaluator.text("file"))
     if kind is EvaluatorKind.RECORDED:
@@ -138,7 +141,7 @@ def load_task(
         budget=_budget(machine.table("budget")),
         limits=_limits(machine),
         command=evaluator.texts("command") if kind is EvaluatorKind.COMMAND else (),
-        shards=_shards(top),
+        shards=SHARDS if reported else _shards(top),  # it reports on whatever it likes
         contract=top.path("contract", top.text("contract")) if top.has("contract") else None,
         data=named,
         device=device,
@@ -158,12 +161,13 @@ def load_task(
                 f"--budget {budget} is not above the {task.budget.room_s:g} s that lie between the "
                 "bell and the hand-in; give more, or lower `room_s` in task.toml"
             )
-    if kind is EvaluatorKind.COMMAND and task.budget.kind is not BudgetKind.SECONDS:
-        raise TaskError(f"{task.name} is scored by a command: its budget must be in seconds")
-    if kind is EvaluatorKind.COMMAND and task.budget.rung is not None:
+    scored = "reports its own score" if reported else "is scored by a command"
+    if kind is not EvaluatorKind.MODEL and task.budget.kind is not BudgetKind.SECONDS:
+        raise TaskError(f"{task.name} {scored}: its budget must be in seconds")
+    if kind is not EvaluatorKind.MODEL and task.budget.rung is not None:
         raise TaskError(
-            f"{task.name} is scored by a command, which knows no shorter schedule: give its budget "
-            "one amount, and no `rung` in task.toml"
+            f"{task.name} {scored} and knows no shorter schedule: give its budget one amount, and "
+            "no `rung` in task.toml"
         )
     return task
 
@@ -261,6 +265,11 @@ def _anchored(source: str, folder: Path) -> str:
     return str((folder / source).resolve()) if "/" in source or "." in source else source
 
 
+def _path(source: str, folder: Path) -> str:
+    """Return what is always a path as an absolute one."""
+    return str((folder / Path(source).expanduser()).resolve())
+
+
 def _artifact(top: Table) -> str:
     name = top.text("artifact")
     if Path(name).name != name or not name.endswith(".py"):
@@ -269,7 +278,7 @@ def _artifact(top: Table) -> str:
 
 
 def _shards(top: Table) -> tuple[str, str, str]:
-    shards = top.texts("shards", ("selection", "confirmation", "exam"))
+    shards = top.texts("shards", SHARDS)
     if len(set(shards)) != 3:
         raise top.wrong("shards", "three different names", list(shards))
     return shards[0], shards[1], shards[2]

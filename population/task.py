@@ -85,6 +85,8 @@ class EvaluatorKind(StrEnum):
     """The artifact runs, then a locked command scores what it left, in a process of its own."""
     RECORDED = "recorded"
     """Nothing runs here: a person or a system finds out what a program is worth and records it."""
+    REPORTED = "reported"
+    """The artifact runs and prints its own score: nobody confirms it, and all who read are told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,8 @@ class Task:
             `{workdir}`, `{shard}` and `{seed}` filled in; it prints one JSON object with `value`.
         shards: names of the validation shards for selection, confirmation and exam.
         contract: what a program must do, in words: told to language models; None: nothing.
-        data: the data source by name or path, as the evaluator understands it; None: no data.
+        data: the data source by name or path, as the evaluator understands it; of a `reported`
+            task the path of what its programs read; None: no data.
         device: where candidates train: `cpu`, `cuda` (ROCm, too) or `mps`.
         scale: which table of `task.toml` is in force, `cpu` or `gpu`; told to the evaluator.
         cores: processor cores per candidate. gpus: devices per candidate, 0 on a CPU machine.
@@ -132,6 +135,11 @@ class Task:
     def trains(self) -> bool:
         """Whether its programs run and are scored by us, under a budget and limits."""
         return self.kind is not EvaluatorKind.RECORDED
+
+    @property
+    def self_reported(self) -> bool:
+        """Whether a score is what its program said of itself."""
+        return self.kind is EvaluatorKind.REPORTED
 
     @property
     def evaluator_sha256(self) -> str:
