@@ -101,7 +101,7 @@ def brief_of(task: Task) -> Brief:
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError(f"{task.contract} cannot be read ({error}); correct it") from error
     budget = format_budget(task.budget.whole) if task.trains else ""
-    return Brief(task.artifact, task.metric, task.direction, budget, contract)
+    return Brief(task.artifact, task.metric, task.direction, budget, contract, task.kind)
 
 
 def models_of(breeding: Breeding) -> tuple[Model, ...]:

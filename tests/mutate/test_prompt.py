@@ -13,6 +13,7 @@ from mutate.prompt import Intent
 from mutate.text import tokens_of
 from population.history import History
 from population.individual import Genome, Individual, IndividualId
+from population.task import EvaluatorKind
 from tests.mutate import told
 from tests.mutate.asking import LOCAL, OPUS
 from tests.mutate.programs import BASE
@@ -47,7 +48,10 @@ def prompts() -> dict[str, tuple[Block, ...]]:
         "system-whole-file": prompt.system(told.BRIEF, program, LOCAL),
         **{intent.value: opening(intent) for intent in Intent},
         "distil": (*system, *turn),
-        "system-recorded": prompt.system(replace(told.BRIEF, budget=""), program, OPUS),
+        **{
+            f"system-{kind}": prompt.system(replace(told.BRIEF, kind=kind), program, OPUS)
+            for kind in (EvaluatorKind.REPORTED, EvaluatorKind.RECORDED)
+        },
     }
 
 
