@@ -33,8 +33,8 @@ def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
     from evolve.writing import print_answer
 
     with Reading(find_run(runs, name)) as reading:
-        rows, unprotected = reading.top(limit), reading.unprotected()
-    print_answer(rows.objects() if as_json else printing.leaderboard(rows, unprotected))
+        rows, doubts = reading.top(limit), reading.doubts()
+    print_answer(rows.objects() if as_json else printing.leaderboard(rows, doubts))
 
 
 @click.command(epilog=examples("evolve show 17", "evolve show --source > best.py"))

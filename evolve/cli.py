@@ -29,6 +29,8 @@ EXIT_CODES = """\b
 Exit codes: 0 done; 1 a negative result, such as nothing scored;
 2 wrong use, or something on this machine must be mended first; 130 interrupted."""
 
+UNEXAMINED = "where programs report their own scores: an exam could confirm nothing"
+
 
 def main() -> None:
     """Run a command: errors of the user or the machine in one line, never as a traceback."""
@@ -128,6 +130,8 @@ def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
     if not config.breeding.models:
         spending = ["cost_usd", "tokens", "effort", "table"]
         refuse_unread(spending, "without a language model", "add --llm, or leave it out")
+    if export and config.load_task().self_reported:
+        refuse_unread(["pairs"], UNEXAMINED)
     if dry_run:
         from evolve.estimate import dry_run as rehearse
 
@@ -211,9 +215,10 @@ def export(
 
     The exam trains it and the best founder in pairs, on fresh seeds, and scores both on a shard
     that nothing was selected by. Only that difference is claimed. The exam ends as soon as it is
-    decided; asked for again with more pairs, it goes on where it ended.
+    decided; asked for again with more pairs, it goes on where it ended. Where programs report their
+    own scores none is held and nothing is claimed.
     """
-    from evolve.leaving import export_file, export_git, export_tsv
+    from evolve.leaving import export_file, export_git, export_tsv, scored_itself
     from evolve.reading import find_run
 
     trains = ["cache", "address", "require_sandbox"]
@@ -222,6 +227,9 @@ def export(
     elif not pairs:
         refuse_unread(trains, "without an exam (--pairs 0)")
     folder = find_run(runs, name)
+    if form == "file" and pairs and scored_itself(folder):
+        refuse_unread(["pairs", *trains], UNEXAMINED)
+        pairs = 0
     if form == "tsv":
         return export_tsv(folder, output)
     if form == "git":

@@ -11,9 +11,11 @@ from pathlib import Path
 
 from evaluate.cores import available
 from evaluate.device import accelerator, device_files, device_name
+from evaluate.evaluator import data_sha256
 from evaluate.pool import RayPool
 from evaluate.sandbox import Layer, probe, protects_data
-from evolve.composition import data_folder, data_sha256, founders, local_slots
+from evolve.composition import data_folder, founders, local_slots, prepared
+from evolve.printing import SELF_REPORTED
 from evolve.taskfile import format_budget, load_task, usual_device
 from population.errors import EvolveError, SandboxError
 from population.task import Task
@@ -51,6 +53,8 @@ def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) 
         return [*findings, _key()]
     findings.append(Finding("task", OK, says + f"budget {format_budget(task.budget)}"))
     machine_bytes = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if task.self_reported:
+        findings.append(Finding("score", NOTE, SELF_REPORTED))
     findings.append(memory(local_slots(task), task.limits.memory_bytes, machine_bytes))
     findings.append(_checked("data", lambda: _data(task, cache)))
     findings += _sandbox(task)
@@ -97,10 +101,10 @@ def memory(slots: int, limit_bytes: int, machine_bytes: int) -> Finding:
 
 
 def _data(task: Task, cache: Path) -> Finding:
-    folder = data_folder(task, cache)
+    folder = prepared(task, cache) if task.self_reported else data_folder(task, cache)
     if folder is None:
         return Finding("data", OK, "the task needs none")
-    if not folder.is_dir():
+    if not folder.exists():
         return Finding("data", NOTE, f"{task.data} is not prepared yet; `evolve run` does it")
     return Finding("data", OK, f"{folder}, sha256 {data_sha256(task, folder)[:12]}")
 
@@ -121,7 +125,7 @@ def _sandbox(task: Task) -> Iterator[Finding]:
 
 def _sandbox_in_all(layers: Sequence[Layer], task: Task) -> Iterator[Finding]:
     held = [layer.name for layer in layers if layer.active]
-    if task.data is not None and not protects_data(held):
+    if task.data is not None and not task.self_reported and not protects_data(held):
         says = "candidates can read it here: every score is marked as not protected"
         yield Finding("validation data", NOTE, says, "see `sandbox: landlock`")
     if len(held) == len(layers):

@@ -10,7 +10,7 @@ from typing import Any
 
 from evolve.exams import read_exams
 from evolve.live import leader
-from evolve.printing import unprotected
+from evolve.printing import caveats
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
 from evolve.writing import json_text, write_text
@@ -42,7 +42,7 @@ def hold_exam(
     """Compare the best individual with the best founder, and publish what came of it.
 
     What was found stands in the lineage, from where `export` reads it. A champion that is a founder
-    is compared with nobody.
+    or has scored itself is compared with nobody.
 
     Raises:
         RunError: nothing is scored yet.
@@ -51,7 +51,7 @@ def hold_exam(
     champion, founder = leader(state), best_founder(state)
     if champion is None or founder is None:
         raise RunError(NOTHING)
-    if champion.id == founder.id:
+    if champion.id == founder.id or task.self_reported:
         return Finalists(champion.id, founder.id)
     seed = lineage.identity().seed
     examine(champion, founder, evaluation, lineage, state, task.shards, pairs, seed)
@@ -159,7 +159,8 @@ def _judged(reading: Reading, finalists: Finalists, scores: list[dict[str, Any]]
         "cost": cost_of(reading, claim),
         "champion": _standing(reading, finalists.champion),
         "founder": _standing(reading, finalists.founder),
-        "unprotected": sum(map(reading.unprotected, {*pair})),
+        "self_reported": reading.self_reported(),
+        "unprotected": sum(reading.doubts(one)["unprotected"] for one in {*pair}),
     }
 
 
@@ -261,7 +262,7 @@ def _command(task: Task, program: Path) -> str:
         return f"find out what {program} is worth, as {task.evaluator} says"
     words = ["evolve", "try", str(program), "--task", str(task.root)]
     words += ["--budget", format_budget(task.budget.whole), "--device", task.device]
-    words += ["--shard", task.shards[2]]
+    words += [] if task.self_reported else ["--shard", task.shards[2]]
     if task.data is not None:
         words += ["--data", task.data]
     return shlex.join([*words, "--repeat", "3"])
@@ -283,7 +284,7 @@ def findings(reading: Reading) -> list[str]:
 
 def verdict(evidence: dict[str, Any]) -> str:
     """Return what an export found, in a few lines for people."""
-    lines = [*_verdict(evidence), *_other_exams(evidence), *unprotected(evidence["unprotected"])]
+    lines = [*_verdict(evidence), *_other_exams(evidence), *caveats(evidence)]
     return "\n".join(lines)
 
 
@@ -291,6 +292,8 @@ def _verdict(evidence: dict[str, Any]) -> list[str]:
     claim, champion, founder = evidence["claim"], evidence["champion"], evidence["founder"]
     if champion["individual"] == founder["individual"]:
         return [f"the best program is founder #{founder['individual']}: there is nothing to claim"]
+    if evidence["self_reported"]:
+        return [f"no exam of #{champion['individual']} is held: nobody can confirm its score"]
     if claim is None:
         return [f"no exam of #{champion['individual']} was held: nothing is claimed of it"]
     lines = [f"exam: {failure}" for failure in claim["failures"]]

@@ -5,7 +5,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-from evolve.printing import unprotected
+from evolve.printing import caveats
 from evolve.reading import Reading
 from evolve.text import number, one_line
 from population.errors import RunError
@@ -45,17 +45,18 @@ def results_tsv(reading: Reading) -> str:
 
     `commit` is the start of the source's hash; `keep` marks a new best score among those that rank:
     neither held back or refused by the quarantine nor made on another kind of machine. Those that
-    were made where candidates could read the validation data are marked `(unprotected)`.
+    were made where candidates could read the validation data are marked `(unprotected)`, those that
+    programs made of themselves `(self-reported)`.
     Source: karpathy/autoresearch, program.md, "Logging results".
     """
+    reported = reading.self_reported()
     lines = [f"commit\t{reading.run()['metric']}\tmemory_gb\tstatus\tdescription"]
     for row in reading.query(_EXPERIMENTS).objects():
         status = "crash" if row["value"] is None else "keep" if row["kept"] else "discard"
         memory = (row["memory"] or 0.0) / (1 << 30)
         value = number(row["value"] or 0.0, 6)
-        lines.append(
-            f"{row['source_sha256'][:7]}\t{value}\t{memory:.1f}\t{status}\t{_description(row)}"
-        )
+        told = _description(row, reported)
+        lines.append(f"{row['source_sha256'][:7]}\t{value}\t{memory:.1f}\t{status}\t{told}")
     return "\n".join(lines) + "\n"
 
 
@@ -110,14 +111,16 @@ def _message(found: dict[str, Any], step: dict[str, Any]) -> str:
     body = [f"mean {number(step['mean'])}{gain}"]
     body += [f"with #{other}" for other in step["others"] or ()]
     body += [one_line(change["hypothesis"], 400) for change in found["changes"]]
-    body += unprotected(found["unprotected"])
+    body += caveats(found)
     return "\n".join([title, "", *body]) + "\n"
 
 
-def _description(row: dict[str, Any]) -> str:
+def _description(row: dict[str, Any], reported: bool) -> str:
     parents = ", ".join(f"#{parent}" for parent in row["parents"] or ())
     origin = f"{row['operator']} of {parents}" if parents else row["name"] or row["operator"]
     mark = " (unprotected)" if row["unprotected"] else ""
+    if reported:
+        mark = "" if row["value"] is None else " (self-reported)"
     return one_line(f"#{row['individual']} {origin}", 200) + mark
 
 

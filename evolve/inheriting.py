@@ -235,6 +235,8 @@ def _withheld(reading: Reading, task: Task, known: RunIdentity) -> str:
     if reading.run()["evaluator_sha256"] != known.evaluator_sha256:
         return "another evaluator"
     told = json.loads(reading.run().get("conditions", "{}"))
+    if told.get("evaluator.kind", str(task.kind)) != str(task.kind):
+        return "another kind of evaluator"
     if told.get("evaluator.command", list(task.command)) != list(task.command):
         return "another scoring command"
     stored = reading.configuration()

@@ -14,6 +14,7 @@ from evolve.control import (
     waiting_file,
 )
 from evolve.live import is_running, read_live
+from evolve.printing import SELF_REPORTED
 from evolve.reading import Reading
 from evolve.taskfile import load_task
 from evolve.text import number, one_line
@@ -56,6 +57,7 @@ class Answer:
     rank: int | None = None
     evaluations: int = 0
     quarantine: str = ""
+    self_reported: bool = False
     reason: str = ""
     next: str = ""
 
@@ -187,6 +189,7 @@ def _published(reading: Reading, answer: Answer) -> Answer:
         state="taken",
         individual=individual,
         metric=str(reading.run()["metric"]),
+        self_reported=reading.self_reported(),
         next=f"it waits for a slot or trains; `evolve show {individual}` tells more",
     )
     ended = reading.query(_OUTCOME, [individual]).objects()
@@ -207,6 +210,7 @@ def _outcome(answer: Answer, ended: list[dict[str, Any]]) -> Answer:
         reason = f"failed in {last['stage']}, {last['reason']}: {last['detail']}"
         log = f"`evolve show {answer.individual}` prints its log"
         return replace(answer, state="failed", reason=reason, next=log)
+    held = last["quarantine"] == "held"
     return replace(
         answer,
         state="scored",
@@ -216,7 +220,7 @@ def _outcome(answer: Answer, ended: list[dict[str, Any]]) -> Answer:
         rank=last["rank"],
         evaluations=last["evaluations"],
         quarantine=last["quarantine"],
-        next=HELD if last["quarantine"] == "held" else SCORED,
+        next=SELF_REPORTED if answer.self_reported else HELD if held else SCORED,
     )
 
 

@@ -61,6 +61,12 @@ def export_file(folder: Path, output: Path, pairs: int, said: Mapping[str, Any])
     return 1 if pairs and not (evidence["claim"] or {}).get("better") else 0
 
 
+def scored_itself(folder: Path) -> bool:
+    """Whether the programs of a run report their own scores: then nothing is examined."""
+    with Reading(folder) as reading:
+        return reading.self_reported()
+
+
 def _examined(config: RunConfig, task: Task, pairs: int) -> Finalists:
     if config.address is None:
         require_device(task.device)

@@ -1,6 +1,7 @@
 """How the reading commands look in a terminal. Everything from candidates is escaped."""
 
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from evolve.reading import Rows
@@ -10,8 +11,21 @@ LOG_LINES = 20
 BARS = "▁▂▃▄▅▆▇█"
 
 
-def unprotected(scores: int) -> list[str]:
-    """Return a warning where scores were made within reach of the validation data."""
+SELF_REPORTED = (
+    "self-reported: each program printed its own score, nobody confirmed it, and nothing is claimed"
+)
+
+
+def caveats(found: Mapping[str, Any]) -> list[str]:
+    """Return what is to be known before scores are believed, a line each.
+
+    Args:
+        found: `self_reported`: whether programs score themselves. `unprotected`: how many scores
+            were made within reach of the validation data.
+    """
+    if found["self_reported"]:
+        return [SELF_REPORTED]
+    scores = found["unprotected"]
     if not scores:
         return []
     made = "score was" if scores == 1 else "scores were"
@@ -21,7 +35,7 @@ def unprotected(scores: int) -> list[str]:
     ]
 
 
-def leaderboard(rows: Rows, unprotected_scores: int = 0) -> str:
+def leaderboard(rows: Rows, doubts: Mapping[str, Any]) -> str:
     """Return `evolve top`: rank, mean with its 95% interval, evaluations, origin, age."""
     names = ("rank", "id", "mean", "+-", "n", "failed", "operator", "parents", "gen", "age", "")
     lines = [
@@ -41,7 +55,7 @@ def leaderboard(rows: Rows, unprotected_scores: int = 0) -> str:
         for row in rows.objects()
     ]
     table = columns(names, lines) if lines else "nothing is scored yet"
-    return "\n".join([table, *unprotected(unprotected_scores)])
+    return "\n".join([table, *caveats(doubts)])
 
 
 def _marks(row: dict[str, Any]) -> str:
@@ -81,7 +95,7 @@ def status(found: dict[str, Any]) -> str:
     if found["pinned"]:
         who = ", ".join(f"#{one}" for one in found["pinned"])
         lines.append(f"pinned among the survivors: {who}")
-    lines += unprotected(found["unprotected"])
+    lines += caveats(found)
     if found["live"]:
         now = time.time()
         lines += [
@@ -113,7 +127,7 @@ def individual(found: dict[str, Any]) -> str:
         )
     if found["pinned"]:
         lines.append("pinned: it stays among the survivors; `evolve pin ID --off` ends that")
-    lines += unprotected(found["unprotected"])
+    lines += caveats(found)
     constants = "  ".join(f"{name}={value}" for name, value in found["constants"].items())
     lines.append(f"constants: {one_line(constants, 400)}" if constants else "no tunable constants")
     for change in found["changes"]:
@@ -198,4 +212,5 @@ def descent(steps: list[dict[str, Any]]) -> str:
         others = "".join(f" with #{other}" for other in step["others"] or ())
         gain = "" if step["gain"] is None else f"  gain {step['gain']:+.4f}"
         lines.append(f"{branch}#{step['individual']} {who}{others}  {number(step['mean'])}{gain}")
-    return "\n".join([*lines, *unprotected(sum(step["unprotected"] for step in steps))])
+    unprotected = sum(step["unprotected"] for step in steps)
+    return "\n".join([*lines, *caveats(steps[0] | {"unprotected": unprotected})])

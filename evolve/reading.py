@@ -13,6 +13,7 @@ from population.database import Connection, refusals
 from population.errors import LineageError, RunError
 from population.lineage import open_published
 from population.publishing import PUBLISHED
+from population.task import EvaluatorKind
 
 PAUSE_S = 120.0
 """Where nothing trains for so long, no `evolve run` was at work: a call keeps its slots busy."""
@@ -124,14 +125,19 @@ class Reading:
         found: dict[str, Any] = json.loads(self.run()["configuration"])
         return found
 
+    def self_reported(self) -> bool:
+        """Whether the programs of this run report their own scores; what is old never does."""
+        told = json.loads(self.run().get("conditions") or "{}")
+        return bool(told.get("evaluator.kind") == EvaluatorKind.REPORTED)
+
     def top(self, limit: int) -> Rows:
         """Return the best individuals: `leaderboard`, without the rarely needed columns."""
         pinned = ", pinned" if self._knows_pins() else ""
         return self.query(
             "SELECT rank, individual, name, operator, generation, shrunken_mean, standard_error, "
-            f"mean, evaluations, failures, alive, parents, born_at, quarantine{pinned} "
-            "FROM leaderboard ORDER BY rank LIMIT ?",
-            [limit],
+            f"mean, evaluations, failures, alive, parents, born_at, quarantine{pinned}, "
+            "?::BOOLEAN AS self_reported FROM leaderboard ORDER BY rank LIMIT ?",
+            [self.self_reported(), limit],
         )
 
     def pinned(self) -> list[int]:
@@ -152,12 +158,18 @@ class Reading:
         """Return the highest id that is published, 0 where there is none."""
         return int(self.query("SELECT coalesce(max(id), 0) FROM individual").rows[0][0])
 
-    def unprotected(self, individual: int | None = None) -> int:
-        """Return how many scores were made where candidates could read the validation data.
+    def doubts(self, individual: int | None = None) -> dict[str, Any]:
+        """Return what `caveats` tells of scores.
 
         Args:
             individual: whose scores; None: those of the whole run.
         """
+        reported = self.self_reported()
+        counted = 0 if reported else self._unprotected(individual)
+        return {"self_reported": reported, "unprotected": counted}
+
+    def _unprotected(self, individual: int | None) -> int:
+        """Return how many scores were made where candidates could read the validation data."""
         if not self.run()["data_sha256"]:
             return 0
         found = self.query(
@@ -195,7 +207,8 @@ class Reading:
         return (
             found[0]
             | self._details(individual)
-            | {"unprotected": self.unprotected(individual), "pinned": individual in self.pinned()}
+            | self.doubts(individual)
+            | {"pinned": individual in self.pinned()}
         )
 
     def _details(self, individual: int) -> dict[str, Any]:
@@ -254,8 +267,8 @@ class Reading:
     def descent(self, individual: int) -> list[dict[str, Any]]:
         """Return the line from the founder down to the individual, with other parents and gains.
 
-        Each step: individual, operator, name, mean, gain over its first parent, others, and how
-        many of its scores are unprotected.
+        Each step: individual, operator, name, mean, gain over its first parent, others, and its
+        `doubts`.
         """
         self.individual(individual)
         steps = self.query(
@@ -267,7 +280,7 @@ class Reading:
             "ORDER BY d.depth DESC",
             [individual],
         ).objects()
-        return [step | {"unprotected": self.unprotected(step["individual"])} for step in steps]
+        return [step | self.doubts(step["individual"]) for step in steps]
 
     def status(self) -> dict[str, Any]:
         """Return what the run does now, as of its last publication and of `live.json`."""
@@ -285,7 +298,7 @@ class Reading:
             "published_s_ago": max(0.0, time.time() - published_at),
             "best": best[0] if best else None,
             **self._counts(),
-            "unprotected": self.unprotected(),
+            **self.doubts(),
             "operators": self.query("SELECT * FROM operators").objects(),
             "models": self._models(),
             "failures": self.query("SELECT * FROM failures").objects(),

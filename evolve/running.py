@@ -35,7 +35,7 @@ from evolve.estimate import BESIDE_S, breeding_lines, newcomer_s
 from evolve.evidence import export, hold_exam, keep_apart, verdict
 from evolve.inheriting import born, brought_founders, brought_line, brought_to
 from evolve.live import Snapshot, Watch, leader, write_live
-from evolve.printing import leaderboard
+from evolve.printing import SELF_REPORTED, leaderboard
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
 from evolve.text import number
@@ -220,7 +220,8 @@ def run(config: RunConfig, unnamed: bool = False) -> int:
     if config.address is None and config.slots is None:
         config = replace(config, slots=local_slots(task))
     data = prepared(task, cache_folder(config.cache))
-    out_of_reach(config.folder, "name another folder with --runs")
+    read = data if task.self_reported else None
+    out_of_reach(config.folder, "name another folder with --runs", read)
     breeders(config.breeding, task, Spent()).require_usable()  # before a run is born of it
     if not unnamed:
         return _driven(config, task, data)
@@ -244,7 +245,8 @@ def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
             _announce(config, task, data, trainers, brought)
             print(breeding_lines(config, task, bred_by, individuals, trainers.slots), flush=True)
             watch = Watch(config.evaluations, trainers.slots, time.time())
-            with display(task.metric, config.plain) as shown:
+            metric = task.metric + " (self-reported)" * task.self_reported
+            with display(metric, config.plain) as shown:
                 follower = Follower(config, task, lineage, watch, shown, bred_by)
                 ending = _search(config, task, trainers, individuals, follower, bred_by)
             _summarise(config, task, data, watch)
@@ -313,10 +315,11 @@ def _export(
     trainers: Trainers,
     state: State,
 ) -> None:
-    print(
-        f"\nexam: the best program against the best founder, at most {pairs} pairs ...",
-        flush=True,
-    )
+    if not task.self_reported:
+        print(
+            f"\nexam: the best program against the best founder, at most {pairs} pairs ...",
+            flush=True,
+        )
     finalists = hold_exam(state, lineage, trainers, task, pairs)
     with Reading(config.folder) as reading:
         print(verdict(export(reading, task, finalists, config.folder / "best")))
@@ -333,7 +336,10 @@ def _announce(
     print(f"run      {config.folder}  (task {task.name}, {task.metric}: {task.direction})")
     if isinstance(trainers, RayPool):
         _announce_machine(config, task, trainers)
-        print(f"data     {f'{task.data} in {data}' if data else 'none'}")
+        prepared_in = "" if task.self_reported else f" in {data}"
+        print(f"data     {f'{task.data}{prepared_in}' if data else 'none'}")
+        if task.self_reported:
+            print(f"score    {SELF_REPORTED}")
     else:
         print(f"results  from outside, {trainers.slots} programs wait at once: `evolve record`")
         print(f"         {waiting_folder(config.folder)}")
@@ -369,7 +375,8 @@ def _announce_sandbox(config: RunConfig, task: Task, data: Path | None) -> None:
         print(f"sandbox  not on this machine: {names}; `evolve doctor` explains")
     if task.device == "cuda" and config.address is None and utilisation_share("cuda") is None:
         print("start-up nothing here tells when the card computes: before the clock it is free")
-    if data and not protects_data([layer.name for layer in layers if layer.active]):
+    secret = data and not task.self_reported
+    if secret and not protects_data([layer.name for layer in layers if layer.active]):
         print("sandbox  candidates can read validation data here: every score is marked so")
 
 
@@ -382,7 +389,7 @@ def _summarise(config: RunConfig, task: Task, data: Path | None, watch: Watch) -
     )
     if snapshot.best is not None:
         with Reading(config.folder) as reading:
-            print(leaderboard(reading.top(8), reading.unprotected()))
+            print(leaderboard(reading.top(8), reading.doubts()))
             for line in _leak_lines(reading, task, data, snapshot):
                 print(line)
         print(f"best {task.metric} {best_line(snapshot.best)}")

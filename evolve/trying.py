@@ -7,11 +7,12 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from evaluate.evaluator import data_sha256
 from evaluate.sandbox import protects_data
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
-from evolve.composition import data_sha256, local_slots
-from evolve.printing import unprotected
+from evolve.composition import local_slots
+from evolve.printing import caveats
 from evolve.text import clean, duration, number, one_line
 from evolve.writing import json_text
 from population.errors import TaskError
@@ -71,6 +72,8 @@ class Trial:
                 "here: `evolve inject` puts a program into a run"
             )
         shard = self.shard or self.task.shards[0]
+        if self.shard and self.task.self_reported:
+            raise TaskError(f"{self.task.name} reports its own score on no shard: drop --shard")
         if shard not in self.task.shards:
             raise TaskError(f"--shard must be one of {', '.join(self.task.shards)}; got {shard}")
         spec = trial_spec(
@@ -106,6 +109,7 @@ def try_program(trial: Trial, seeds: Sequence[int], as_json: bool) -> int:
 def as_object(result: Result, trial: Trial, seed: int) -> dict[str, Any]:
     """Return a result as `--json` prints it; `value` is None after a failure."""
     outcome = result.outcome
+    secret = trial.data is not None and not trial.task.self_reported
     return {
         "metric": trial.task.metric,
         "value": outcome.value if isinstance(outcome, Scored) else None,
@@ -115,7 +119,8 @@ def as_object(result: Result, trial: Trial, seed: int) -> dict[str, Any]:
         "measurements": {m.name: m.value for m in result.measurements},
         "comparability": asdict(result.comparability) | {"key": result.comparability.key},
         "sandbox": list(result.sandbox),
-        "protected": trial.data is None or protects_data(result.sandbox),
+        "protected": not secret or protects_data(result.sandbox),
+        "self_reported": trial.task.self_reported,
         "device": result.device,
         "host": result.host or platform.node(),
         "seconds": result.ended_at - result.started_at,
@@ -138,8 +143,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [
         f"  {name:<18}{_quantity(name, measured[name])}" for name in SHOWN if name in measured
     ]
-    if found["failure"] is None and not found["protected"]:
-        lines += unprotected(1)
+    if found["failure"] is None:
+        lines += caveats(found | {"unprotected": int(not found["protected"])})
     if found["failure"] is not None and found["log"].strip():
         tail = clean(found["log"]).rstrip().splitlines()[-LOG_LINES:]
         lines += [f"its output, last {len(tail)} lines:", *(f"  {line}" for line in tail)]

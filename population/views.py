@@ -12,7 +12,8 @@ _EVALUATIONS = """
              ELSE 'running' END AS status,
         r.value, r.stage, r.reason, r.detail, r.contended, r.comparability,
         r.host, r.device, r.started_at, r.ended_at, e.seq AS started_seq, r.seq AS ended_seq,
-        list_contains(r.sandbox, 'landlock') AS protected
+        list_contains(r.sandbox, 'landlock') AS protected,
+        (SELECT conditions ->> '$."evaluator.kind"' = 'reported' FROM run) IS TRUE AS self_reported
     FROM evaluation e
     LEFT JOIN result r ON r.evaluation = e.id
     LEFT JOIN abandoned a ON a.evaluation = e.id

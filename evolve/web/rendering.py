@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from evolve.printing import unprotected
+from evolve.printing import caveats
 from evolve.text import clean, count, half_width, number, one_line
 
 
@@ -21,13 +21,13 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters |= {
+        "caveats": caveats,
         "clean": clean,
         "counted": count,
         "latest": _latest,
         "line": lambda text, width=120: one_line(text, width),
         "moment": lambda at: time.strftime("%Y-%m-%d %H:%M", time.localtime(at)),
         "number": number,
-        "warnings": unprotected,
         "width": lambda error: number(half_width(error)),
     }
     return found

@@ -113,8 +113,14 @@ def evaluation(number: int, of: Individual, outcome: Outcome) -> tuple[Started, 
 
 @pytest.fixture
 def runs(tmp_path: Path) -> Path:
-    """Two founders, a mutant of the first, a crossover of both lines, a failure."""
-    folder = tmp_path / "runs"
+    return recorded(tmp_path / "runs", POLYNOMIAL)
+
+
+def recorded(folder: Path, task: Path, conditions: str = "{}") -> Path:
+    """Record and publish a run below a folder, and return that.
+
+    It has two founders, a mutant of the first, a crossover of both lines, a failure.
+    """
     identity = RunIdentity(
         task="polynomial",
         artifact="solve.py",
@@ -125,7 +131,8 @@ def runs(tmp_path: Path) -> Path:
         program_sha256="p" * 64,
         seed=0,
         created_at=1000.0,
-        configuration=f'{{"task": "{POLYNOMIAL}", "data": null, "budget": "5s", "seed": 0, '
+        conditions=conditions,
+        configuration=f'{{"task": "{task}", "data": null, "budget": "5s", "seed": 0, '
         '"mu": 8, "lambda_": 8, "sync": false}',
     )
     one, two = born(1, 3.0), born(2, 2.9)

@@ -28,6 +28,7 @@ def evidence(**claim: Any) -> dict[str, Any]:
         "founder": {"individual": 2},
         "claim": found | claim,
         "other_exams": [],
+        "self_reported": False,
         "unprotected": 0,
         "cost": None,
     }

@@ -217,6 +217,7 @@ def test_the_latest_notes_of_a_run_are_brought(tmp_path: Path) -> None:
     ("other", "why"),
     [
         ({"evaluator_sha256": "f" * 64}, "another evaluator"),
+        ({"conditions": '{"evaluator.kind": "reported"}'}, "another kind of evaluator"),
         ({"conditions": '{"evaluator.command": ["score"]}'}, "another scoring command"),
         ({"configuration": '{"budget": "200steps"}'}, "another kind of budget"),
     ],

@@ -77,7 +77,7 @@ COLUMNS = {
     "operators": "operator proposals refused evaluated failed improved mean_gain cost_usd",
     "evaluations": "evaluation individual purpose shard seed attempt status value stage reason "
     "detail contended comparability host device started_at ended_at started_seq ended_seq "
-    "protected",
+    "protected self_reported",
     "sources": "individual source",
     "logs": "evaluation individual log",
     "prompts": "proposal ordinal operator individual what outcome prompt answer",
