@@ -8,30 +8,33 @@ import sys
 import tempfile
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import duckdb
 import pytest
 
+from evaluate.sandbox import Layer
+from evolve import running
 from evolve.breeding import brief_of
 from evolve.composition import identity, prepared, search_config
 from evolve.config import configure
 from evolve.control import attempt_name
-from evolve.doctor import examine_machine
+from evolve.doctor import _sandbox_in_all, examine_machine
 from evolve.injecting import describe, look
 from evolve.printing import SELF_REPORTED
 from evolve.reading import Reading
 from evolve.report import report
-from evolve.running import run
 from evolve.taskfile import REPOSITORY, load_task
+from evolve.trying import Trial, as_object, as_text
 from population.errors import DataError, SandboxError, TaskError
 from population.identity import stored_identity
-from population.individual import ProposalId, Scored
+from population.individual import EvaluationId, Genome, ProposalId, Result, Scored
 from population.lineage import DuckLineage
 from population.ports import Attempt, Proposal, Proposed
 from population.publishing import PUBLISHED
 from population.task import EvaluatorKind
-from tests.evolve.conftest import Evolve, born, evaluation, recorded
+from tests.evolve.conftest import MACHINE, Evolve, born, evaluation, recorded
 
 SLOPE = Path(__file__).parent.parent / "tasks" / "slope"
 REPORTED = '{"evaluator.kind": "reported"}'
@@ -111,7 +114,7 @@ def test_data_that_is_not_there_or_holds_more_than_data_is_refused(
 def test_a_run_whose_folder_candidates_would_read_is_refused(slope: Path) -> None:
     config = configure({"runs": slope / "data" / "runs", "name": "a", "task": slope})
     with pytest.raises(SandboxError, match="which every candidate reads: name another folder"):
-        run(config)
+        running.run(config)
 
 
 def test_shared_memory_that_a_gpu_s_candidates_do_not_see_is_refused(tmp_path: Path) -> None:
@@ -284,9 +287,42 @@ def test_doctor_names_it_and_finds_its_data(tmp_path: Path) -> None:
     assert "validation data" not in says
 
 
+def test_where_candidates_could_read_everything_its_scores_are_no_less_protected(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    lacking = (Layer("landlock", False, "nothing is out of reach"),)
+    config = configure({"runs": tmp_path, "name": "a", "task": SLOPE})
+    task = config.load_task()
+    assert "validation data" not in {one.subject for one in _sandbox_in_all(lacking, task)}
+    monkeypatch.setattr(running, "probe", lambda device: lacking)
+    trainers: Any = SimpleNamespace(kind=None, slots=1)
+    data = prepared(task, tmp_path)
+    running._announce(config, task, data, trainers, None)
+    head = capsys.readouterr().out
+    assert "not on this machine: landlock" in head
+    assert "validation data" not in head
+    result = Result(EvaluationId(1), Scored(1.0), MACHINE, sandbox=("limits",))
+    found = as_object(result, Trial(task, Genome(""), data), seed=0)
+    assert found["protected"] is True
+    assert "could read" not in as_text(found)
+
+
 def test_a_language_model_is_told_that_its_program_prints_the_score() -> None:
     assert brief_of(load_task(SLOPE)).self_reported
     assert not brief_of(load_task(REPOSITORY)).self_reported
+
+
+def test_the_task_file_that_the_docs_give_for_an_autoresearch_checkout_is_one(
+    tmp_path: Path,
+) -> None:
+    text = (REPOSITORY / "docs" / "evaluators.md").read_text("utf-8")
+    (given,) = re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "task.toml").write_text(given)
+    for name in ("train.py", "prepare.py", "program.md"):
+        (tmp_path / name).write_text("")
+    task = load_task(tmp_path, device="cuda")
+    assert (task.kind, task.metric) == (EvaluatorKind.REPORTED, "val_bpb")
+    assert task.data == str(Path.home() / ".cache" / "autoresearch")
 
 
 @pytest.mark.slow
