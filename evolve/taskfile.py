@@ -127,6 +127,9 @@ def load_task(
     locked = evaluator.path("file", evaluator.text("file"))
     if kind is EvaluatorKind.RECORDED:
         _check_recorded(top, budget, data)
+    beside = kind in (EvaluatorKind.MODEL, EvaluatorKind.REPORTED)
+    if beside and locked.name == _artifact(top):
+        raise evaluator.wrong("file", "named otherwise than the artifact beside it", locked.name)
     task = Task(
         name=top.text("name"),
         root=folder,

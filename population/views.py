@@ -13,7 +13,8 @@ _EVALUATIONS = """
         r.value, r.stage, r.reason, r.detail, r.contended, r.comparability,
         r.host, r.device, r.started_at, r.ended_at, e.seq AS started_seq, r.seq AS ended_seq,
         list_contains(r.sandbox, 'landlock') AS protected,
-        (SELECT conditions ->> '$."evaluator.kind"' = 'reported' FROM run) IS TRUE AS self_reported
+        (SELECT json_extract_string(conditions, '$."evaluator.kind"') FROM run)
+            IS NOT DISTINCT FROM 'reported' AS self_reported
     FROM evaluation e
     LEFT JOIN result r ON r.evaluation = e.id
     LEFT JOIN abandoned a ON a.evaluation = e.id

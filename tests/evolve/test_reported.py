@@ -82,12 +82,14 @@ def test_it_may_have_no_data(slope: Path, tmp_path: Path) -> None:
         ("amount = 5.0", "amount = 5.0, rung = 2.0", "knows no shorter schedule"),
         ('file = "points.py"', 'file = "points.py"\ncommand = ["x"]', "`evaluator.command`"),
         ("[evaluator]", 'shards = ["a", "b", "c"]\n[evaluator]', "unknown key `shards`"),
+        ('file = "points.py"', 'file = "train.py"', "must be named otherwise than the artifact"),
         ('source = "data"', "source = 3", "`data.source` must be a text"),
     ],
 )
 def test_what_such_a_task_cannot_have_is_refused(
     slope: Path, old: str, new: str, says: str
 ) -> None:
+    (slope / "train.py").touch()
     with pytest.raises(TaskError, match=re.escape(says)):
         load_task(edit(slope, old, new))
 
@@ -150,6 +152,9 @@ def test_whoever_reads_its_scores_is_told_once_that_they_are_self_reported(
 def test_scores_of_a_task_that_others_score_are_not_marked_so(evolve: Evolve, runs: Path) -> None:
     assert "self-reported" not in evolve("status", "--runs", runs).out
     assert json.loads(evolve("status", "--runs", runs, "--json").out)["self_reported"] is False
+    with Reading(runs / "night") as reading:
+        found = reading.query("SELECT DISTINCT self_reported FROM evaluations").rows
+    assert found == ((False,),)
 
 
 def test_programs_that_read_its_scores_find_a_field_that_says_so(
