@@ -313,8 +313,8 @@ def test_where_candidates_could_read_everything_its_scores_are_no_less_protected
 
 
 def test_a_language_model_is_told_that_its_program_prints_the_score() -> None:
-    assert brief_of(load_task(SLOPE)).self_reported
-    assert not brief_of(load_task(REPOSITORY)).self_reported
+    assert brief_of(load_task(SLOPE)).kind is EvaluatorKind.REPORTED
+    assert brief_of(load_task(REPOSITORY)).kind is EvaluatorKind.MODEL
 
 
 def test_the_task_file_that_the_docs_give_for_an_autoresearch_checkout_is_one(
