@@ -41,6 +41,11 @@ LOOK_S = 0.5
 """How long what was found in the folder is believed to be all."""
 FRAME_BYTES = 64 << 10
 """What a command's file may have beyond twice the program: line feeds and quotes are escaped."""
+RUN_ENDS = "the run ends: what is in flight is left, and asked for again when it goes on"
+EXAM_ENDS = (
+    "the exam ends: the pair in flight is left, and it goes on there when it is asked for again"
+)
+NO_PAUSE = "an exam is held: it can be stopped, and nothing of it paused or killed"
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}\.json")
 
 
@@ -110,7 +115,8 @@ class Control:
         checks: what a program must pass.
         tell: is given a line about everything that is moved aside.
         answer: is given the name of each command that steers, and what came of it.
-        hold: is told whether the run is paused, whenever that changes.
+        hold: is told whether the run is paused, whenever that changes; None: an exam is held, which
+            is never paused.
     """
 
     def __init__(
@@ -119,7 +125,7 @@ class Control:
         checks: Checks,
         tell: Callable[[str], None],
         answer: Callable[[str, Reply], None],
-        hold: Callable[[bool], None],
+        hold: Callable[[bool], None] | None,
     ) -> None:
         self._folder = folder
         self._checks = checks
@@ -185,21 +191,23 @@ class Control:
         self._waiting = {name: command for name, command in known if command is not None}
         for name, command in list(self._waiting.items()):
             if isinstance(command, Pause | Resume | Stop) and self._take(name):
-                self._answer(name.removesuffix(".json"), Reply(True, self._obey(command)))
+                self._answer(name.removesuffix(".json"), self._obey(command))
 
-    def _obey(self, command: Pause | Resume | Stop) -> str:
+    def _obey(self, command: Pause | Resume | Stop) -> Reply:
         """Do what concerns the whole run, and return how things stand."""
         if isinstance(command, Stop):
             self._stopped = True
-            return "the run ends: what is in flight is left, and asked for again when it goes on"
+            return Reply(True, EXAM_ENDS if self._hold is None else RUN_ENDS)
+        if self._hold is None:
+            return Reply(False, NO_PAUSE)
         paused = isinstance(command, Pause)
         if paused == self._paused:
-            return "the run is paused already" if paused else "the run is not paused"
+            return Reply(True, "the run is paused already" if paused else "the run is not paused")
         self._paused = paused
         self._hold(paused)
         if paused:
-            return "the run is paused: what is in flight goes on, nothing new begins"
-        return "the run goes on"
+            return Reply(True, "the run is paused: what is in flight goes on, nothing new begins")
+        return Reply(True, "the run goes on")
 
     def _command(self, name: str) -> Command | None:
         try:

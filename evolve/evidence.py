@@ -16,7 +16,7 @@ from evolve.taskfile import format_budget
 from evolve.writing import json_text, write_text
 from population.claims import ERROR_BUDGET, fewest_pairs
 from population.errors import RunError
-from population.exam import Examination, examine
+from population.exam import UNWATCHED, Examination, Invigilator, examine
 from population.individual import Individual, IndividualId
 from population.lineage import DuckLineage
 from population.ports import Evaluation
@@ -36,8 +36,25 @@ class Finalists:
     founder: IndividualId
 
 
+def finalists_of(state: State) -> tuple[Individual, Individual]:
+    """Return the best individual and the best founder; they may be the same.
+
+    Raises:
+        RunError: nothing is scored yet.
+    """
+    champion, founder = leader(state), best_founder(state)
+    if champion is None or founder is None:
+        raise RunError(NOTHING)
+    return champion, founder
+
+
 def hold_exam(
-    state: State, lineage: DuckLineage, evaluation: Evaluation, task: Task, pairs: int
+    state: State,
+    lineage: DuckLineage,
+    evaluation: Evaluation,
+    task: Task,
+    pairs: int,
+    invigilator: Invigilator = UNWATCHED,
 ) -> Finalists:
     """Compare the best individual with the best founder, and publish what came of it.
 
@@ -48,13 +65,11 @@ def hold_exam(
         RunError: nothing is scored yet.
         PoolError, LineageError: from the exam.
     """
-    champion, founder = leader(state), best_founder(state)
-    if champion is None or founder is None:
-        raise RunError(NOTHING)
+    champion, founder = finalists_of(state)
     if champion.id == founder.id or task.self_reported:
         return Finalists(champion.id, founder.id)
-    seed = lineage.identity().seed
-    examine(champion, founder, evaluation, lineage, state, task.shards, pairs, seed)
+    seed, shards = lineage.identity().seed, task.shards
+    examine(champion, founder, evaluation, lineage, state, shards, pairs, seed, invigilator)
     lineage.publish(state.ranks())
     return Finalists(champion.id, founder.id)
 

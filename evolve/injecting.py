@@ -17,7 +17,7 @@ from evolve.live import is_running, read_live
 from evolve.printing import SELF_REPORTED
 from evolve.reading import Reading
 from evolve.taskfile import load_task
-from evolve.text import number, one_line
+from evolve.text import call, number, one_line
 from mutate.checks import Checks
 from mutate.genome import fingerprint
 from population.errors import RunError, TaskError
@@ -150,17 +150,19 @@ def _follow(folder: Path, name: str, wait_s: float) -> Answer:
 
 
 def _lives(folder: Path) -> bool:
-    return is_running(read_live(folder / "live.json"))
+    """Whether a driver searches: one that holds an exam takes no program."""
+    live = read_live(folder / "live.json")
+    return is_running(live) and not (live or {}).get("exam")
 
 
 def _promise(folder: Path, lives: bool) -> str:
-    live = read_live(folder / "live.json") if lives else None
-    if live and live.get("paused"):
+    live = read_live(folder / "live.json")
+    if lives and live and live.get("paused"):
         return "the run is paused: `evolve resume` lets the driver take it"
     if lives:
         return "the driver takes it within a second and trains it before anything newly bred"
-    runs = "" if folder.parent == Path("runs") else f" --runs {folder.parent}"
-    return f"the run is not running: `evolve run --run {folder.name}{runs}` takes it first"
+    why = "holds an exam now" if is_running(live) else "is not running"
+    return f"the run {why}: {call('run', folder)} takes it first"
 
 
 _PROPOSAL = """

@@ -1,5 +1,6 @@
 """The three ways of `evolve export`: a file with evidence, a table, a git branch."""
 
+import time
 from collections.abc import Mapping
 from contextlib import closing
 from pathlib import Path
@@ -8,19 +9,24 @@ from typing import Any
 from evaluate.device import require_device
 from evolve.composition import cache_folder, identity, pool, prepared
 from evolve.config import RunConfig, configure
+from evolve.control import forget_stale
 from evolve.evidence import (
     EVIDENCE,
     Finalists,
     export,
-    hold_exam,
     published_finalists,
     verdict,
 )
 from evolve.export import git_branch, results_tsv
+from evolve.interrupts import INTERRUPTED
+from evolve.invigilating import Invigilation
+from evolve.live import Watch, ended_in_the_end
 from evolve.reading import Reading
 from evolve.taskfile import load_task
 from evolve.writing import write_output
+from mutate.checks import Checks
 from population.lineage import DuckLineage
+from population.ports import Abandoned
 from population.state import State
 from population.task import Task
 
@@ -37,7 +43,7 @@ def export_file(folder: Path, output: Path, pairs: int, said: Mapping[str, Any])
         said: how the exam trains (cache, address, require_sandbox), None where nothing was said.
 
     Returns:
-        0, or 1 where an exam was held and claims nothing.
+        0, 1 where an exam was held and claims nothing, or 130 where it was stopped.
 
     Raises:
         EvolveError: the run has scored nothing, or is held by its driver while an exam is asked.
@@ -47,6 +53,8 @@ def export_file(folder: Path, output: Path, pairs: int, said: Mapping[str, Any])
         config = configure({"runs": folder.parent, "name": folder.name, **said})
         task = config.load_task()
         finalists = _examined(config, task, pairs)
+        if finalists is None:
+            return INTERRUPTED
     with Reading(folder) as reading:
         if finalists is None:
             stored = reading.configuration()
@@ -67,20 +75,25 @@ def scored_itself(folder: Path) -> bool:
         return reading.self_reported()
 
 
-def _examined(config: RunConfig, task: Task, pairs: int) -> Finalists:
+def _examined(config: RunConfig, task: Task, pairs: int) -> Finalists | None:
+    """Hold the exam of a run that has ended; return None where it was stopped."""
     if config.address is None:
         require_device(task.device)
     data = prepared(task, cache_folder(config.cache))
     with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
+        forget_stale(config.folder, Checks.of(task))
         state = State(task.direction)
         for record in lineage.replay():
             state.apply(record)
-        print(
-            f"exam: the best program against the best founder, at most {pairs} pairs ...",
-            flush=True,
-        )
+        for cut_off in map(Abandoned, list(state.jobs.in_flight)):
+            lineage.record(cut_off)
+            state.apply(cut_off)
         with closing(pool(config, task, data)) as trainers:
-            return hold_exam(state, lineage, trainers, task, pairs)
+            watch = Watch(None, trainers.slots, time.time())
+            with ended_in_the_end(config.folder / "live.json", watch):
+                return Invigilation(config.folder, task, lineage, watch).hold(
+                    state, trainers, pairs
+                )
 
 
 def export_tsv(folder: Path, output: Path | None) -> int:

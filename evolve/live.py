@@ -4,13 +4,17 @@ import json
 import math
 import os
 import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from evolve.telling import describe
 from evolve.writing import write_text
-from population.individual import EvaluationId, Individual, Request
+from population.exam import pairs_held
+from population.individual import EvaluationId, Individual, IndividualId, Request
 from population.orders import Reply
 from population.parents import fittest
 from population.ports import Ended, Proposed, Record, Started
@@ -44,6 +48,16 @@ class Best:
 
 
 @dataclass(frozen=True, slots=True)
+class Exam:
+    """An exam that is being held: `pairs` of at most `most` have ended."""
+
+    champion: int
+    founder: int
+    pairs: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
 class Answered:
     """What came of a command that was given from outside; `command` names its file."""
 
@@ -66,7 +80,8 @@ class Snapshot:
         sigma: standard deviation of one evaluation, None while unknown.
         limit: `--evaluations`, None without.
         spent_usd, cost_limit_usd: on language models; None where none is asked.
-        paused: nothing new begins. answers: to the latest commands, the newest last.
+        paused: nothing new begins. exam: the search is over, and this is being held.
+        answers: to the latest commands, the newest last.
     """
 
     pid: int
@@ -89,6 +104,7 @@ class Snapshot:
     running: tuple[Running, ...] = ()
     best: Best | None = None
     paused: bool = False
+    exam: Exam | None = None
     answers: tuple[Answered, ...] = ()
 
 
@@ -132,6 +148,7 @@ class Watch:
             sigma=noise.sigma if noise else None,
             running=tuple(_running(*entry, state) for entry in self._in_flight.values()),
             best=_best(state),
+            exam=_held(self.snapshot.exam, state),
         )
 
     def spend(self, usd: float, limit_usd: float) -> None:
@@ -142,6 +159,14 @@ class Watch:
         """Take into account whether the run is paused."""
         self.snapshot = replace(self.snapshot, paused=paused)
 
+    def examine(
+        self, champion: IndividualId, founder: IndividualId, most: int, state: State, now: float
+    ) -> None:
+        """Take into account that from now on an exam is held."""
+        exam = Exam(champion, founder, 0, most)
+        self.snapshot = replace(self.snapshot, ended_at=None, paused=False, exam=exam)
+        self.look(state, now)
+
     def answer(self, command: str, reply: Reply) -> None:
         """Keep what came of a command, for whoever waits for it."""
         answers = (*self.snapshot.answers, Answered(command, reply.done, reply.says))
@@ -150,13 +175,20 @@ class Watch:
     def end(self, now: float) -> None:
         """Mark that the driver ends now."""
         self.snapshot = replace(
-            self.snapshot, updated_at=now, ended_at=now, running=(), paused=False
+            self.snapshot, updated_at=now, ended_at=now, running=(), paused=False, exam=None
         )
 
 
 def _running(request: Request, since: float, state: State) -> Running:
     individual = state.individuals[request.individual]
     return Running(request.id, individual.id, individual.operator, request.purpose, since)
+
+
+def _held(exam: Exam | None, state: State) -> Exam | None:
+    if exam is None:
+        return None
+    pair = IndividualId(exam.champion), IndividualId(exam.founder)
+    return replace(exam, pairs=pairs_held(state.exam_blocks, *pair))
 
 
 def _best(state: State) -> Best | None:
@@ -185,6 +217,17 @@ def leader(state: State) -> Individual | None:
     return best.individual if best else None
 
 
+@contextmanager
+def ended_in_the_end(file: Path, watch: Watch) -> Iterator[None]:
+    """Mark in `live.json` that its driver ends, however it does, where that is not marked yet."""
+    try:
+        yield
+    finally:
+        if watch.snapshot.ended_at is None:
+            watch.end(time.time())
+            write_live(file, watch.snapshot)
+
+
 def write_live(file: Path, snapshot: Snapshot) -> None:
     """Replace `live.json` in one step."""
     write_text(file, json.dumps(asdict(snapshot), indent=1) + "\n")
@@ -197,6 +240,12 @@ def read_live(file: Path) -> dict[str, Any] | None:
     except (OSError, ValueError):
         return None
     return found if isinstance(found, dict) else None
+
+
+def exam_line(exam: dict[str, Any]) -> str:
+    """Return how far an exam of `live.json` is: `exam of #4 against founder #1: 2 of ...`."""
+    who = f"exam of #{exam['champion']} against founder #{exam['founder']}"
+    return f"{who}: {exam['pairs']} of at most {exam['most']} pairs done"
 
 
 def is_running(live: dict[str, Any] | None) -> bool:

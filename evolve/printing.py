@@ -4,6 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
+from evolve.live import exam_line
 from evolve.reading import Rows
 from evolve.text import ago, clean, columns, count, duration, half_width, number, one_line
 
@@ -67,6 +68,7 @@ def status(found: dict[str, Any]) -> str:
     """Return `evolve status`."""
     state = "running" if found["running"] else "not running"
     state = "paused: nothing new begins" if found["paused"] else state
+    state = exam_line(found["exam"]) if found["exam"] else state
     lines = [
         f"{found['run']}: {state}, published {ago(found['published_s_ago'])}",
         f"task {found['task']}, {found['metric']}: {found['direction']}, seed {found['seed']}",

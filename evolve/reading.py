@@ -294,6 +294,7 @@ class Reading:
             **{key: run[key] for key in ("task", "metric", "direction", "seed")},
             "running": is_running(live),
             "paused": bool(live and is_running(live) and live.get("paused")),
+            "exam": live.get("exam") if live and is_running(live) else None,
             "pinned": self.pinned(),
             "published_s_ago": max(0.0, time.time() - published_at),
             "best": best[0] if best else None,

@@ -98,10 +98,10 @@ def resume(name: str | None, runs: Path, as_json: bool) -> int:
 )
 @json_option
 def stop(name: str | None, runs: Path, wait: bool, timeout: float, as_json: bool) -> int:
-    """End a running `evolve run` cleanly, as Ctrl-C does there.
+    """End a running `evolve run` or an exam cleanly, as Ctrl-C does there.
 
     Nothing that was recorded is lost: `evolve run --run NAME` goes on, and first trains again what
-    was in flight.
+    was in flight; `evolve export --run NAME` goes on with an exam.
     """
     from evolve import steering
 

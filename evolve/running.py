@@ -1,15 +1,13 @@
 """One call of `evolve run`: a search started or continued, followed, its best program kept."""
 
 import queue
-import signal
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Iterator
+from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from types import FrameType
 
 from evaluate.awaited import waiting_folder
 from evaluate.device import device_name, require_device, utilisation_share
@@ -32,9 +30,11 @@ from evolve.config import RunConfig, reserved
 from evolve.console import Display, best_line, display
 from evolve.control import Control, forget_stale
 from evolve.estimate import BESIDE_S, breeding_lines, newcomer_s
-from evolve.evidence import export, hold_exam, keep_apart, verdict
+from evolve.evidence import export, finalists_of, keep_apart, verdict
 from evolve.inheriting import born, brought_founders, brought_line, brought_to
-from evolve.live import Snapshot, Watch, leader, write_live
+from evolve.interrupts import INTERRUPTED, interruptible
+from evolve.invigilating import Invigilation
+from evolve.live import Snapshot, Watch, ended_in_the_end, leader, write_live
 from evolve.printing import SELF_REPORTED, leaderboard
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
@@ -52,7 +52,6 @@ from population.search import Search
 from population.state import State
 from population.task import Task
 
-INTERRUPTED = 130
 LONG_S = 45.0
 """Of a budget that is so long it is told how long it takes."""
 _DETECTABLE = (
@@ -127,12 +126,21 @@ class Follower:
         write_text(self._best_file, champion.genome.source)
         self._best = champion.id
 
-    def end(self, state: State | None) -> None:
-        """Bring everything up to date for the last time."""
+    def end(self, state: State | None, exam: int | None = None) -> None:
+        """Bring everything up to date for the last time.
+
+        Args:
+            state: after the last record, None where there was none.
+            exam: in so many pairs at most follows; None: none does.
+        """
         if state is not None:
             self._watch.look(state, time.time())
             self.keep_best(state)
         self._watch.end(time.time())
+        if state is not None and exam is not None:
+            champion, founder = finalists_of(state)
+            if champion.id != founder.id:  # else nobody is compared
+                self._watch.examine(champion.id, founder.id, exam, state, time.time())
         self._show(None)
         self.lineage.publish(state.ranks() if state is not None else None)
 
@@ -173,9 +181,9 @@ class Ending:
     def examinable(self) -> State | None:
         """The state, where all that was begun has ended and someone leads: an exam may be held."""
         state = self.state
-        if self.stopped or state is None or state.jobs.in_flight or leader(state) is None:
+        if self.stopped or isinstance(self.error, PoolError) or state is None:
             return None
-        return state
+        return None if state.jobs.in_flight or leader(state) is None else state
 
     @property
     def code(self) -> int:
@@ -183,25 +191,6 @@ class Ending:
         if self.stopped:
             return INTERRUPTED
         return 1 if self.error is not None or self.examinable is None else 0
-
-
-@contextmanager
-def interruptible() -> Iterator[Callable[[], bool]]:
-    """Yield a function that tells whether to stop: the first Ctrl-C asks, the second interrupts."""
-    stopped = False
-
-    def ask(_number: int, _frame: FrameType | None) -> None:
-        nonlocal stopped
-        if stopped:
-            raise KeyboardInterrupt
-        stopped = True
-
-    before = {one: signal.signal(one, ask) for one in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: stopped
-    finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
 
 
 def run(config: RunConfig, unnamed: bool = False) -> int:
@@ -245,16 +234,18 @@ def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
             _announce(config, task, data, trainers, brought)
             print(breeding_lines(config, task, bred_by, individuals, trainers.slots), flush=True)
             watch = Watch(config.evaluations, trainers.slots, time.time())
-            metric = task.metric + " (self-reported)" * task.self_reported
-            with display(metric, config.plain) as shown:
-                follower = Follower(config, task, lineage, watch, shown, bred_by)
-                ending = _search(config, task, trainers, individuals, follower, bred_by)
-            _summarise(config, task, data, watch)
-            if isinstance(ending.error, PoolError) and not ending.stopped:
-                raise ending.error
-            if config.pairs is not None and ending.examinable is not None:
-                _export(config.pairs, config, task, lineage, trainers, ending.examinable)
-    return ending.code
+            with ended_in_the_end(config.folder / "live.json", watch):
+                metric = task.metric + " (self-reported)" * task.self_reported
+                with display(metric, config.plain) as shown:
+                    follower = Follower(config, task, lineage, watch, shown, bred_by)
+                    ending = _search(config, task, trainers, individuals, follower, bred_by)
+                _summarise(config, task, data, watch)
+                if isinstance(ending.error, PoolError) and not ending.stopped:
+                    raise ending.error
+                stopped = ending.examinable is not None and not _exported(
+                    config, task, lineage, trainers, ending.examinable, watch
+                )
+    return INTERRUPTED if stopped else ending.code
 
 
 def _search(
@@ -266,8 +257,7 @@ def _search(
     bred_by: Breeders,
 ) -> Ending:
     """Run the search and return how it has ended; says why where no limit has ended it."""
-    error: EvolveError | None = None
-    stopped = False
+    stopped, ending = False, Ending(None, False)
     checks = Checks.of(task)
     control = Control(config.folder, checks, follower.tell, follower.answer, follower.hold)
     with interruptible() as interrupted:
@@ -296,33 +286,39 @@ def _search(
         )
         try:
             follower.state = search.run(stop_now)
-        except (TaskError, RunError, PoolError) as found:
-            error = found
+            ending = Ending(follower.state, stopped or interrupted())
+        except (TaskError, RunError, PoolError) as error:
+            ending = Ending(follower.state, stopped or interrupted(), error)
         finally:
             bred_by.give_up()
             follower.pass_on()
-            follower.end(follower.state)
-        if error is not None and not isinstance(error, PoolError):  # which ends the command
-            print(f"error: {error}", file=sys.stderr)
-        return Ending(follower.state, stopped or interrupted(), error)
+            examined = ending.examinable is not None and not task.self_reported
+            follower.end(follower.state, config.pairs if examined else None)
+        if isinstance(ending.error, TaskError | RunError):  # a PoolError ends the command
+            print(f"error: {ending.error}", file=sys.stderr)
+        return replace(ending, stopped=ending.stopped or interrupted())
 
 
-def _export(
-    pairs: int,
+def _exported(
     config: RunConfig,
     task: Task,
     lineage: DuckLineage,
     trainers: Trainers,
     state: State,
-) -> None:
-    if not task.self_reported:
-        print(
-            f"\nexam: the best program against the best founder, at most {pairs} pairs ...",
-            flush=True,
-        )
-    finalists = hold_exam(state, lineage, trainers, task, pairs)
+    watch: Watch,
+) -> bool:
+    """Hold the exam and export, where that was asked for; return False where it was stopped."""
+    if config.pairs is None:
+        return True
+    print()
+    finalists = Invigilation(config.folder, task, lineage, watch).hold(
+        state, trainers, config.pairs
+    )
+    if finalists is None:
+        return False
     with Reading(config.folder) as reading:
         print(verdict(export(reading, task, finalists, config.folder / "best")))
+    return True
 
 
 def _announce(

@@ -10,8 +10,9 @@ from typing import Any
 
 from evolve.commands import Command, Pause, Resume, Stop, name_of
 from evolve.control import REJECTED, rejected_file, send, take_back
-from evolve.live import is_running, process_lives, read_live
+from evolve.live import exam_line, is_running, process_lives, read_live
 from evolve.reading import Reading
+from evolve.text import call
 from population.errors import RunError
 from population.individual import IndividualId
 from population.orders import Kill, Pin
@@ -43,20 +44,20 @@ def pause(folder: Path) -> Answer:
     """Let nothing new begin in the run in `folder` until `resume`.
 
     Raises:
-        RunError: it is not running, or its folder cannot be written.
+        RunError: it does not search, or its folder cannot be written.
     """
-    _require_running(folder)
+    _require_search(folder)
     return _ask(folder, Pause())
 
 
 def resume(folder: Path) -> Answer:
     """End a pause. Raises RunError as `pause` does."""
-    _require_running(folder)
+    _require_search(folder)
     return _ask(folder, Resume())
 
 
 def stop(folder: Path, wait_s: float | None = None) -> Answer:
-    """End the call of `evolve run` in `folder` as a Ctrl-C would.
+    """End the search or the exam of the run in `folder` as a Ctrl-C would.
 
     Args:
         folder: of the run.
@@ -65,7 +66,8 @@ def stop(folder: Path, wait_s: float | None = None) -> Answer:
     Raises:
         RunError: it is not running, or its folder cannot be written.
     """
-    driver = _require_running(folder)
+    live = _require_running(folder)
+    driver, goes_on = int(live["pid"]), call("export" if live.get("exam") else "run", folder)
     answer = _ask(folder, Stop())
     if answer.state != "done" or wait_s is None:
         return answer
@@ -75,23 +77,23 @@ def stop(folder: Path, wait_s: float | None = None) -> Answer:
             late = f"the run still ends after {wait_s:g} s: `evolve status` tells when it has"
             return replace(answer, state="ending", says=late)
         time.sleep(LOOK_S)
-    return replace(answer, says=f"the run has ended: {_again(folder)} goes on with it")
+    return replace(answer, says=f"the run has ended: {goes_on} goes on with it")
 
 
 def kill(folder: Path, individual: int) -> Answer:
     """End what of an individual is in flight; it fails, and is not tried again.
 
     Raises:
-        RunError: the run is not running, has no such individual, or its folder cannot be written.
+        RunError: the run does not search, has no such individual, or its folder cannot be written.
         LineageError: it cannot be read.
     """
-    _require_running(folder)
+    _require_search(folder)
     _require_known(folder, individual)
     return replace(_ask(folder, Kill(IndividualId(individual))), individual=individual)
 
 
 def pin(folder: Path, individual: int, pinned: bool = True) -> Answer:
-    """Keep an individual among the survivors, or no longer; waits for a run that is not running.
+    """Keep an individual among the survivors, or no longer; waits for a run that does not search.
 
     Raises:
         RunError: the run has no such individual, or its folder cannot be written.
@@ -101,20 +103,24 @@ def pin(folder: Path, individual: int, pinned: bool = True) -> Answer:
     return replace(_ask(folder, Pin(IndividualId(individual), pinned)), individual=individual)
 
 
-def _require_running(folder: Path) -> int:
-    """Return the driver's process id. Raises RunError where there is none on this host."""
-    live = read_live(folder / "live.json")
-    if live and live["ended_at"] and is_running(live | {"ended_at": None}):
-        raise RunError(
-            f"the search of run {folder.name} has ended and its process {live['pid']} holds the "
-            "exam or exports, which nobody steers: Ctrl-C there ends that"
-        )
-    if live is None or not is_running(live):
+def _require_running(folder: Path) -> dict[str, Any]:
+    """Return what the driver says. Raises RunError where there is none on this host."""
+    live = _live(folder)
+    if live is None:
         raise RunError(
             f"run {folder.name} is not running here, so nothing in it can be steered: "
-            f"{_again(folder)} goes on with it"
+            f"{call('run', folder)} goes on with it"
         )
-    return int(live["pid"])
+    return live
+
+
+def _require_search(folder: Path) -> None:
+    """Raise RunError where nothing is searched, be it that an exam is held."""
+    if exam := _require_running(folder).get("exam"):
+        raise RunError(
+            f"run {folder.name} does not search now ({exam_line(exam)}), so nothing in it can be "
+            f"paused or killed: {call('stop', folder)} ends the exam"
+        )
 
 
 def _require_known(folder: Path, individual: int) -> None:
@@ -124,11 +130,6 @@ def _require_known(folder: Path, individual: int) -> None:
     last = max(last, live["individuals"]) if live else last  # what is published lags behind
     if not 1 <= individual <= last:
         raise RunError(f"individual {individual} does not exist; ids go from 1 to {last}")
-
-
-def _again(folder: Path) -> str:
-    runs = "" if folder.parent == Path("runs") else f" --runs {folder.parent}"
-    return f"`evolve run --run {folder.name}{runs}`"
 
 
 def _live(folder: Path) -> dict[str, Any] | None:
@@ -141,11 +142,17 @@ def _ask(folder: Path, command: Command) -> Answer:
     """Leave a command and return its driver's answer, or what else there is to say."""
     name = send(folder, command)
     deadline = time.monotonic() + PATIENCE_S
-    while _live(folder) is not None and time.monotonic() < deadline:
+    while _takes(folder, command) and time.monotonic() < deadline:
         if (answer := _answer(folder, name, command)) is not None:
             return answer
         time.sleep(LOOK_S)
     return _answer(folder, name, command) or _unanswered(folder, name, command)
+
+
+def _takes(folder: Path, command: Command) -> bool:
+    """Whether a driver works that will take a command: in an exam none takes a pin."""
+    live = _live(folder)
+    return live is not None and not (isinstance(command, Pin) and live.get("exam"))
 
 
 def _answer(folder: Path, name: str, command: Command) -> Answer | None:
@@ -161,13 +168,14 @@ def _answer(folder: Path, name: str, command: Command) -> Answer | None:
 
 
 def _unanswered(folder: Path, name: str, command: Command) -> Answer:
-    about, lives = (folder.name, name_of(command)), _live(folder) is not None
+    about, lives = (folder.name, name_of(command)), _takes(folder, command)
+    again = call("run", folder)
     if isinstance(command, Pin):
-        when = "its driver takes it when it looks" if lives else f"{_again(folder)} takes it first"
+        when = "its driver takes it when it looks" if lives else f"{again} takes it first"
         return Answer(*about, "waiting", f"it waits in the run's folder: {when}")
     if not take_back(folder, name):
         return Answer(*about, "unanswered", "taken, without an answer: ask `evolve status`")
     if not lives:
-        raise RunError(f"run {folder.name} ended before it took this: {_again(folder)} goes on")
+        raise RunError(f"run {folder.name} ended before it took this: {again} goes on")
     late = f"the driver has not taken it for {PATIENCE_S:g} s, and it is taken back: try again"
     return Answer(*about, "unanswered", late)

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 
@@ -80,6 +81,12 @@ def half_width(standard_error: float | None) -> float | None:
 def count(number: int, noun: str) -> str:
     """Return `1 evaluation` or `3 evaluations`."""
     return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+
+
+def call(command: str, folder: Path) -> str:
+    """Return, quoted, how a command is called on the run in `folder`: `evolve run --run night`."""
+    runs = "" if folder.parent == Path("runs") else f" --runs {folder.parent}"
+    return f"`evolve {command} --run {folder.name}{runs}`"
 
 
 def ago(seconds: float) -> str:

@@ -3,7 +3,8 @@
 import zlib
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Protocol
 
 from population.blocks import Block
 from population.claims import ERROR_BUDGET, Claim, compare, error_share
@@ -22,6 +23,38 @@ ATTEMPTS = 3
 EXAM_STREAM = 0xE8A3
 """Keeps the seeds of exams apart from those of the search."""
 ORDER_STREAM = 0xE8A4
+
+
+class Invigilator(Protocol):
+    """Watches an exam. Used from the thread that holds it."""
+
+    @property
+    def stopped(self) -> bool:
+        """Whether somebody wants the exam to end now. Asked twice a second, and once more."""
+        ...
+
+    def begin(self, champion: IndividualId, founder: IndividualId, most: int, state: State) -> None:
+        """Learn whom the exam compares, and in how many pairs at most."""
+        ...
+
+    def observe(self, record: Started | Ended, state: State) -> None:
+        """Learn of each record in turn, once what follows from it has begun; the state holds it."""
+        ...
+
+
+class Unwatched:
+    """The invigilator of an exam that nobody looks at and nobody ends."""
+
+    stopped = False
+
+    def begin(self, champion: IndividualId, founder: IndividualId, most: int, state: State) -> None:
+        """Keep nothing."""
+
+    def observe(self, record: Started | Ended, state: State) -> None:
+        """Keep nothing."""
+
+
+UNWATCHED = Unwatched()
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +95,7 @@ def examine(  # noqa: PLR0913, PLR0917 - two programs, the three seams of a run 
     shards: tuple[str, str, str],
     pairs: int = MOST_PAIRS,
     base_seed: int = 0,
+    invigilator: Invigilator = UNWATCHED,
 ) -> Examination:
     """Compare both programs on the exam shard, pair by pair until it is decided.
 
@@ -70,6 +104,9 @@ def examine(  # noqa: PLR0913, PLR0917 - two programs, the three seams of a run 
     slots run at once. What earlier exams of this run found of the two counts: an exam goes on
     where the last one ended or was cut off. Everything is recorded; `state.exam_reads` counts
     each reading.
+
+    Once it is stopped, nothing new begins and what is in flight is left: whoever goes on with the
+    run records it as abandoned, and its pair is none.
 
     Args:
         champion: the program to be exported.
@@ -80,6 +117,7 @@ def examine(  # noqa: PLR0913, PLR0917 - two programs, the three seams of a run 
         shards: names of the selection, confirmation and exam shards.
         pairs: how many at most, those of earlier exams of the two included; at least 1.
         base_seed: the run's seed.
+        invigilator: watches, and may stop it.
 
     Raises:
         ValueError: fewer than one pair, or a program against itself.
@@ -89,15 +127,15 @@ def examine(  # noqa: PLR0913, PLR0917 - two programs, the three seams of a run 
         raise ValueError(f"an exam needs at least 1 pair, got {pairs}")
     if champion.id == founder.id:
         raise ValueError(f"an exam needs two programs, got individual {founder.id} twice")
-    hall = _Hall((champion, founder), shards[2], base_seed, evaluation, lineage, state)
+    hall = _Hall((champion, founder), shards[2], base_seed, evaluation, lineage, state, invigilator)
     names = {one.id: one.name for one in (champion, founder)}
 
     def so_far() -> Examination:
         return examination(state.exam_blocks, state.direction, champion.id, founder.id, names)
 
-    own = _blocks(state.exam_blocks, champion.id, founder.id)
-    left, found = pairs - sum(block.counts for block in own), so_far()
-    while left > 0 and not found.decided:
+    invigilator.begin(champion.id, founder.id, pairs, state)
+    left, found = pairs - pairs_held(state.exam_blocks, champion.id, founder.id), so_far()
+    while left > 0 and not found.decided and not invigilator.stopped:
         blocks = min(left, max(evaluation.slots, 1))
         hall.train(blocks)
         left -= blocks
@@ -115,9 +153,11 @@ class _Hall:
     evaluation: Evaluation
     lineage: Lineage
     state: State
+    invigilator: Invigilator
+    untold: list[Started | Ended] = field(default_factory=list)
 
     def train(self, blocks: int) -> None:
-        """Train that many blocks at once and record what comes.
+        """Train that many blocks at once and record what comes, until all have ended or a stop.
 
         A block is trained again, a bounded number of times, where a machine was busy, a device
         changed or our side lost it; the last results stand.
@@ -125,15 +165,23 @@ class _Hall:
         running: dict[EvaluationId, int] = {}
         for _ in range(blocks):
             running |= self._begin(self._seed(EXAM_STREAM), 1)
+        self._tell()
         while running:
-            for found in self.evaluation.wait(WAIT_S):
+            stopped = self.invigilator.stopped
+            for found in self.evaluation.wait(0.0 if stopped else WAIT_S):
                 request = self.state.jobs.in_flight[found.request]
                 self._record(Ended(self.state.contention.marked(found)))
                 seed = running.pop(found.request, None)
-                if seed is None or seed in running.values() or request.attempt >= ATTEMPTS:
-                    continue
-                if self.state.exam_blocks[seed].is_disturbed:
+                if seed is not None and seed not in running.values() and self._is_owed(request):
                     running |= self._begin(seed, request.attempt + 1)
+                self._tell()
+            if stopped:
+                return
+
+    def _is_owed(self, request: Request) -> bool:
+        """Whether the block of a request, which has ended, is to be trained again."""
+        disturbed = self.state.exam_blocks[request.seed].is_disturbed
+        return disturbed and request.attempt < ATTEMPTS and not self.invigilator.stopped
 
     def _begin(self, seed: int, attempt: int) -> dict[EvaluationId, int]:
         order = self.programs if self._seed(ORDER_STREAM) % 2 else self.programs[::-1]
@@ -156,6 +204,12 @@ class _Hall:
     def _record(self, record: Started | Ended) -> None:
         self.lineage.record(record)
         self.state.apply(record)
+        self.untold.append(record)
+
+    def _tell(self) -> None:
+        for record in self.untold:
+            self.invigilator.observe(record, self.state)
+        self.untold.clear()
 
 
 def examination(
@@ -191,6 +245,11 @@ def examination(
     if claim is not None and less_reliable:
         claim = replace(claim, better=False)
     return Examination(claim, number, ours, theirs, tuple(failures), less_reliable)
+
+
+def pairs_held(blocks: Mapping[int, Block], champion: IndividualId, founder: IndividualId) -> int:
+    """Return how many pairs of two programs have ended, of those that an exam is asked for."""
+    return sum(block.counts for block in _blocks(blocks, champion, founder))
 
 
 def compared(blocks: Mapping[int, Block]) -> list[frozenset[IndividualId]]:

@@ -7,6 +7,7 @@ from typing import Any
 
 import jinja2
 
+from evolve.live import exam_line
 from evolve.printing import caveats
 from evolve.text import clean, count, half_width, number, one_line
 
@@ -24,6 +25,7 @@ def _templates() -> jinja2.Environment:
         "caveats": caveats,
         "clean": clean,
         "counted": count,
+        "exam": exam_line,
         "latest": _latest,
         "line": lambda text, width=120: one_line(text, width),
         "moment": lambda at: time.strftime("%Y-%m-%d %H:%M", time.localtime(at)),
@@ -47,10 +49,11 @@ def render(template: str, about: Mapping[str, Any], base: str, **more: Any) -> s
 
 
 def state_of(found: Mapping[str, Any]) -> str:
-    """Return what a run does: `running`, `paused` or `not running`."""
+    """Return what a run does: `running`, `paused`, `exam` or `not running`."""
     if not found["running"]:
         return "not running"
-    return "paused" if (found["live"] or {}).get("paused") else "running"
+    live = found["live"] or {}
+    return next((state for state in ("exam", "paused") if live.get(state)), "running")
 
 
 def _latest(measurements: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:

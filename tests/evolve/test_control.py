@@ -369,6 +369,22 @@ def test_a_stop_is_taken_behind_whatever_else_waits(control: Control, tmp_path: 
     assert control.stopped
 
 
+def test_an_exam_is_stopped_and_not_paused_and_says_so(
+    tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evolve.control.LOOK_S", 0.0)
+    exam = Control(tmp_path, CHECKS, told.append, told.answers.__setitem__, None)
+    pause, resume = send(tmp_path, Pause()), send(tmp_path, Resume())
+    send(tmp_path, wish())
+    assert not exam.stopped and not exam.paused
+    stop = send(tmp_path, Stop())
+    assert exam.stopped
+    assert not told.answers[pause].done and "it can be stopped" in told.answers[pause].says
+    assert not told.answers[resume].done
+    assert told.answers[stop].done and "the exam ends" in told.answers[stop].says
+    assert len(left(tmp_path)) == 1  # the program waits for the next search
+
+
 def test_what_was_taken_back_in_time_is_not_done(
     control: Control, tmp_path: Path, told: Told, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -18,7 +18,7 @@ from evolve import injecting
 from evolve.commands import Inject
 from evolve.control import CONTROL, REJECTED, Control, attempt_name, send
 from evolve.injecting import Answer, look
-from evolve.live import Snapshot, write_live
+from evolve.live import Exam, Snapshot, write_live
 from evolve.reading import Reading
 from evolve.taskfile import REPOSITORY
 from mutate.checks import Checks
@@ -159,6 +159,19 @@ def test_a_program_waits_while_the_run_is_paused_and_that_is_told(
     said = evolve("inject", file, "--hypothesis", "why", "--runs", runs)
     assert said.code == 0
     assert "the run is paused: `evolve resume`" in said.out
+
+
+def test_a_program_waits_for_the_end_of_an_exam_and_that_is_told(
+    evolve: Evolve, runs: Path, file: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(injecting, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(injecting, "LOOK_S", 0.01)
+    exam = Snapshot(os.getpid(), socket.gethostname(), 0.0, 0.0, exam=Exam(4, 2, 2, 12))
+    write_live(runs / "night" / "live.json", exam)
+    for words in ((), ("--wait",)):
+        said = evolve("inject", file, "--hypothesis", "why", "--runs", runs, *words)
+        assert said.code == len(words)
+        assert "the run holds an exam now: `evolve run --run night" in said.out
 
 
 def test_a_driver_that_is_quicker_than_the_answer_has_accepted_it(

@@ -19,7 +19,7 @@ import pytest
 from evolve import steering
 from evolve.commands import Command, Pause, Stop
 from evolve.control import CONTROL, REJECTED, Control, rejected_file, send, waiting_file
-from evolve.live import Snapshot, Watch, is_running, read_live, write_live
+from evolve.live import Exam, Snapshot, Watch, is_running, read_live, write_live
 from evolve.options import SECTIONS
 from evolve.reading import Reading
 from evolve.taskfile import REPOSITORY
@@ -85,12 +85,37 @@ def driver(runs: Path, reply: Reply | None = DONE, individuals: int = 5) -> Iter
         thread.join()
 
 
-def test_a_run_that_holds_its_exam_is_not_said_to_be_over(evolve: Evolve, runs: Path) -> None:
-    examining = Snapshot(os.getpid(), socket.gethostname(), 0.0, 1.0, ended_at=1.0)
-    write_live(runs / "night" / "live.json", examining)
-    said = evolve("stop", "--runs", runs)
-    assert said.code == 2
-    assert f"its process {os.getpid()} holds the exam" in said.err
+def test_of_an_exam_nothing_is_paused_or_killed_and_the_message_says_what_ends_it(
+    evolve: Evolve, runs: Path
+) -> None:
+    live(runs, exam=Exam(4, 2, 3, 12))
+    for words in (("pause",), ("resume",), ("kill", 4)):
+        said = evolve(*words, "--runs", runs)
+        assert said.code == 2
+        assert "does not search now (exam of #4 against founder #2: 3 of at most 12" in said.err
+        assert f"`evolve stop --run night --runs {runs}` ends the exam" in said.err
+    assert waiting(runs) == []
+
+
+def test_a_pin_waits_for_the_end_of_an_exam(
+    evolve: Evolve, runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "PATIENCE_S", 1e9)  # it must not wait for the driver
+    live(runs, exam=Exam(4, 2, 3, 12))
+    said = evolve("pin", 3, "--runs", runs)
+    assert (said.code, len(waiting(runs))) == (0, 1)
+    assert f"`evolve run --run night --runs {runs}` takes it first" in said.out
+
+
+def test_status_tells_of_an_exam_while_it_goes_on(evolve: Evolve, runs: Path) -> None:
+    live(runs, exam=Exam(4, 2, 3, 12))
+    told = evolve("status", "--runs", runs).out
+    assert "night: exam of #4 against founder #2: 3 of at most 12 pairs done, published" in told
+    found = json.loads(evolve("status", "--runs", runs, "--json").out)
+    assert found["running"] is True
+    assert found["exam"] == {"champion": 4, "founder": 2, "pairs": 3, "most": 12}
+    live(runs, exam=Exam(4, 2, 3, 12), ended_at=1.0)
+    assert "night: not running" in evolve("status", "--runs", runs).out
 
 
 @pytest.mark.parametrize("words", MOMENTARY, ids=lambda words: words[0])

@@ -2,6 +2,9 @@
 
 import http.client
 import json
+import os
+import re
+import socket
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,6 +14,7 @@ import pytest
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
+from evolve.live import Exam, Running, Snapshot, write_live
 from evolve.reading import Reading
 from evolve.web import overviews
 from evolve.web.overviews import Overviews
@@ -62,6 +66,27 @@ def test_the_page_of_a_run_shows_what_is_published(runs: Path) -> None:
         assert "not running" in text and "#4" in text and "recombination" in text
         assert asked(port, "/")[0] == 302
         assert "it raised ValueError" in asked(port, "/run/night/individual/5")[1]
+
+
+def test_the_page_tells_of_an_exam_that_is_held_and_offers_to_stop_it_alone(runs: Path) -> None:
+    def holds(pairs: int) -> None:
+        training = Running(9, 4, "recombination", "exam", 0.0)
+        where = os.getpid(), socket.gethostname(), 0.0, float(pairs)
+        exam = Exam(4, 2, pairs, 12)
+        write_live(runs / "night" / "live.json", Snapshot(*where, exam=exam, running=(training,)))
+
+    holds(2)
+    with live(runs) as port:
+        text = asked(port, "/run/night/")[1]
+        assert '<span class="state exam">exam</span>' in text
+        assert "exam of #4 against founder #2: 2 of at most 12 pairs done" in text
+        commands = set(re.findall(r'data-command="(\w+)"', text))
+        assert commands == {"stop", "pin"}
+        assert "`evolve export --run night` goes on with it later" in text
+        version = text.split('data-version="')[1].split('"')[0]
+        holds(3)
+        news = json.loads(asked(port, f"/run/night/news?since={version}")[1])
+        assert "3 of at most 12 pairs" in news["training"]
 
 
 def test_what_is_not_there_is_said_in_a_line(runs: Path) -> None:

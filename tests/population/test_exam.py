@@ -5,7 +5,7 @@ import pytest
 from fakes import SHARDS, FakeEvaluation, MemoryLineage, folded, founders, program, value_of
 
 from population.claims import ERROR_BUDGET
-from population.exam import examine
+from population.exam import examine, pairs_held
 from population.individual import Failed, Purpose, Scored, Stage
 from population.ports import Abandoned, Ended, Founded, Started
 
@@ -21,6 +21,26 @@ def exam(evaluation=None, records=(), champion=CHAMPION, **options):
     evaluation = evaluation or FakeEvaluation(outcome=noisy)
     result = examine(champion, FOUNDER, evaluation, lineage, state, SHARDS, **options)
     return result, lineage.records, state
+
+
+class Invigilator:
+    """Ends the exam once so many results have come back; keeps what it was told."""
+
+    def __init__(self, most_results):
+        self.left = most_results
+        self.begun, self.seen = [], []
+
+    @property
+    def stopped(self):
+        return self.left <= 0
+
+    def begin(self, champion, founder, most, state):
+        self.begun.append((champion, founder, most))
+
+    def observe(self, record, state):
+        assert not self.stopped or not isinstance(record, Started)
+        self.left -= isinstance(record, Ended)
+        self.seen.append((record, pairs_held(state.exam_blocks, CHAMPION.id, FOUNDER.id)))
 
 
 def asked(records):
@@ -272,6 +292,58 @@ def test_a_comparison_that_was_cut_off_within_its_first_pair_uses_up_no_share_of
     cut = [*records[: first + 1], Abandoned(records[first].request.id)]
     examination, _, _ = exam(records=cut)
     assert examination.comparison == 1
+
+
+@pytest.mark.parametrize(("results", "pairs"), [(0, 0), (2, 1), (4, 2), (5, 2)])
+def test_an_exam_that_is_stopped_begins_nothing_more_and_keeps_its_whole_pairs(results, pairs):
+    invigilator = Invigilator(results)
+    evaluation = FakeEvaluation(outcome=unclear, may_end=lambda: not invigilator.stopped)
+    examination, records, _ = exam(evaluation, invigilator=invigilator)
+    assert len(examination.champion) == pairs
+    assert len(asked(records)) == 2 * -(-results // 2)
+    again, more, _ = exam(FakeEvaluation(outcome=unclear), records, pairs=4)
+    assert again.champion[:pairs] == examination.champion
+    assert again.claim.pairs == 4
+    assert len({request.seed for request in asked(more)}) == 4 + results % 2
+
+
+def test_what_has_ended_by_the_moment_of_a_stop_is_recorded():
+    class Both(FakeEvaluation):
+        def wait(self, timeout_s):
+            return [*super().wait(timeout_s), *super().wait(timeout_s)]
+
+    invigilator = Invigilator(1)
+    examination, records, _ = exam(Both(2, outcome=unclear), invigilator=invigilator)
+    assert sum(isinstance(record, Ended) for record in records) == 4
+    assert len(examination.champion) == 2
+
+
+def test_a_stopped_exam_makes_no_disturbed_block_again():
+    invigilator = Invigilator(99)
+
+    def device(request):
+        invigilator.left -= 99 * (not evaluation.running)  # while the second of the pair ends
+        return f"cpu:{request.individual}"
+
+    evaluation = FakeEvaluation(device=device)
+    examination, records, _ = exam(evaluation, invigilator=invigilator)
+    assert examination.claim is None
+    assert [request.attempt for request in asked(records)] == [1, 1]
+
+
+def test_an_invigilator_is_told_whom_an_exam_compares_and_of_each_record():
+    invigilator = Invigilator(99)
+    _, records, _ = exam(FakeEvaluation(outcome=unclear), pairs=2, invigilator=invigilator)
+    assert invigilator.begun == [(CHAMPION.id, FOUNDER.id, 2)]
+    assert [record for record, _ in invigilator.seen] == records[len(FOUNDED) :]
+    assert [pairs for _, pairs in invigilator.seen] == [0, 0, 0, 1, 1, 1, 1, 2]
+
+
+def test_a_pair_that_is_made_again_is_not_told_as_one_that_has_ended():
+    invigilator = Invigilator(99)
+    evaluation = FakeEvaluation(device=lambda request: f"cpu:{request.individual}")
+    exam(evaluation, pairs=1, invigilator=invigilator)
+    assert [pairs for _, pairs in invigilator.seen] == [0] * 11 + [1]
 
 
 def test_other_programs_are_trained_on_other_seeds_in_a_run_of_the_same_seed():
