@@ -10,6 +10,7 @@ import sys
 import tempfile
 from collections.abc import Callable
 from dataclasses import asdict
+from pathlib import Path
 
 from evaluate.sandbox import Jail, Layer, enter, owner
 from population.errors import SandboxError
@@ -17,11 +18,14 @@ from population.errors import SandboxError
 EXPLANATIONS = {
     "limits": ("memory, processes, disk, file size and log size are bounded", ""),
     "environment": ("no variable of yours reaches a candidate", ""),
-    "namespaces": (
-        "no network, no other process in sight, the whole tree dies together",
+    "network": (
+        "no network, and no messages from or to others",
         "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or an AppArmor "
-        "profile), or start the container with the right to create them; for a GPU it must mask "
-        "no part of /proc",
+        "profile), or start the container with the right to create them",
+    ),
+    "namespaces": (
+        "no other process in sight, the whole tree dies together",
+        "as for network; for a GPU the container must mask no part of /proc",
     ),
     "landlock": (
         "validation data, home and other candidates cannot be read, nothing else written",
@@ -60,7 +64,8 @@ def layers(device: str) -> list[Layer]:
 def _tell(jail: Jail, write: int) -> None:
     """Write the names of the layers that hold, from inside; nothing returns from here."""
     try:
-        held = [name for name in enter(jail) if _holds(name)]
+        outside = _network()
+        held = [name for name in enter(jail) if _holds(name, outside)]
         if _refused(lambda: os.close(os.open(os.__file__, os.O_RDONLY))):
             raise SandboxError(
                 f"{sys.base_prefix} cannot be read without root's rights: move it to where others "
@@ -72,7 +77,17 @@ def _tell(jail: Jail, write: int) -> None:
     os._exit(0)
 
 
-def _holds(name: str) -> bool:
+def _network() -> int | None:
+    """Return which network this process is in, None where no kernel tells it apart from others."""
+    try:
+        return Path("/proc/self/ns/net").stat().st_ino
+    except FileNotFoundError:
+        return None
+
+
+def _holds(name: str, outside: int | None) -> bool:
+    if name == "network":
+        return _network() != outside
     if name == "namespaces":
         return os.getpid() == 1
     if name == "landlock":

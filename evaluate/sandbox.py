@@ -8,8 +8,8 @@ memory, processes and file size bounded, an environment built from an allow-list
 the whole tree (`guard.py`). Bounds of the whole tree are kept from outside (`bounds.py`).
 On a GPU there are its device files, sockets within the jail, names of threads to write and a little
 shared memory of the jail's own besides; its driver needs a /proc of the pid namespace's own, and
-where none can be mounted (in most containers) that namespace is left out and reported as missing.
-Network and messages stay separate; processes of the same user can be probed and, where Landlock has
+where none can be mounted (in most containers) that namespace is left out: `namespaces` is reported
+as missing, `network` holds. Processes of the same user can be probed then and, where Landlock has
 no scopes (before Linux 6.12), signalled: a guard that is killed fails its candidate.
 What is not covered: faults of the kernel itself; macOS, which has the limits and the environment
 only. `evolve doctor` shows what this machine has.
@@ -163,8 +163,8 @@ def enter(jail: Jail) -> tuple[str, ...]:
     furnishes = jail.device != "cpu" or jail.shared_bytes > 0
     hidden = _LINUX and (not furnishes or proc_can_be_had(jail.uid, jail.readable))
     separated = _LINUX and separate(jail.uid, jail.readable, processes=hidden)
-    if separated and hidden:
-        held.append("namespaces")
+    if separated:
+        held += ["network", "namespaces"] if hidden else ["network"]
     fork_guarded()
     if jail.cores and hasattr(os, "sched_setaffinity"):  # its guard has to be quick, on any core
         os.sched_setaffinity(0, jail.cores)

@@ -62,7 +62,7 @@ def test_root_without_the_right_to_make_namespaces_has_them_as_an_ordinary_user(
         pytest.skip("this machine has no user namespaces")
     done = layers_after(DROP)
     held = {row["name"] for row in json.loads(done.stdout) if row["active"]}
-    assert {"namespaces", "unprivileged"} <= held
+    assert {"network", "namespaces", "unprivileged"} <= held
 
 
 MASK = """
@@ -89,7 +89,7 @@ def test_where_no_proc_of_its_own_can_be_had_a_jail_on_a_gpu_does_without_its_pr
         for device in ("cpu", "cuda")
     }
     assert held["cpu"] - held["cuda"] == {"namespaces"}
-    assert "namespaces" in held["cpu"]
+    assert {"network", "namespaces"} <= held["cpu"]
     done = become_after(MASK + DROP, "-c", ON_A_GPU)
     said, own, links = done.stdout.strip().rsplit("; ", 2)
     assert said == "open; Permission denied; open"
@@ -110,13 +110,24 @@ os.execv(sys.argv[1], sys.argv[1:])
 """
     done = layers_after(refuse_landlock)
     held = {row["name"] for row in json.loads(done.stdout) if row["active"]}
-    assert "landlock" not in held and "limits" in held
+    assert not held & {"landlock", "network", "namespaces"} and "limits" in held
     assert not protects_data(held)
+
+
+def test_a_network_that_is_not_ones_own_is_not_taken_for_a_layer() -> None:
+    """Whatever the jail says that it has entered."""
+    program = """
+import os
+from evaluate import layers, sandbox
+layers.enter = lambda jail: ("limits", "network", "namespaces")
+assert {one.name for one in layers.layers("cpu") if one.active} == {"limits"}
+"""
+    subprocess.run([sys.executable, "-c", program], check=True, cwd=ROOT)
 
 
 def test_only_landlock_protects_the_data() -> None:
     assert protects_data(("limits", "landlock"))
-    assert not protects_data(("limits", "namespaces", "seccomp", "unprivileged"))
+    assert not protects_data(("limits", "network", "namespaces", "seccomp", "unprivileged"))
 
 
 def test_whoever_requires_the_sandbox_gets_all_of_it_or_an_error() -> None:

@@ -11,6 +11,9 @@ import pytest
 
 from evolve import running
 from evolve.breeding import Breeders
+from evolve.commands import Stop
+from evolve.control import send
+from evolve.live import is_running, read_live
 from evolve.taskfile import load_task
 from mutate.checks import Checks
 from mutate.novelty import Offer, checked, refused
@@ -89,6 +92,42 @@ def test_the_exam_is_held_where_the_operators_have_run_out(
     assert "the search has ended: 200 proposals in a row were refused" in said.err
     assert "is better than founder" in said.out
     assert json.loads((tmp_path / "a" / "best" / "evidence.json").read_text())["claim"]["better"]
+
+
+def test_a_run_is_not_called_ended_before_its_exam_which_can_be_stopped_from_then_on(
+    evolve: Evolve, tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(scored, 50)
+    between: list[dict[str, Any]] = []
+
+    def summarise(*_: Any) -> None:
+        live = read_live(tmp_path / "a" / "live.json") or {}
+        assert is_running(live)
+        between.append(live["exam"])
+        send(tmp_path / "a", Stop())
+
+    monkeypatch.setattr(running, "_summarise", summarise)
+    words = ("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a", "--export")
+    said = evolve(*words, "--evaluations", 6)
+    assert said.code == 130, said
+    assert f"`evolve export --run a --runs {tmp_path}` goes on with it" in said.out
+    assert [(exam["pairs"], exam["most"]) for exam in between] == [(0, 12)]
+    assert not (tmp_path / "a" / "best" / "evidence.json").exists()
+    assert not is_running(read_live(tmp_path / "a" / "live.json"))
+
+
+def test_a_run_that_holds_no_exam_is_called_ended_as_soon_as_its_search_is(
+    evolve: Evolve, tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    train(scored, 50)
+    between: list[bool] = []
+    file = tmp_path / "a" / "live.json"
+    monkeypatch.setattr(
+        running, "_summarise", lambda *_: between.append(is_running(read_live(file)))
+    )
+    words = ("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a")
+    assert evolve(*words, "--evaluations", 6).code == 0
+    assert between == [False]
 
 
 def test_a_machine_that_has_to_be_mended_is_no_negative_result(

@@ -91,7 +91,7 @@ def test_whoever_requires_the_sandbox_is_told_what_is_missing(
     runs = ("--runs", tmp_path) if command == ("run",) else ()
     done = lacking_namespaces(*command, "--task", POLYNOMIAL, "--require-sandbox", *runs)
     assert done.returncode == 2, done
-    assert "lacks namespaces (" in done.stderr
+    assert "lacks network (" in done.stderr and "; namespaces (" in done.stderr
     assert "Traceback" not in done.stderr
 
 
@@ -114,4 +114,5 @@ def test_a_result_lists_the_layers_that_held_it_and_no_others() -> None:
     done = lacking_namespaces("try", file, "--task", POLYNOMIAL, "--json")
     found = json.loads(done.stdout)
     assert found["value"] is not None
-    assert "limits" in found["sandbox"] and "namespaces" not in found["sandbox"]
+    assert "limits" in found["sandbox"]
+    assert not {"network", "namespaces"} & set(found["sandbox"])
