@@ -175,7 +175,7 @@ def _judged(reading: Reading, finalists: Finalists, scores: list[dict[str, Any]]
         "champion": _standing(reading, finalists.champion),
         "founder": _standing(reading, finalists.founder),
         "self_reported": reading.self_reported(),
-        "unprotected": sum(reading.doubts(one)["unprotected"] for one in {*pair}),
+        "unprotected": sum(one["unprotected"] for one in reading.doubts_of(pair).values()),
     }
 
 

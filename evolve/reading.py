@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from evolve.details import Grouped, curves, details, grouped
 from evolve.live import is_running, read_live
 from population.database import Connection, refusals
 from population.errors import LineageError, RunError
@@ -27,6 +28,14 @@ _PER_HOUR = """
     SELECT 3600 * count(*) / nullif(max(ended_at) - min(started_at)
         - coalesce(sum(started_at - busy_until) FILTER (started_at - busy_until > ?), 0), 0)
     FROM trained
+"""
+_HEAD = """
+    SELECT i.id AS whose, i.id, i.name, i.operator, i.proposal, r.recorded_at AS born_at
+    FROM individual i JOIN record r ON r.seq = i.seq WHERE i.id IN {some}
+"""
+_UNPROTECTED = """
+    SELECT individual, count(*) FROM evaluations
+    WHERE status = 'scored' AND NOT protected GROUP BY individual
 """
 
 
@@ -158,26 +167,24 @@ class Reading:
         """Return the highest id that is published, 0 where there is none."""
         return int(self.query("SELECT coalesce(max(id), 0) FROM individual").rows[0][0])
 
-    def doubts(self, individual: int | None = None) -> dict[str, Any]:
-        """Return what `caveats` tells of scores.
+    def doubts(self) -> dict[str, Any]:
+        """Return what `caveats` tells of the scores of the whole run."""
+        counted = sum(one["unprotected"] for one in self.doubts_of(None).values())
+        return {"self_reported": self.self_reported(), "unprotected": counted}
+
+    def doubts_of(self, individuals: Sequence[int] | None) -> dict[int, dict[str, Any]]:
+        """Return what `caveats` tells of the scores of each individual.
 
         Args:
-            individual: whose scores; None: those of the whole run.
+            individuals: their ids; None: of all whose scores were made where candidates could
+                read the validation data.
         """
         reported = self.self_reported()
-        counted = 0 if reported else self._unprotected(individual)
-        return {"self_reported": reported, "unprotected": counted}
-
-    def _unprotected(self, individual: int | None) -> int:
-        """Return how many scores were made where candidates could read the validation data."""
-        if not self.run()["data_sha256"]:
-            return 0
-        found = self.query(
-            "SELECT count(*) FROM evaluations WHERE status = 'scored' AND NOT protected "
-            "AND individual = coalesce(?, individual)",
-            [individual],
-        )
-        return int(found.rows[0][0])
+        counts: dict[int, int] = {}
+        if self.run()["data_sha256"] and not reported:
+            counts = dict(self.query(_UNPROTECTED).rows)
+        of = counts if individuals is None else individuals
+        return {one: {"self_reported": reported, "unprotected": counts.get(one, 0)} for one in of}
 
     def leader(self) -> int:
         """Return the id of the best individual.
@@ -196,73 +203,47 @@ class Reading:
         Raises:
             LineageError: the run has none with this id.
         """
-        found = self.query(
-            "SELECT i.id, i.name, i.operator, i.proposal, r.recorded_at AS born_at "
-            "FROM individual i JOIN record r ON r.seq = i.seq WHERE i.id = ?",
-            [individual],
-        ).objects()
-        if not found:
-            last = self.last_individual()
-            raise LineageError(f"individual {individual} does not exist; ids go from 1 to {last}")
-        return (
-            found[0]
-            | self._details(individual)
-            | self.doubts(individual)
-            | {"pinned": individual in self.pinned()}
-        )
+        return self.individuals([individual])[0]
 
-    def _details(self, individual: int) -> dict[str, Any]:
-        def about(sql: str) -> list[dict[str, Any]]:
-            return self.query(sql, [individual]).objects()
+    def individuals(self, individuals: Sequence[int]) -> list[dict[str, Any]]:
+        """Return all that is known about each of several individuals, in their order.
 
-        standing = about("SELECT * EXCLUDE (name, operator) FROM leaderboard WHERE individual = ?")
-        logs = about(
-            "SELECT log FROM logs WHERE individual = ? AND log <> '' "
-            "ORDER BY evaluation DESC LIMIT 1"
-        )
-        return {
-            "standing": standing[0] if standing else None,
-            "parents": [
-                row["parent"]
-                for row in about("SELECT parent FROM parent WHERE individual = ? ORDER BY ordinal")
-            ],
-            "constants": {
-                row["name"]: row["value"]
-                for row in about(
-                    "SELECT name, value FROM constant WHERE individual = ? ORDER BY ordinal"
-                )
-            },
-            "changes": about(
-                "SELECT category, hypothesis, diff FROM diffs WHERE individual = ? ORDER BY ordinal"
-            ),
-            "calls": about(
-                "SELECT c.*, p.prompt, p.answer FROM calls c "
-                "LEFT JOIN prompts p ON p.proposal = c.proposal AND p.ordinal = c.ordinal "
-                "WHERE c.individual = ? ORDER BY c.proposal, c.ordinal"
-            ),
-            "evaluations": about(
-                "SELECT evaluation, purpose, shard, seed, status, value, stage, reason, detail, "
-                "contended, device, ended_at - started_at AS seconds "
-                "FROM evaluations WHERE individual = ? ORDER BY evaluation"
-            ),
-            "measurements": about(
-                "SELECT m.evaluation, m.name, m.value, m.unit FROM measurement m "
-                "JOIN evaluations e USING (evaluation) WHERE e.individual = ? "
-                "ORDER BY m.evaluation, m.ordinal"
-            ),
-            "curve": [list(point.values()) for point in self.curve(individual)],
-            "log": logs[0]["log"] if logs else "",
-            "source": about("SELECT source FROM sources WHERE individual = ?")[0]["source"],
-        }
+        Raises:
+            LineageError: the run has none with such an id.
+        """
+        heads = self.each(_HEAD, individuals)
+        if unknown := [one for one in individuals if not heads[one]]:
+            raise self._unknown(unknown[0])
+        doubts, pinned = self.doubts_of(individuals), self.pinned()
+        told = zip(individuals, details(self._ask, individuals), strict=True)
+        return [heads[one][0] | own | doubts[one] | {"pinned": one in pinned} for one, own in told]
 
-    def curve(self, individual: int) -> list[dict[str, float]]:
-        """Return the losses that its last training with any reported: `spent` (0..1), `loss`."""
-        found = self.query(
-            "SELECT r.curve FROM result r JOIN evaluation e ON e.id = r.evaluation "
-            "WHERE e.individual = ? AND len(r.curve) > 0 ORDER BY e.id DESC LIMIT 1",
-            [individual],
-        ).rows
-        return list(found[0][0]) if found else []
+    def _unknown(self, individual: int) -> LineageError:
+        last = self.last_individual()
+        return LineageError(f"individual {individual} does not exist; ids go from 1 to {last}")
+
+    def _ask(self, sql: str, values: Sequence[Any]) -> list[dict[str, Any]]:
+        return self.query(sql, values).objects()
+
+    def each(self, question: str, individuals: Sequence[int]) -> Grouped:
+        """Return the rows about each of several individuals.
+
+        Args:
+            question: a statement in which `{some}` stands for all of them, and whose column `whose`
+                tells whom a row is about.
+            individuals: their ids.
+
+        Raises:
+            LineageError: DuckDB refuses it.
+        """
+        return grouped(self._ask, question, individuals)
+
+    def curves(self, individuals: Sequence[int]) -> dict[int, list[dict[str, float]]]:
+        """Return the losses that the last training of each with any reported: `spent`, `loss`.
+
+        `spent` is the share of the budget, 0..1.
+        """
+        return curves(self._ask, individuals)
 
     def descent(self, individual: int) -> list[dict[str, Any]]:
         """Return the line from the founder down to the individual, with other parents and gains.
@@ -270,7 +251,8 @@ class Reading:
         Each step: individual, operator, name, mean, gain over its first parent, others, and its
         `doubts`.
         """
-        self.individual(individual)
+        if not self.each(_HEAD, [individual])[individual]:
+            raise self._unknown(individual)
         steps = self.query(
             "SELECT d.ancestor AS individual, d.operator, d.name, d.mean, d.gain, "
             "list(p.parent ORDER BY p.ordinal) FILTER (p.ordinal > 1) AS others "
@@ -280,7 +262,8 @@ class Reading:
             "ORDER BY d.depth DESC",
             [individual],
         ).objects()
-        return [step | self.doubts(step["individual"]) for step in steps]
+        doubts = self.doubts_of([step["individual"] for step in steps])
+        return [step | doubts[step["individual"]] for step in steps]
 
     def status(self) -> dict[str, Any]:
         """Return what the run does now, as of its last publication and of `live.json`."""

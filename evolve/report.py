@@ -21,7 +21,7 @@ def contents(reading: Reading) -> dict[str, Any]:
         LineageError: the publication cannot be read.
     """
     found = page.overview(reading)
-    return found | {"told": page.details(reading, page.told_in_full(found))}
+    return found | {"told": reading.individuals(page.told_in_full(found))}
 
 
 def report(reading: Reading) -> str:

@@ -1,7 +1,7 @@
 """What a page about a run shows, read from its published lineage."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from evolve.evidence import findings
@@ -30,9 +30,14 @@ _LEADING = """
     FROM leaderboard WHERE rank = 1
     ORDER BY n
 """
-
-_STANDING = "SELECT shrunken_mean, evaluations FROM leaderboard WHERE individual = ?"
-_CHANGES = "SELECT category, hypothesis, diff FROM diffs WHERE individual = ? ORDER BY ordinal"
+_STANDING = """
+    SELECT individual AS whose, shrunken_mean, evaluations FROM leaderboard
+    WHERE individual IN {some}
+"""
+_CHANGES = """
+    SELECT individual AS whose, category, hypothesis, diff FROM diffs
+    WHERE individual IN {some} ORDER BY ordinal
+"""
 
 
 def overview(reading: Reading) -> dict[str, Any]:
@@ -66,15 +71,6 @@ def told_in_full(found: dict[str, Any]) -> list[int]:
     return list(dict.fromkeys([*best, *line, *donors]))
 
 
-def details(reading: Reading, individuals: Iterable[int]) -> list[dict[str, Any]]:
-    """Return what is known of each individual, as `evolve show` tells it.
-
-    Raises:
-        LineageError: the run has none with such an id.
-    """
-    return [reading.individual(one) for one in individuals]
-
-
 def _best_founder(reading: Reading) -> dict[str, Any] | None:
     rows = reading.query(
         "SELECT individual, name, shrunken_mean FROM leaderboard "
@@ -89,14 +85,16 @@ def _steps(
     """Return the best one's line of descent: each step's changes, and whether its gain is clear."""
     if not leaders:
         return []
+    line = reading.descent(leaders[0]["individual"])
+    ids = [step["individual"] for step in line]
+    standings, changes = reading.each(_STANDING, ids), reading.each(_CHANGES, ids)
+    unknown: dict[str, Any] = {"shrunken_mean": None, "evaluations": 0}
     told: list[dict[str, Any]] = []
-    for step in reading.descent(leaders[0]["individual"]):
-        rows = reading.query(_STANDING, [step["individual"]]).objects()
-        own: dict[str, Any] = rows[0] if rows else {"shrunken_mean": None, "evaluations": 0}
+    for one, step in zip(ids, line, strict=True):
+        own = (standings[one] or [unknown])[0]
         parents = told[-1]["evaluations"] if told else 0
         certain = _is_certain(step["gain"], sigma, (own["evaluations"], parents))
-        changes = reading.query(_CHANGES, [step["individual"]]).objects()
-        told.append(step | own | {"certain": certain, "changes": changes})
+        told.append(step | own | {"certain": certain, "changes": changes[one]})
     return told
 
 
@@ -116,6 +114,6 @@ def _progress(reading: Reading, metric: str) -> str | None:
 
 
 def _curves(reading: Reading, whose: Sequence[dict[str, Any]]) -> str | None:
-    ids = dict.fromkeys(one["individual"] for one in whose)
-    curves = {f"#{one}": reading.curve(one) for one in ids}
-    return charts.curves({name: curve for name, curve in curves.items() if curve}) or None
+    ids = list(dict.fromkeys(one["individual"] for one in whose))
+    curves = {f"#{one}": curve for one, curve in reading.curves(ids).items() if curve}
+    return charts.curves(curves) or None

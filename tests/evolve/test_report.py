@@ -3,14 +3,17 @@
 import html
 import json
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from playwright.sync_api import expect
 
-from evolve.reading import Reading
-from evolve.report import report
+from evolve.reading import Reading, Rows
+from evolve.report import contents, report
+from population.errors import LineageError
 from population.individual import Change, Failed, Genome, IndividualId, Scored, Stage
 from population.lineage import DuckLineage, stored_identity
 from population.ports import Attempt, Proposed, Selected
@@ -74,6 +77,39 @@ def test_programs_read_the_same_as_json(evolve: Evolve, runs: Path) -> None:
     assert found["leaders"][0]["individual"] == 4
     assert [step["individual"] for step in found["steps"]] == [1, 3, 4]
     assert {one["id"] for one in found["told"]} == {1, 2, 3, 4}
+
+
+def test_individuals_are_told_together_as_each_is_told_alone(runs: Path) -> None:
+    with_hostile_program(runs)
+    with Reading(runs / "night") as reading:
+        together = reading.individuals([4, 1, 6, 5])
+        assert together == [reading.individual(one) for one in (4, 1, 6, 5)]
+        assert [one["id"] for one in together] == [4, 1, 6, 5]
+        assert reading.individuals([]) == []
+        with pytest.raises(LineageError, match="individual 7 does not exist; ids go from 1 to 6"):
+            reading.individuals([1, 7])
+
+
+def test_a_report_of_more_programs_asks_the_lineage_no_more_often(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real, asked = Reading.query, []
+
+    def counting(reading: Reading, sql: str, values: Sequence[Any] = ()) -> Rows:
+        asked.append(sql)
+        return real(reading, sql, values)
+
+    monkeypatch.setattr(Reading, "query", counting)
+    counts = []
+    for longer in (False, True):
+        if longer:
+            with_hostile_program(runs)
+        asked.clear()
+        with Reading(runs / "night") as reading:
+            told = contents(reading)["told"]
+        counts.append((len(told), len(asked)))
+    (few, questions), (more, again) = counts
+    assert (few, more, again) == (4, 5, questions)
 
 
 def test_a_gain_is_coloured_where_it_is_more_than_the_noise_of_both(runs: Path) -> None:
