@@ -14,7 +14,7 @@ from evolve.control import (
     waiting_file,
 )
 from evolve.live import is_running, read_live
-from evolve.printing import SELF_REPORTED
+from evolve.printing import SELF_REPORTED, caveats
 from evolve.reading import Reading
 from evolve.taskfile import load_task
 from evolve.text import call, number, one_line
@@ -41,6 +41,7 @@ class Answer:
             `scored` or `failed`.
         value: mean of its scores. gain: over its parent, above 0 is better.
         sigma: noise of one evaluation, None while unknown.
+        unprotected: how many of its scores were made within reach of the validation data.
         reason: why it was refused, or stage, reason and detail of its failure.
         next: what happens now, or how to go on, in a sentence.
     """
@@ -58,6 +59,7 @@ class Answer:
     evaluations: int = 0
     quarantine: str = ""
     self_reported: bool = False
+    unprotected: int = 0
     reason: str = ""
     next: str = ""
 
@@ -191,11 +193,12 @@ def _published(reading: Reading, answer: Answer) -> Answer:
         state="taken",
         individual=individual,
         metric=str(reading.run()["metric"]),
-        self_reported=reading.self_reported(),
         next=f"it waits for a slot or trains; `evolve show {individual}` tells more",
     )
     ended = reading.query(_OUTCOME, [individual]).objects()
-    return _outcome(answer, ended) if _is_settled(ended) or not answer.running else answer
+    if answer.running and not _is_settled(ended):
+        return answer
+    return _outcome(replace(answer, **reading.doubts_of([individual])[individual]), ended)
 
 
 def _is_settled(ended: list[dict[str, Any]]) -> bool:
@@ -247,4 +250,5 @@ def describe(answer: Answer) -> str:
             line = f"{who}{one_line(answer.reason, 300)}"
         case state:
             line = f"{who}{state}: {answer.injection}"
-    return f"{line}\n{answer.next}"
+    doubts = {"self_reported": False, "unprotected": answer.unprotected}  # `next` tells the former
+    return "\n".join([line, *caveats(doubts), answer.next])

@@ -17,7 +17,7 @@ import pytest
 from evolve import injecting
 from evolve.commands import Inject
 from evolve.control import CONTROL, REJECTED, Control, attempt_name, send
-from evolve.injecting import Answer, look
+from evolve.injecting import Answer, describe, look
 from evolve.live import Exam, Snapshot, write_live
 from evolve.reading import Reading
 from evolve.taskfile import REPOSITORY
@@ -43,6 +43,7 @@ from population.ports import (
 from population.search import SearchConfig
 from population.state import State
 from tests.evolve.conftest import POLYNOMIAL, Evolve, Said, born, evaluation
+from tests.evolve.test_protection import WARNING
 from tests.population.fakes import FakeEvaluation, Nudge, program, search
 
 BETTER = """import json
@@ -272,6 +273,19 @@ def test_the_next_run_takes_what_waits_and_its_outcome_can_be_read(
     assert "inject of #6" in text and "program: why" in text and "+VALUE = 1.5" in text
     text = evolve("show", second.individual, "--runs", runs).out
     assert "program: why\n" in text
+
+
+def test_an_answer_says_where_its_score_was_made_within_reach_of_the_validation_data(
+    evolve: Evolve, runs: Path
+) -> None:
+    names = [put(evolve, runs, "VALUE = 1.4\n"), put(evolve, runs, "NOTHING = 1\n")]
+    drive(runs)  # behind no layer of the sandbox
+    scored, failed = (answer_to(runs, name) for name in names)
+    assert (scored.state, scored.unprotected) == ("scored", scored.evaluations)
+    assert sum(WARNING in line for line in describe(scored).splitlines()) == 1
+    assert (failed.state, failed.unprotected) == ("failed", 0)
+    for silent in (failed, replace(scored, unprotected=0)):
+        assert WARNING not in describe(silent)
 
 
 def test_hypotheses_without_a_diff_stay_apart_in_the_view_of_changes(
