@@ -3,7 +3,6 @@
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
@@ -12,10 +11,9 @@ from typing import Any
 
 from evaluate import wire
 from evaluate.bounds import Bounds
-from evaluate.cores import busy_s
-from evaluate.device import QUERY_S, memory_used_bytes
 from evaluate.diagnosis import diagnose, sentence
 from evaluate.feeder import feeder_jail
+from evaluate.gauges import Gauges, account
 from evaluate.sandbox import Jail
 from evaluate.spec import TrialSpec
 from evaluate.startup import Computing
@@ -29,8 +27,6 @@ from population.task import BudgetKind, EvaluatorKind
 KILL_PATIENCE_S = 60.0
 FEEDER_ENDS = frozenset({"delivered", "hopeless", "broken", "gone", "closed", "unfit"})
 """Events after which a feeder tells no more."""
-DEVICE_EVERY_S = 5.0
-"""Between two looks at an accelerator's memory."""
 GRACE_S = 2.0
 """Wall clock beyond the budget after which a candidate that is still silent is ended."""
 DEATH_S, DEATH_SHARE = 0.25, 0.01
@@ -39,15 +35,6 @@ be dead at the latest, since it can write into what it handed in until then. The
 honest ones are dead 0.05 to 0.1 s after they handed in, most of which is their memory's return."""
 DEATH_ON_A_DEVICE_S = 1.0
 """The former where a driver has to give an accelerator's memory back."""
-ACCOUNT_UNITS = {
-    "train_s": "s",
-    "handin_s": "s",
-    "billed_s": "s",
-    "saved_s": "s",
-    "steps": "1",
-    "tokens": "1",
-}
-"""What a feeder measures: `saved_s` of the hopeless alone, `handin_s` of the others."""
 
 
 class TreeSurvivedError(EvolveError):
@@ -78,17 +65,15 @@ class Training:
     descriptors: list[int] = field(default_factory=list)
     failure: Failed | None = None
     exit: Exit | None = None
-    busy_before_s: float | None = None
-    foreign_share: float | None = None
     held: tuple[str, ...] = ()
     wall_s: float = 0.0
     on_start: Callable[[], object] | None = None
-    peak_device_bytes: int = 0
-    looked_at: float = 0.0
+    gauges: Gauges = field(init=False)
     bounds: Bounds = field(init=False)
     computing: Computing = field(init=False)
 
     def __post_init__(self) -> None:
+        self.gauges = Gauges(self.spec.device, self.jail.cores)
         self.computing = Computing(self.spec.device)
         self.bounds = Bounds(self.spec.limits, Path(self.jail.workdir))
 
@@ -100,7 +85,7 @@ class Training:
         """
         pairs: list[socket.socket] = []
         self.began = time.monotonic()
-        self.busy_before_s = busy_s(self.jail.cores)
+        self.gauges.begin()
         forked: list[int] = []
         feed: socket.socket | None = None
         connection: list[int] = []
@@ -138,7 +123,8 @@ class Training:
             self.exit = self.warm.exits.get(candidate)
             with os.fdopen(told_read) as told:
                 self.held = tuple(told.read().split())
-            self._measure_others(forked)
+            if self.exit is not None:
+                self.gauges.end(self.wall_s, self._own_s(forked))
             if feed is not None:
                 self._read_events(feed, 0.0)
                 feed.close()
@@ -161,20 +147,16 @@ class Training:
             last = (self.log.text().strip().splitlines() or ["it printed nothing"])[-1]
             raise SandboxError(f"the candidate could not be jailed: {last}")
 
-    def _measure_others(self, forked: list[int]) -> None:
-        """Find out how much of the candidate's cores went to others while it ran.
+    def _own_s(self, forked: list[int]) -> float:
+        """Return the seconds of a processor that the candidate and its feeder took.
 
         What the feeder did for it counts as its own, though perhaps not on these cores: who makes
         it work would look disturbed otherwise, and be given another try.
         """
-        after = busy_s(self.jail.cores)
-        if self.busy_before_s is None or after is None or self.exit is None:
-            return
-        seconds = self.wall_s * max(len(self.jail.cores), 1)
+        assert self.exit is not None
         exits = [self.warm.exits[number] for number in forked if number in self.warm.exits]
         fed_s = sum(one.cpu_s for one in exits if one is not self.exit)
-        own_s = self.bounds.cpu_s(self.exit.cpu_s) + fed_s
-        self.foreign_share = max(0.0, (after - self.busy_before_s - own_s) / seconds)
+        return self.bounds.cpu_s(self.exit.cpu_s) + fed_s
 
     def _feeder_spec(self) -> dict[str, Any]:
         budget = self.spec.budget
@@ -221,7 +203,8 @@ class Training:
                 self.bounds.tree = Tree(self.warm.pids[candidate], shared)
             self.failure = self._limit()
             self._answer_start(feed)
-            self._look_at_device()
+            if "started" in self.events:
+                self.gauges.look_at_device()
 
     def _answer_start(self, feed: socket.socket | None) -> None:
         """Call `on_start` while the feeder holds the first batch back, then let it begin."""
@@ -230,19 +213,6 @@ class Training:
         if self.on_start is not None:
             self.on_start()
         wire.send_event(feed, billed_s=self.computing.billed_s())  # the copy took a moment, too
-
-    def _look_at_device(self) -> None:
-        """Note how much of an accelerator's memory is taken, now and then while it trains."""
-        now = time.monotonic()
-        if self.spec.device == "cpu" or "started" not in self.events or now < self.looked_at:
-            return
-        self.looked_at = now + DEVICE_EVERY_S + QUERY_S
-        threading.Thread(target=self._ask_device, daemon=True).start()  # no hand-in may wait for it
-
-    def _ask_device(self) -> None:
-        used = memory_used_bytes(self.spec.device) or 0
-        self.peak_device_bytes = max(self.peak_device_bytes, used)
-        self.looked_at = time.monotonic() + DEVICE_EVERY_S
 
     def _feeder_done(self) -> bool:
         return not self.events.keys().isdisjoint(FEEDER_ENDS)
@@ -378,37 +348,12 @@ class Training:
 
     def measurements(self) -> list[Measurement]:
         """Return what was measured about the training, whether it succeeded or not."""
-        rows = []
-        if self.exit is not None:
-            rows += [
-                Measurement("cpu_s", self.bounds.cpu_s(self.exit.cpu_s), "s"),
-                Measurement("peak_memory_bytes", self.exit.peak_rss_bytes, "B"),
-            ]
-        if self.peak_device_bytes:
-            rows.append(Measurement("peak_device_bytes", self.peak_device_bytes, "B"))
-        if self.foreign_share is not None:
-            rows.append(Measurement("foreign_share", self.foreign_share, "1"))
-        if "started" in self.events:
-            rows.append(Measurement("startup_s", self.events["started"]["startup_s"], "s"))
-        if self.computing.device_s is not None:
-            rows.append(Measurement("startup_device_s", self.computing.device_s, "s"))
-        account = self.account()
-        rows += [
-            Measurement(name, account[name], unit)
-            for name, unit in ACCOUNT_UNITS.items()
-            if account.get(name) is not None
-        ]
-        if self.exit is not None and "delivered" in self.events:
-            arrived = self.events["delivered"]["arrived"]
-            rows.append(Measurement("death_s", self.exit.at - arrived, "s"))
-        if account:
-            speed = account["tokens"] / max(account["train_s"], 1e-9)
-            rows.append(Measurement("tokens_per_s", speed, "1/s"))
-        return rows
+        cpu_s = 0.0 if self.exit is None else self.bounds.cpu_s(self.exit.cpu_s)
+        return self.gauges.measurements(self.events, self.exit, cpu_s, self.computing.device_s)
 
     def account(self) -> dict[str, Any]:
         """Return what the training came to as its feeder said; empty where it did not say."""
-        return self.events.get("delivered") or self.events.get("hopeless") or {}
+        return account(self.events)
 
 
 def see_gone(warm: Warm, number: int, spec: TrialSpec) -> Exit:

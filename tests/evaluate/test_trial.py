@@ -7,11 +7,8 @@ import signal
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import psutil
 import pytest
@@ -19,7 +16,6 @@ import torch
 
 from evaluate import cores
 from evaluate.compiled import Compiled
-from evaluate.sandbox import Jail
 from evaluate.training import Training
 from evaluate.trial import PREFIX, MachineError, utilisation
 from evaluate.warm import Warm
@@ -325,28 +321,6 @@ def test_a_large_hand_in_has_time_for_its_copy_or_is_refused_at_once(trial: Tria
     outcome = trial(program(model=BIG), Budget(BudgetKind.SECONDS, 0.8, room_s=0.3)).outcome
     assert isinstance(outcome, Failed) and outcome.reason == "refused", outcome
     assert "use a smaller model" in outcome.detail
-
-
-def test_a_slow_look_at_the_device_keeps_no_hand_in_waiting(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    answered = threading.Event()
-
-    def slow(device: str) -> int:
-        answered.wait(30)
-        return 7
-
-    monkeypatch.setattr("evaluate.training.memory_used_bytes", slow)
-    spec: Any = SimpleNamespace(device="cuda", limits=Limits())
-    nothing: Any = None
-    training = Training(spec, nothing, Jail(str(tmp_path)), tmp_path, nothing, None)
-    training.events["started"] = {}
-    training._look_at_device()
-    assert training.peak_device_bytes == 0
-    answered.set()
-    while training.peak_device_bytes == 0:
-        time.sleep(0.01)
-    assert training.peak_device_bytes == 7
 
 
 def test_start_up_beyond_what_is_free_is_billed(trial: Trial) -> None:
