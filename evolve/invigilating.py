@@ -9,7 +9,7 @@ from evolve.control import Control
 from evolve.evidence import Finalists, hold_exam
 from evolve.interrupts import interruptible
 from evolve.live import Watch, exam_line, write_live
-from evolve.text import call
+from evolve.text import call, one_line
 from mutate.checks import Checks
 from population.individual import IndividualId
 from population.lineage import DuckLineage
@@ -36,7 +36,7 @@ class Invigilation:
         self._task = task
         self._lineage = lineage
         self._watch = watch
-        self._control = Control(folder, Checks.of(task), print, self._answer, None)
+        self._control = Control(folder, Checks.of(task), self._tell, self._answer, None)
         self._interrupted: Callable[[], bool] = lambda: False
         self._said = ""
 
@@ -94,6 +94,9 @@ class Invigilation:
         if exam is not None and (line := exam_line(asdict(exam))) != self._said:
             self._said = line
             print(line, flush=True)
+
+    def _tell(self, line: str) -> None:
+        print(one_line(line, 160), flush=True)
 
     def _answer(self, command: str, reply: Reply) -> None:
         self._watch.answer(command, reply)
