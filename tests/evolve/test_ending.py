@@ -106,7 +106,7 @@ def test_a_run_is_not_called_ended_before_its_exam_which_can_be_stopped_from_the
         between.append(live["exam"])
         send(tmp_path / "a", Stop())
 
-    monkeypatch.setattr(running, "_summarise", summarise)
+    monkeypatch.setattr(running, "summarise", summarise)
     words = ("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a", "--export")
     said = evolve(*words, "--evaluations", 6)
     assert said.code == 130, said
@@ -123,7 +123,7 @@ def test_a_run_that_holds_no_exam_is_called_ended_as_soon_as_its_search_is(
     between: list[bool] = []
     file = tmp_path / "a" / "live.json"
     monkeypatch.setattr(
-        running, "_summarise", lambda *_: between.append(is_running(read_live(file)))
+        running, "summarise", lambda *_: between.append(is_running(read_live(file)))
     )
     words = ("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a")
     assert evolve(*words, "--evaluations", 6).code == 0

@@ -15,7 +15,7 @@ import duckdb
 import pytest
 
 from evaluate.sandbox import Layer
-from evolve import running
+from evolve import announcing, running
 from evolve.breeding import brief_of
 from evolve.composition import identity, prepared, search_config
 from evolve.config import configure
@@ -299,10 +299,10 @@ def test_where_candidates_could_read_everything_its_scores_are_no_less_protected
     config = configure({"runs": tmp_path, "name": "a", "task": SLOPE})
     task = config.load_task()
     assert "validation data" not in {one.subject for one in _sandbox_in_all(lacking, task)}
-    monkeypatch.setattr(running, "probe", lambda device: lacking)
+    monkeypatch.setattr(announcing, "probe", lambda device: lacking)
     trainers: Any = SimpleNamespace(kind=None, slots=1)
     data = prepared(task, tmp_path)
-    running._announce(config, task, data, trainers, None)
+    announcing.announce(config, task, data, trainers, None)
     head = capsys.readouterr().out
     assert "not on this machine: landlock" in head
     assert "validation data" not in head
