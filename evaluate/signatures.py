@@ -7,8 +7,6 @@ quantised or sparse tensors that nobody asked for, or crash. So each argument mu
 from functools import cache
 from typing import Any
 
-import torch
-
 BY_NAME = {
     "ScalarType": "dtype",
     "Device": "device",
@@ -39,6 +37,8 @@ def objection(name: str, args: list[Any], kwargs: dict[str, Any]) -> str:
     _, base, overload = name.split(".")
     expected = parameters(base, overload)
     if expected is None:
+        import torch
+
         return f"is not an operator on tensors in torch {torch.__version__}"
     if len(args) > len(expected):
         return f"takes {len(expected)} arguments, not {len(args)}"
@@ -66,6 +66,8 @@ def _random(base: str, given: dict[str, Any]) -> str:
 @cache
 def parameters(base: str, overload: str) -> dict[str, tuple[str, bool]] | None:
     """Return each parameter's type and whether it is required; None: no operator on tensors."""
+    import torch  # here: whoever only hands trials out needs none of it
+
     packet = getattr(torch.ops.aten, base, None)
     if packet is None or overload not in packet.overloads():
         return None

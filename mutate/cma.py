@@ -7,7 +7,6 @@ size of a sixth of each range as in Optuna's CmaEsSampler.
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from cmaes import CMA
 
 from mutate.cube import shares
 from mutate.genome import Constant
@@ -36,6 +35,8 @@ def cma_es(
         own: the operator's name.
         rng: of this proposal.
     """
+    from cmaes import CMA  # it imports the whole of scipy, which few searches need
+
     start = shares(declared, parent)
     width = max(len(declared), 2)  # one dimension has no covariance
     strategy = CMA(
