@@ -22,6 +22,8 @@ from population.individual import (
 )
 from population.task import Budget, BudgetKind, EvaluatorKind, Limits
 
+QUICK = replace(prepare.SCALES["cpu"], evaluation_batch=16, evaluation_rows=64)
+"""Scores on a few rows; where a probe looks for what is rare or faint, all rows are due."""
 WORDS = "the quick brown fox jumps over a lazy dog while seven small birds sing in green trees"
 
 MODEL = """
@@ -82,10 +84,19 @@ def write_texts(folder: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def whole_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Prepared byte-level data of invented sentences, as `prepare.py` lays it out."""
     folder = write_texts(tmp_path_factory.mktemp("text"))
     return prepare.prepare(str(folder), tmp_path_factory.mktemp("cache"), progress=False)
+
+
+@pytest.fixture(scope="session")
+def text_data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same on a scale on which scoring takes a fraction of the time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(prepare.SCALES, "cpu", QUICK)
+        folder = write_texts(tmp_path_factory.mktemp("text"))
+        return prepare.prepare(str(folder), tmp_path_factory.mktemp("cache"), progress=False)
 
 
 Trial = Callable[..., Result]

@@ -12,12 +12,12 @@ from evaluate.container import HandInError, parse
 from population.individual import Failed, Scored, Stage
 from population.task import Budget, BudgetKind
 
-from .conftest import Trial, program
+from .conftest import QUICK, Trial, program
 from .test_container_fuzz import EDITS, MAX_TENSOR_BYTES
 from .test_score import Attention, Base, Bigrams, Experts
 
 EXAMPLES = 20
-SHAPE = (64, 128)  # at which the small text task scores
+SHAPE = (QUICK.evaluation_batch, QUICK.sequence_length)
 MODELS = [kind().eval() for kind in (Base, Attention, Bigrams, Experts)]
 DECENT = {"refused", "wrong_shape", "not_finite", "not_causal", "rows_depend", "not_repeatable",
           "out_of_memory"}  # fmt: skip

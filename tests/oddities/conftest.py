@@ -1,5 +1,6 @@
-"""The same small text task as the tests of evaluation."""
+"""The small text task of the tests of evaluation, on all rows: an alarm may be rare."""
 
-from tests.evaluate.conftest import text_data, trial
+from tests.evaluate.conftest import trial
+from tests.evaluate.conftest import whole_data as text_data
 
 __all__ = ["text_data", "trial"]

@@ -202,16 +202,16 @@ def test_it_registers_warms_up_trains_and_delivers_at_once(load: Load) -> None:
 def test_the_harness_scores_it_better_than_the_frequencies_of_bytes(
     bfloat16: bool, trial: harness.Trial, text_data: Path
 ) -> None:
-    source = sized(BATCH_TOKENS=1024)
+    source = sized()
     if bfloat16:
         assert "CPU_BFLOAT16 = False" in source
         source = source.replace("CPU_BFLOAT16 = False", "CPU_BFLOAT16 = True")
-    result = trial(source, budget=Budget(BudgetKind.STEPS, 60))
+    result = trial(source, budget=Budget(BudgetKind.STEPS, 40))
     counts = np.bincount(np.asarray(prepare.evaluation_rows(text_data, "selection")).ravel())
     shares = counts[counts > 0] / counts.sum()
     assert isinstance(result.outcome, Scored), (result.outcome, result.log)
     assert result.outcome.value < -(shares * np.log2(shares)).sum()
-    assert len(result.curve) == 3
+    assert len(result.curve) == 2
 
 
 def test_the_convolution_is_the_causal_one_from_the_first_position_on(load: Load) -> None:

@@ -255,9 +255,9 @@ def test_a_founder_registers_warms_up_learns_and_delivers(name: str, load: Load)
 def test_the_harness_trains_and_scores_it_better_than_counting_bytes(
     name: str, low: bool, trial: Trial, text_data: Path
 ) -> None:
-    source = reduced(source_of(name), DEPTH=2, BATCH_TOKENS=1024)
+    source = reduced(source_of(name), DEPTH=2, BATCH_TOKENS=256)
     source = edited(source, BFLOAT16) if low else source
-    result = trial(source, Budget(BudgetKind.STEPS, 60))
+    result = trial(source, Budget(BudgetKind.STEPS, 40))
     assert isinstance(result.outcome, Scored), f"{result.outcome}\n{result.log[-2000:]}"
     rows = torch.from_numpy(prepare.evaluation_rows(text_data, "selection")[:, 1:].astype(int))
     share = torch.bincount(rows.flatten(), minlength=256) / rows.numel()
