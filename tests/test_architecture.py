@@ -4,6 +4,7 @@ import ast
 import subprocess
 import sys
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,7 @@ def sources() -> Iterator[tuple[str, str]]:
     yield "prepare", "prepare.py"
 
 
+@cache
 def imports(path: str) -> set[str]:
     """Return the dotted names of the modules that a file imports, at whatever depth."""
     found: set[str] = set()
