@@ -81,12 +81,12 @@ def trusted(model: nn.Module, data: Path) -> float:
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("founder", FOUNDERS)
 def test_a_founders_trusted_score_is_that_of_an_eager_evaluation(
-    founder: str, seed: int, text_data: Path
+    founder: str, seed: int, whole_data: Path
 ) -> None:
     model = model_of(founder, seed)
-    value = trusted(model, text_data)
+    value = trusted(model, whole_data)
     assert value > 8.1  # the noise reaches the logits: a head of zeros would give 8.0
-    assert abs(value - eager(model, text_data)) <= SAME
+    assert abs(value - eager(model, whole_data)) <= SAME
 
 
 @pytest.mark.parametrize("founder", FOUNDERS)

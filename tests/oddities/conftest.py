@@ -1,6 +1,5 @@
-"""The small text task of the tests of evaluation, on all rows: an alarm may be rare."""
+"""The same small text task as the tests of evaluation."""
 
-from tests.evaluate.conftest import trial
-from tests.evaluate.conftest import whole_data as text_data
+from tests.evaluate.conftest import text_data, trial, whole_data
 
-__all__ = ["text_data", "trial"]
+__all__ = ["text_data", "trial", "whole_data"]

@@ -31,6 +31,12 @@ hashed_ngrams linear_attention long_convolution sliding_window state_space_scan 
 """
 COMMON = _COMMON.split()
 """Tried with every seed; the others, and the compiler, with one."""
+_CLOSE = """
+autocast bfloat16 experts_bfloat16 experts_by_index experts_grouped experts_sorted
+long_convolution_bfloat16 nearest_codes quantised straight_through top_k_memory
+"""
+CLOSE = _CLOSE.split()
+"""Where a rounding may tip a choice, or is coarse: such an alarm is rare, so all rows are read."""
 
 
 def source_of(name: str) -> str:
@@ -47,8 +53,11 @@ def cases() -> Iterator[object]:
 
 
 @pytest.mark.parametrize(("name", "seed"), list(cases()))
-def test_an_honest_model_scores_normally(name: str, seed: int, trial: Trial) -> None:
-    result = trial(source_of(name), STEPS, limits=PATIENT, seed=seed)
+def test_an_honest_model_scores_normally(
+    name: str, seed: int, trial: Trial, text_data: Path, whole_data: Path
+) -> None:
+    data = whole_data if name in CLOSE else text_data
+    result = trial(source_of(name), STEPS, limits=PATIENT, seed=seed, data=str(data))
     assert isinstance(result.outcome, Scored), f"{result.outcome}\n{result.log[-2000:]}"
     assert 0.5 < result.outcome.value < 60  # bits per byte: nothing is stolen, little is lost
     assert math.isfinite(result.measured("detectable_nats") or math.nan)
