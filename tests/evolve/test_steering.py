@@ -395,7 +395,7 @@ def test_a_running_run_is_paused_resumed_and_stopped_and_what_it_trains_is_kille
         steering.stop(folder)
     for stale in (Stop(), Pause()):
         send(folder, stale)
-    words = command(tmp_path, "run", "--run", "a", "--evaluations", evaluations + 3)
+    words = command(tmp_path, "run", "--run", "a", "--evaluations", evaluations + 2)
     done = subprocess.run(words, capture_output=True, text=True, cwd=REPOSITORY, check=False)
     assert done.returncode == 0, done.stderr
     with Reading(folder) as reading:
