@@ -29,6 +29,12 @@ PROGRAM = (POLYNOMIAL / "seeds" / "line.py").read_text(
 ) + "\n# and nothing else\nEXTRA = 1.5\n"
 
 
+@pytest.fixture
+def restless(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let overviews be made as soon as there is something new, not after a rest."""
+    monkeypatch.setattr(overviews, "REST_PER_WORK", 0.0)
+
+
 @contextmanager
 def live(runs: Path) -> Iterator[int]:
     """Yield the port of a server of the runs."""
@@ -136,7 +142,7 @@ def test_whoever_looks_again_is_told_that_nothing_has_changed(runs: Path) -> Non
 
 
 @pytest.mark.slow
-def test_a_program_is_put_in_from_the_page(runs: Path) -> None:
+def test_a_program_is_put_in_from_the_page(runs: Path, restless: None) -> None:
     with live(runs) as port, browsing() as page:
         page.goto(f"http://{HOST}:{port}/{KEY}/")
         page.locator("#inject summary").click()
@@ -172,9 +178,8 @@ def test_commands_to_a_run_that_is_not_running_say_so(runs: Path) -> None:
 
 
 def test_a_page_that_is_read_while_another_publication_comes_shows_that_in_the_end(
-    runs: Path, monkeypatch: pytest.MonkeyPatch
+    runs: Path, restless: None
 ) -> None:
-    monkeypatch.setattr(overviews, "REST_PER_WORK", 0.0)
     known, folder = Overviews(), runs / "night"
     before, _ = known.of(folder)
     with known.reading, Reading(folder):
@@ -193,7 +198,7 @@ def test_whoever_follows_a_run_is_told_when_its_server_is_gone(runs: Path) -> No
 
 
 @pytest.mark.slow
-def test_the_page_follows_the_run_and_keeps_what_was_opened(runs: Path) -> None:
+def test_the_page_follows_the_run_and_keeps_what_was_opened(runs: Path, restless: None) -> None:
     with live(runs) as port, browsing() as page:
         page.goto(f"http://{HOST}:{port}/{KEY}/")
         page.wait_for_selector("#chart-progress .scatterlayer .point")
