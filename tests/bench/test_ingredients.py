@@ -24,7 +24,7 @@ WHOLE: dict[str, float] = {}
 
 def trained(load: Load, name: str, source: str) -> float:
     run = Run(steps=10)  # some parts learn nothing before a head that starts at zero has moved
-    load(name, reduced(source), run).main()
+    load(name, reduced(source, BATCH_TOKENS=128), run).main()
     return run.last
 
 
