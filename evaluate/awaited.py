@@ -10,7 +10,10 @@ A result is `{"value": 0.73}`, or `{"successes": 37, "trials": 120}`, which is t
 
 import json
 import os
+import stat
 import sys
+import time
+import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -67,14 +70,16 @@ class Recorded:
                 "`successes` and `trials` must be whole numbers, the trials 1 or more and the "
                 f"successes none to all of them; got {self.successes!r} of {self.trials!r}"
             )
-        if not isinstance(self.failed, str) or not isinstance(self.note, str):
-            raise ValueError("`failed` and `note` must be texts")
+        for name in ("failed", "note"):
+            text = getattr(self, name)
+            if not isinstance(text, str) or len(text) > NOTE_CHARACTERS:
+                raise ValueError(f"`{name}` must be a text of at most {NOTE_CHARACTERS} characters")
 
     @property
     def outcome(self) -> Outcome:
         """How the evaluation ended."""
         if self.failed:
-            return Failed(Stage.SCORING, "rejected", self.failed[:NOTE_CHARACTERS])
+            return Failed(Stage.SCORING, "rejected", self.failed)
         if self.value is not None:
             return Scored(float(self.value))
         assert self.successes is not None and self.trials is not None
@@ -126,11 +131,14 @@ def record(program: Awaited, recorded: Recorded) -> None:
     """
     said = {name: getattr(recorded, name) for name in Recorded.__slots__}
     body = json.dumps({key: value for key, value in said.items() if value not in (None, "")})
-    file, making = program.folder / "result.json", program.folder / ".result.json"
+    file = program.folder / "result.json"
+    making = program.folder / f".result.{uuid.uuid4().hex}"
     try:
         making.write_text(body + "\n", "utf-8")
-        os.link(making, file)  # which replaces nothing
-        making.unlink()
+        try:
+            os.link(making, file)  # which replaces nothing
+        finally:
+            making.unlink()
     except FileExistsError as error:
         raise RunError(
             f"{file} holds a result that waits to be taken: remove it first to correct it"
@@ -149,7 +157,9 @@ def read_result(file: Path) -> Recorded:
         ValueError: naming what was expected.
     """
     try:
-        with file.open("rb") as opened:
+        with open(file, "rb", opener=_without_waiting) as opened:
+            if not stat.S_ISREG(os.fstat(opened.fileno()).st_mode):
+                raise ValueError("it is no regular file")
             body = opened.read(RESULT_BYTES + 1)
         if len(body) > RESULT_BYTES:
             raise ValueError(f"it has more than {RESULT_BYTES} bytes")
@@ -184,6 +194,16 @@ def about(folder: Path) -> Mapping[str, Any]:
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}
+
+
+def since_of(folder: Path) -> float:
+    """Return since when the program in a folder waits, UNIX seconds; now, where that is unknown."""
+    since = about(folder).get("since")
+    return float(since) if since is not None and _is_number(since) else time.time()
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def _is_number(value: Any) -> bool:

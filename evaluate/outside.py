@@ -8,11 +8,11 @@ import json
 import platform
 import shutil
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from evaluate.awaited import NOTE_CHARACTERS, about, awaited, read_result, waiting_folder
+from evaluate.awaited import awaited, read_result, since_of, waiting_folder
 from population.errors import PoolError
 from population.individual import (
     KILLED,
@@ -51,6 +51,8 @@ class Outside:
     """
 
     kind: str | None = None
+    tell: Callable[[str], object] = staticmethod(print)
+    """Is given a line about each file that is no result."""
 
     def __init__(self, task: Task, folder: Path, slots: int) -> None:
         self._task = task
@@ -113,29 +115,32 @@ class Outside:
         ended, self._killed = self._killed, []
         for request in ready:
             with _written(self._waiting):
-                ended.append(self._take(request))
+                if (result := self._take(request)) is not None:
+                    ended.append(result)
         return ended
 
     def _has_result(self, request: Request) -> bool:
         name = _name(request)
         return (self._waiting / name / "result.json").exists() or (self._recorded / name).exists()
 
-    def _take(self, request: Request) -> Result:
+    def _take(self, request: Request) -> Result | None:
         """Return a recorded result, and move its folder to where it is waited for no longer.
 
-        A driver that died between this and the lineage finds it there again.
+        A driver that died between this and the lineage finds it there again. What is no result is
+        moved aside, and waited for again.
         """
-        self._forget(request.id)
         waiting, recorded = self._waiting / _name(request), self._recorded / _name(request)
         folder = waiting if waiting.exists() else recorded
-        since = about(folder).get("since", 0.0)
+        since = since_of(folder)
         try:
             found = read_result(folder / "result.json")
         except ValueError as error:
-            (folder / "result.json").replace(folder / "rejected.json")
-            says = f"{folder / 'rejected.json'}: {error}; it is waited for again"
-            failed = Failed(Stage.INFRASTRUCTURE, "unreadable", says)
-            return self._result(request, failed, since)
+            if folder is recorded:
+                recorded.rename(waiting)
+            (waiting / "result.json").replace(waiting / "rejected.json")
+            self.tell(f"{waiting / 'rejected.json'} is no result and is waited for again: {error}")
+            return None
+        self._forget(request.id)
         if folder is waiting:
             waiting.rename(recorded)
         return self._result(request, found.outcome, since, found.measurements, found.note)
@@ -154,7 +159,7 @@ class Outside:
             outcome,
             made,
             measurements,
-            log=note[:NOTE_CHARACTERS],
+            log=note,
             host=platform.node(),
             device=NOWHERE,
             started_at=since,
@@ -166,9 +171,10 @@ class Outside:
         ending = {other for one in requests for other in self._together.get(one, ())}
         for one in ending & self._asked.keys():
             request = self._asked[one]
-            since = about(self._waiting / _name(request)).get("since", time.time())
+            folder = self._waiting / _name(request)
+            since = since_of(folder)
             with _written(self._waiting):
-                shutil.rmtree(self._waiting / _name(request), ignore_errors=True)
+                self._put_away(folder)
             self._forget(one)
             failed = Failed(Stage.TRAINING, KILLED, "somebody has ended the wait for its result")
             self._killed.append(self._result(request, failed, since))
@@ -179,13 +185,16 @@ class Outside:
     def _forget_exams(self) -> None:
         """Remove what earlier exams still waited for; what was recorded is kept."""
         for one in awaited(self._waiting.parent.parent):
-            if one.purpose is not Purpose.EXAM:
-                continue
-            with _written(self._waiting):
-                if one.recorded:
-                    one.folder.rename(self._recorded / one.folder.name)
-                else:
-                    shutil.rmtree(one.folder)
+            if one.purpose is Purpose.EXAM:
+                with _written(self._waiting):
+                    self._put_away(one.folder)
+
+    def _put_away(self, folder: Path) -> None:
+        """Remove a program that nobody waits for; keep what somebody has found out about it."""
+        if (folder / "result.json").exists():
+            folder.rename(self._recorded / folder.name)
+        else:
+            shutil.rmtree(folder, ignore_errors=True)
 
     def close(self) -> None:
         """Leave what waits for the next driver."""

@@ -26,6 +26,10 @@ from population.task import Task
 
 EVIDENCE = "evidence.json"
 NOTHING = "nothing is scored in this run yet: there is nothing to export; `evolve status` tells why"
+UNFOUNDED = (
+    "no founder has a score, so there is nothing to compare the best program with: `evolve show` "
+    "tells why each of them failed"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +47,10 @@ def finalists_of(state: State) -> tuple[Individual, Individual]:
         RunError: nothing is scored yet.
     """
     champion, founder = leader(state), best_founder(state)
-    if champion is None or founder is None:
+    if champion is None:
         raise RunError(NOTHING)
+    if founder is None:
+        raise RunError(UNFOUNDED)
     return champion, founder
 
 

@@ -1,6 +1,7 @@
 """What the exams of a run have found, read from its rows: wherever they were exported."""
 
-from collections.abc import Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,6 +13,7 @@ from population.individual import (
     EvaluationId,
     Failed,
     IndividualId,
+    Measurement,
     Outcome,
     Purpose,
     Result,
@@ -24,6 +26,11 @@ _ROWS = """
     SELECT evaluation, individual, seed, status, value, stage, reason, detail, contended, host,
         device
     FROM evaluations WHERE purpose = ? ORDER BY started_seq
+"""
+_COUNTS = """
+    SELECT m.evaluation, m.name, m.value FROM measurement m
+    JOIN evaluation e ON e.id = m.evaluation
+    WHERE e.purpose = ? AND m.name IN ('successes', 'trials')
 """
 _WHO = """
     SELECT id, name, operator = 'founder' AS founds FROM individual
@@ -67,9 +74,14 @@ class Exams:
 def read_exams(reading: Reading) -> Exams:
     """Return the exams of a run as of its last publication."""
     blocks: dict[int, Block] = {}
+    counts: dict[int, list[Measurement]] = defaultdict(list)
+    for evaluation, name, value in reading.query(_COUNTS, [Purpose.EXAM]).rows:
+        counts[evaluation].append(Measurement(name, value, "1"))
     for row in reading.query(_ROWS, [Purpose.EXAM]).objects():
         block = blocks.setdefault(row["seed"], Block(row["seed"]))
-        block.results[IndividualId(row["individual"])] = _result(row)  # the latest attempt stands
+        block.results[IndividualId(row["individual"])] = _result(
+            row, counts[row["evaluation"]]
+        )  # the latest attempt stands
     who = reading.query(_WHO, [Purpose.EXAM]).objects()
     return Exams(
         blocks,
@@ -79,7 +91,7 @@ def read_exams(reading: Reading) -> Exams:
     )
 
 
-def _result(row: Mapping[str, Any]) -> Result | None:
+def _result(row: Mapping[str, Any], counts: Sequence[Measurement]) -> Result | None:
     """Return how an evaluation ended, None where it runs or was abandoned."""
     outcome: Outcome
     match row["status"]:
@@ -93,6 +105,7 @@ def _result(row: Mapping[str, Any]) -> Result | None:
         EvaluationId(row["evaluation"]),
         outcome,
         _UNTOLD,
+        tuple(counts),
         contended=row["contended"],
         host=row["host"],
         device=row["device"],

@@ -10,6 +10,7 @@ from evaluate.awaited import Awaited, Recorded, awaited, record, waiting_folder
 from evolve.live import is_running, read_live
 from evolve.text import columns, duration
 from population.errors import RunError
+from population.individual import Purpose
 
 _COUNTS = re.compile(r"\s*(\d+)\s*/\s*(\d+)\s*")
 
@@ -22,14 +23,16 @@ def read_said(
     Raises:
         RunError: it is not one result, or not a possible one.
     """
+    if sum(said is not None for said in (value, counts, failed)) != 1:
+        raise RunError("give one of --value, --counts and --failed")
     match = _COUNTS.fullmatch(counts or "")
     if counts is not None and match is None:
         raise RunError(f"--counts must be like 37/120: so many of so many; got {counts!r}")
-    successes, trials = map(int, match.groups()) if match else (None, None)
     try:
+        successes, trials = map(int, match.groups()) if match else (None, None)
         return Recorded(value, successes, trials, failed or "", note)
     except ValueError as error:
-        raise RunError(f"{error}; give one of --value, --counts and --failed") from error
+        raise RunError(f"this is no result: {error}") from error
 
 
 def waits(folder: Path) -> list[dict[str, Any]]:
@@ -43,7 +46,14 @@ def waits(folder: Path) -> list[dict[str, Any]]:
             f"nothing of run {folder.name} is recorded from outside: its programs are scored here, "
             "or it has not begun"
         )
-    return [_as_object(one) for one in awaited(folder)]
+    return [_as_object(one) for one in _waiting(folder)]
+
+
+def _waiting(folder: Path) -> list[Awaited]:
+    """Return what waits; for an exam nothing does unless one is held: it asks for fresh results."""
+    live = read_live(folder / "live.json")
+    examines = live is not None and is_running(live) and bool(live.get("exam"))
+    return [one for one in awaited(folder) if examines or one.purpose is not Purpose.EXAM]
 
 
 def _as_object(one: Awaited) -> dict[str, Any]:
@@ -63,7 +73,7 @@ def record_result(folder: Path, individual: int, found: Recorded) -> dict[str, A
         RunError: nothing of it waits, or the folder cannot be written.
     """
     waits(folder)
-    own = [one for one in awaited(folder) if one.individual == individual]
+    own = [one for one in _waiting(folder) if one.individual == individual]
     program = next((one for one in own if not one.recorded), None)
     if program is None:
         why = "its result is recorded and waits to be taken" if own else "it waits for no result"

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluate.device import require_device
+from evaluate.outside import Outside
 from evolve.announcing import announce, summarise
 from evolve.breeding import Breeders, breeders
 from evolve.composition import (
@@ -25,7 +26,7 @@ from evolve.config import RunConfig, reserved
 from evolve.console import Display, display
 from evolve.control import Control, forget_stale
 from evolve.estimate import breeding_lines
-from evolve.evidence import export, finalists_of, keep_apart, verdict
+from evolve.evidence import best_founder, export, keep_apart, verdict
 from evolve.inheriting import born, brought_founders, brought_to
 from evolve.interrupts import INTERRUPTED, interruptible
 from evolve.invigilating import Invigilation
@@ -123,8 +124,8 @@ class Follower:
             self.keep_best(state)
         self._watch.end(time.time())
         if state is not None and exam is not None:
-            champion, founder = finalists_of(state)
-            if champion.id != founder.id:  # else nobody is compared
+            champion, founder = leader(state), best_founder(state)
+            if champion and founder and champion.id != founder.id:  # else nobody is compared
                 self._watch.examine(champion.id, founder.id, exam, state, time.time())
         self._show(None)
         self.lineage.publish(state.ranks() if state is not None else None)
@@ -245,6 +246,8 @@ def _search(
     stopped, ending = False, Ending(None, False)
     checks = Checks.of(task)
     control = Control(config.folder, checks, follower.tell, follower.answer, follower.hold)
+    if isinstance(trainers, Outside):
+        trainers.tell = follower.tell
     with interruptible() as interrupted:
 
         def stop_now() -> bool:
@@ -277,6 +280,8 @@ def _search(
         finally:
             bred_by.give_up()
             follower.pass_on()
+            if isinstance(trainers, Outside):
+                trainers.tell = print  # the display ends
             examined = ending.examinable is not None and not task.self_reported
             follower.end(follower.state, config.pairs if examined else None)
         if isinstance(ending.error, TaskError | RunError):  # a PoolError ends the command

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from population.individual import Failed, IndividualId, Outcome, Result, Scored, Stage
 from population.jobs import is_infrastructure
+from population.statistics import counted_error
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +41,12 @@ class Block:
         if len(scores) < 2 or not self._is_side_by_side(ended):
             return None
         return dict(zip(self.results, scores, strict=True))
+
+    @property
+    def sampling(self) -> float:
+        """The standard error of the difference of its two values by sampling; 0 if not counted."""
+        errors = [counted_error(one) for one in self.results.values() if one is not None]
+        return math.hypot(*(error or 0.0 for error in errors))
 
     def failures(self) -> Iterator[tuple[IndividualId | None, str]]:
         """Yield what it does not tell, and why; of nobody where it is no program's failure."""

@@ -56,7 +56,11 @@ def error_share(comparison: int) -> float:
 
 
 def compare(
-    champion: Sequence[float], founder: Sequence[float], direction: Direction, error: float
+    champion: Sequence[float],
+    founder: Sequence[float],
+    direction: Direction,
+    error: float,
+    sampling: float = 0.0,
 ) -> Claim:
     """Compare two programs over pairs: blocks of one evaluation of each, alike in all else.
 
@@ -65,6 +69,7 @@ def compare(
         founder: values of the same blocks, in the same order.
         direction: which side of zero is fitter.
         error: probability of a false claim that is allowed, above 0.
+        sampling: what the difference of one pair varies by at least, since its values were counted.
 
     Raises:
         ValueError: the lists differ in length or are empty.
@@ -76,7 +81,8 @@ def compare(
         )
     differences = [c - f for c, f in zip(champion, founder, strict=True)]
     pairs, mean = len(differences), fmean(differences)
-    spread = math.sqrt(variance(differences, mean) / pairs) if pairs > 1 else 0.0
+    varies = max(variance(differences, mean), sampling**2) if pairs > 1 else 0.0
+    spread = math.sqrt(varies / pairs)
     gain = direction.fitness(mean)
     return Claim(
         difference=mean,

@@ -1,9 +1,11 @@
 """The exam: champion against founder on fresh seeds and a shard that nothing was chosen by."""
 
+import math
 import zlib
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Protocol
 
 from population.blocks import Block
@@ -229,10 +231,12 @@ def examination(
         names: of both; an empty one is replaced by the id.
     """
     scores, failures, broken = [], [], Counter[IndividualId | None]()
+    sampling: list[float] = []
     for block in _blocks(blocks, champion, founder):
         values = block.values()
         if values is not None:
             scores.append((values[champion], values[founder]))
+            sampling.append(block.sampling)
         for who, why in block.failures():
             whose = "a pair" if who is None else names[who] or f"individual {who}"
             failures.append(f"{whose}, seed {block.seed}: {why}")
@@ -240,7 +244,8 @@ def examination(
     ours, theirs = tuple(a for a, _ in scores), tuple(b for _, b in scores)
     number = _comparison(blocks, champion, founder)
     error = ERROR_BUDGET * error_share(number)
-    claim = compare(ours, theirs, direction, error) if scores else None
+    least = math.sqrt(fmean(one**2 for one in sampling)) if sampling else 0.0
+    claim = compare(ours, theirs, direction, error, least) if scores else None
     less_reliable = broken[champion] > broken[founder]
     if claim is not None and less_reliable:
         claim = replace(claim, better=False)

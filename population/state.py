@@ -44,7 +44,7 @@ from population.ports import (
 )
 from population.rungs import Rungs
 from population.scores import Scores
-from population.statistics import Estimate, Noise, sampling_error
+from population.statistics import Estimate, Noise, counted_error
 from population.task import Direction
 
 LOG_CHARACTERS = 6_000
@@ -268,7 +268,7 @@ class State:
         self.reports[individual] = Report(failure, log, result.measurements, result.curve)
         if isinstance(outcome, Scored):
             made = result.comparability
-            self._scores.add(made, individual, outcome.value, _sampling_error(result))
+            self._scores.add(made, individual, outcome.value, counted_error(result))
             self._known_to.setdefault(individual, self.next_individual)
             steps, tokens = result.measured("steps"), result.measured("tokens")
             if steps is not None and tokens is not None:
@@ -419,9 +419,3 @@ class State:
             )
             for one, individual in self.individuals.items()
         }
-
-
-def _sampling_error(result: Result) -> float | None:
-    """Return the standard error of a value that was counted, None where it was not."""
-    successes, trials = result.measured("successes"), result.measured("trials")
-    return None if successes is None or not trials else sampling_error(successes, trials)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from itertools import compress
 from statistics import fmean, median, quantiles
 
-from population.individual import IndividualId
+from population.individual import IndividualId, Result
 
 CONTENDED_RATIO = 1.10
 """A reference workload slower than its norm by more than this marks the device as contended."""
@@ -51,6 +51,12 @@ def sampling_error(successes: float, trials: float) -> float:
     return math.sqrt(share * (1 - share) / (trials + 4))
 
 
+def counted_error(result: Result) -> float | None:
+    """Return the standard error of a value that was counted, None where it was not."""
+    successes, trials = result.measured("successes"), result.measured("trials")
+    return None if successes is None or not trials else sampling_error(successes, trials)
+
+
 def estimate_noise(
     groups: Mapping[IndividualId, Sequence[float]],
     sampling: Mapping[IndividualId, float] | None = None,
@@ -71,7 +77,7 @@ def estimate_noise(
         sampling: standard error of one counted value of a genome; whose are not counted has none.
 
     Returns:
-        The noise, or None with fewer than two degrees of freedom and nothing counted.
+        The noise, or None with fewer than two degrees of freedom, unless all values were counted.
 
     Source: pooled variance, Box, Hunter and Hunter, Statistics for Experimenters (1978), ch. 6;
         median of chi-square, Wilson and Hilferty, PNAS 17 (1931).
@@ -79,7 +85,8 @@ def estimate_noise(
     repeated = {key: group for key, group in groups.items() if len(group) > 1}
     freedoms = [len(group) - 1 for group in repeated.values()]
     if sum(freedoms) < MIN_DEGREES_OF_FREEDOM:
-        return _with_sampling(Noise(0.0, 0), sampling) if sampling else None
+        all_counted = sampling and groups.keys() <= sampling.keys()
+        return _with_sampling(Noise(0.0, 0), sampling or {}) if all_counted else None
     variances = [_variance(group) for group in repeated.values()]
     if len(variances) >= CLIP_GROUPS:
         medians = ((1 - 2 / (9 * dof)) ** 3 for dof in freedoms)

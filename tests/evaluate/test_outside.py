@@ -1,12 +1,14 @@
 """Results that come from outside: what lies in a run's folder, and what a search gets to know."""
 
 import json
+import os
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
-from evaluate.awaited import Recorded, awaited, read_result, record
+from evaluate.awaited import NOTE_CHARACTERS, Awaited, Recorded, awaited, read_result, record
 from evaluate.outside import Outside
 from evolve.taskfile import REPOSITORY, load_task
 from population.errors import PoolError, RunError
@@ -135,21 +137,81 @@ def test_a_program_waits_as_long_as_before_where_its_driver_starts_again(
     assert awaited(tmp_path) == [before]
 
 
-def test_a_file_that_is_no_result_is_told_of_and_waited_for_again(
+def test_a_file_that_is_no_result_is_told_of_and_waited_for_again_however_often(
+    outside: Callable[[], Outside], tmp_path: Path
+) -> None:
+    port, told = outside(), list[str]()
+    port.tell = told.append
+    port.submit(request(1))
+    (one,) = awaited(tmp_path)
+    for _ in range(4):
+        (one.folder / "result.json").write_text('{"value": "much"}')
+        assert ended(port) == []
+        assert (one.folder / "rejected.json").exists()
+    assert len(told) == 4
+    assert "`value` must be a finite number; got 'much'" in told[0]
+    record(*awaited(tmp_path), Recorded(value=1.0))
+    assert [one.outcome for one in ended(port)] == [Scored(1.0)]
+
+
+def test_a_pipe_in_place_of_a_result_holds_nobody_up(
     outside: Callable[[], Outside], tmp_path: Path
 ) -> None:
     port = outside()
     port.submit(request(1))
     (one,) = awaited(tmp_path)
-    (one.folder / "result.json").write_text('{"value": "much"}')
-    (lost,) = ended(port)
-    assert isinstance(lost.outcome, Failed)
-    assert lost.outcome.stage is Stage.INFRASTRUCTURE
-    assert "`value` must be a finite number; got 'much'" in lost.outcome.detail
-    assert (one.folder / "rejected.json").exists()
+    os.mkfifo(one.folder / "result.json")
+    assert ended(port) == []
+    assert (one.folder / "rejected.json").is_fifo()
+
+
+@pytest.mark.parametrize("since", ['"yesterday"', "null", "true", "1e999", "[]"])
+def test_since_when_it_waits_is_a_time_whatever_its_file_says(
+    since: str, outside: Callable[[], Outside], tmp_path: Path
+) -> None:
+    port = outside()
     port.submit(request(1))
-    record(*awaited(tmp_path), Recorded(value=1.0))
+    (one,) = awaited(tmp_path)
+    record(one, Recorded(value=1.0))
+    (one.folder / "about.json").write_text(f'{{"since": {since}}}')
+    (result,) = ended(port)
+    assert result.ended_at - 60 < result.started_at <= result.ended_at
+
+
+def test_what_is_written_is_read_and_what_is_too_long_is_refused_at_once(
+    outside: Callable[[], Outside], tmp_path: Path
+) -> None:
+    port = outside()
+    port.submit(request(1))
+    record(*awaited(tmp_path), Recorded(value=1.0, note="\N{SNOWMAN}" * NOTE_CHARACTERS))
     assert [one.outcome for one in ended(port)] == [Scored(1.0)]
+    with pytest.raises(ValueError, match="`note` must be a text of at most"):
+        Recorded(value=1.0, note="n" * (NOTE_CHARACTERS + 1))
+
+
+def test_of_two_who_record_at_once_one_is_told_no_and_the_other_is_believed(
+    outside: Callable[[], Outside], tmp_path: Path
+) -> None:
+    for number in range(1, 40):
+        outside().submit(request(number))
+        one = next(found for found in awaited(tmp_path) if not found.recorded)
+        with ThreadPoolExecutor(2) as pool:
+            said = list(pool.map(attempt, (one, one), (1.0, 2.0)))
+        (believed,) = (value for value in said if value is not None)
+        assert read_result(one.folder / "result.json").value == believed
+        assert {file.name for file in one.folder.iterdir()} == {
+            "leaflet.py",
+            "about.json",
+            "result.json",
+        }
+
+
+def attempt(one: Awaited, value: float) -> float | None:
+    try:
+        record(one, Recorded(value=value))
+    except RunError:
+        return None
+    return value
 
 
 @pytest.mark.parametrize(
@@ -193,6 +255,9 @@ def test_whoever_is_killed_is_waited_for_no_longer(
     assert {one.outcome.reason for one in killed if isinstance(one.outcome, Failed)} == {KILLED}
     assert [one.folder.name for one in awaited(tmp_path)] == ["1-103"]
     assert ended(port) == []
+    record(*awaited(tmp_path), Recorded(value=1.0))
+    port.kill(EvaluationId(3))
+    assert (tmp_path / "outside" / "recorded" / "1-103" / "result.json").exists()
 
 
 def test_what_an_exam_waited_for_is_asked_for_no_more_once_its_driver_has_ended(

@@ -116,6 +116,29 @@ def test_a_run_is_not_called_ended_before_its_exam_which_can_be_stopped_from_the
     assert not is_running(read_live(tmp_path / "a" / "live.json"))
 
 
+def test_where_no_founder_has_a_score_the_run_is_published_and_no_exam_is_held(
+    evolve: Evolve, tmp_path: Path, train: Train
+) -> None:
+    def only_injected(request: Request) -> Outcome:
+        if request.individual <= 2:
+            return Failed(Stage.TRAINING, "crash", "it raised")
+        return scored(request)
+
+    train(only_injected, 1)
+    words = ("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a")
+    assert "no founder earned a score" in evolve(*words).err
+    mine = tmp_path / "mine.py"
+    mine.write_text("VALUE = 1.0\nprint(VALUE)\n")
+    evolve("inject", mine, "--hypothesis", "it works", "--run", "a", "--runs", tmp_path)
+    said = evolve(*words, "--export")
+    assert said.code == 2
+    assert "no founder has a score, so there is nothing to compare" in said.err
+    assert "continue with" in said.out
+    ranked = json.loads(evolve("top", "--run", "a", "--runs", tmp_path, "--json").out)
+    assert 3 in [row["individual"] for row in ranked]
+    assert json.loads((tmp_path / "a" / "live.json").read_text())["ended_at"]
+
+
 def test_a_run_that_holds_no_exam_is_called_ended_as_soon_as_its_search_is(
     evolve: Evolve, tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -1,7 +1,9 @@
 """Runs whose results come from outside, as whoever finds them out lives with them."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -9,10 +11,14 @@ from typing import Any
 
 import pytest
 
+from evaluate.awaited import Recorded
+from evaluate.outside import Outside
+from evolve.live import Exam, Snapshot, write_live
 from evolve.reading import Reading
-from evolve.recording import read_said
+from evolve.recording import read_said, record_result, waits
 from evolve.taskfile import REPOSITORY, load_task
 from population.errors import RunError, TaskError
+from population.individual import EvaluationId, Genome, IndividualId, Purpose, Request
 from tests.evolve.conftest import Evolve
 from tests.evolve.test_running import command
 from tests.evolve.test_running import evolve as call
@@ -103,6 +109,20 @@ def waiting_now(folder: Path) -> str:
     return call(folder, "record", "--run", "a").stdout
 
 
+def test_for_an_exam_that_nobody_holds_nothing_is_recorded(tmp_path: Path) -> None:
+    port, genome = Outside(load_task(LEAFLET), tmp_path / "a", slots=2), Genome("LINES = 1\n")
+    for number, purpose in ((1, Purpose.EXAM), (2, Purpose.SCREEN)):
+        who = IndividualId(number)
+        port.submit(Request(EvaluationId(number), who, genome, number, "exam", purpose))
+    write_live(tmp_path / "a" / "live.json", Snapshot(os.getpid(), socket.gethostname(), 0.0, 0.0))
+    assert [one["individual"] for one in waits(tmp_path / "a")] == [2]
+    with pytest.raises(RunError, match="it waits for no result"):
+        record_result(tmp_path / "a", 1, Recorded(value=1.0))
+    held = Snapshot(os.getpid(), socket.gethostname(), 0.0, 0.0, exam=Exam(1, 2, 0, 12))
+    write_live(tmp_path / "a" / "live.json", held)
+    assert record_result(tmp_path / "a", 1, Recorded(value=1.0))["running"]
+
+
 def test_where_programs_are_scored_here_nothing_is_recorded(evolve: Evolve, runs: Path) -> None:
     said = evolve("record", 1, "--value", 1, "--runs", runs)
     assert said.code == 2
@@ -116,6 +136,8 @@ def test_where_programs_are_scored_here_nothing_is_recorded(evolve: Evolve, runs
         ({"value": 1.0, "failed": "no"}, "give one of"),
         ({"counts": "12"}, "--counts must be like 37/120"),
         ({"counts": "3/2"}, "got 3 of 2"),
+        ({"counts": "1/" + "9" * 5000}, "this is no result"),
+        ({"value": 1.0, "note": "n" * 3000}, "`note` must be a text of at most"),
         ({"value": float("inf")}, "finite"),
     ],
 )

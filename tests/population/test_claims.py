@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from population.claims import ERROR_BUDGET, bound, compare, error_share, fewest_pairs
+from population.statistics import sampling_error
 from population.task import Direction
 
 MOST = 30
@@ -115,3 +116,27 @@ def test_fewer_pairs_than_a_claim_takes_claim_nothing_however_clear_they_are(err
     founder = [9.0] * fewest
     assert compare(clear, founder, Direction.MINIMIZE, error).better
     assert not compare(clear[1:], founder[1:], Direction.MINIMIZE, error).better
+
+
+def test_counted_values_that_agree_by_luck_are_no_surer_than_sampling_allows() -> None:
+    ours, theirs = [0.95] * 6, [0.05] * 6
+    by_luck = compare(ours, theirs, Direction.MAXIMIZE, 0.005)
+    counted = compare(ours, theirs, Direction.MAXIMIZE, 0.005, sampling=0.1)
+    assert by_luck.half_width == 0.0
+    assert counted.half_width > 0.1
+    assert counted.better
+    assert not compare(ours, theirs, Direction.MAXIMIZE, 0.005, sampling=1.0).better
+
+
+def test_the_interval_of_counts_holds_the_truth_as_often_as_it_says() -> None:
+    rng = np.random.default_rng(0)
+    for trials, rates in ((40, (0.999, 0.001)), (10, (0.99, 0.02)), (5, (0.97, 0.05))):
+        held = 0
+        for _ in range(300):
+            drawn = rng.binomial(trials, rates, size=(6, 2))
+            errors = [sampling_error(int(k), trials) for k in drawn.ravel()]
+            least = math.sqrt(2 * float(np.mean(np.square(errors))))
+            ours, theirs = (drawn / trials).T.tolist()
+            claim = compare(ours, theirs, Direction.MAXIMIZE, 0.005, least)
+            held += abs(claim.difference - (rates[0] - rates[1])) <= claim.half_width
+        assert held / 300 >= 0.95

@@ -6,7 +6,7 @@ from fakes import SHARDS, FakeEvaluation, MemoryLineage, folded, founders, progr
 
 from population.claims import ERROR_BUDGET
 from population.exam import examine, pairs_held
-from population.individual import Failed, Purpose, Scored, Stage
+from population.individual import Failed, Measurement, Purpose, Scored, Stage
 from population.ports import Abandoned, Ended, Founded, Started
 
 CHAMPION, FOUNDER, OTHER, TWIN = founders(
@@ -353,3 +353,19 @@ def test_other_programs_are_trained_on_other_seeds_in_a_run_of_the_same_seed():
     ]
     assert found[0] == found[2]
     assert not found[0] & found[1]
+
+
+def test_an_exam_of_counts_has_the_noise_of_their_sampling_in_its_interval():
+    class Counting(FakeEvaluation):
+        def wait(self, timeout_s):
+            counts = (Measurement("successes", 20, "1"), Measurement("trials", 40, "1"))
+            return [replace(one, measurements=counts) for one in super().wait(timeout_s)]
+
+    def always(request):
+        return Scored(0.2 if request.individual == CHAMPION.id else 0.8)
+
+    sure, _, _ = exam(FakeEvaluation(outcome=always), pairs=8)
+    counted, _, _ = exam(Counting(outcome=always), pairs=8)
+    assert sure.claim.half_width == 0.0
+    assert counted.claim.half_width > 0.05
+    assert counted.claim.better

@@ -102,6 +102,10 @@ def test_counts_tell_their_noise_without_any_repetition():
     assert 0.02 < noise.sigma < 0.07
 
 
+def test_counts_of_one_program_say_nothing_of_what_others_repeat_like():
+    assert estimate_noise(numbered([0.25], [0.5]), {1: 0.0005}) is None
+
+
 def test_what_varies_more_than_sampling_alone_keeps_its_noise():
     values = numbered([0.2, 0.4], [0.5, 0.7], [0.1, 0.3])
     alone, counted = estimate_noise(values), estimate_noise(values, dict.fromkeys(values, 0.01))
