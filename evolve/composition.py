@@ -60,7 +60,7 @@ def prepared(task: Task, cache: Path) -> Path | None:
     if task.data is None or task.kind is EvaluatorKind.COMMAND:
         return None
     if task.self_reported:
-        return _readable(task, Path(task.data))
+        return _readable(task, Path(task.data), cache)
     out_of_reach(cache, "name another folder with --cache or EVOLVE_CACHE")
     if Path(task.data).exists():
         out_of_reach(Path(task.data), "move the text elsewhere")
@@ -75,7 +75,7 @@ def prepared(task: Task, cache: Path) -> Path | None:
         raise DataError(str(error)) from error
 
 
-def _readable(task: Task, data: Path) -> Path:
+def _readable(task: Task, data: Path, cache: Path) -> Path:
     """Return data that programs read themselves, once nothing else lies in it."""
     named = "name the file or folder that holds the data in `[data] source` or with --data"
     if not data.exists():
@@ -87,6 +87,8 @@ def _readable(task: Task, data: Path) -> Path:
         "the task": task.root,
         "your home": Path.home(),
         "temporary files": Path(tempfile.gettempdir()),
+        "what other tasks have prepared": cache,
+        "all processes": Path("/proc/self"),
     }
     for what, place in besides.items():
         if place.resolve().is_relative_to(data):

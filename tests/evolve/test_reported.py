@@ -106,10 +106,12 @@ def test_data_that_is_not_there_or_holds_more_than_data_is_refused(
         (slope, "the task"),
         (lies.parent, "your home"),
         (tmp_path / "scratch", "temporary files"),
+        (tmp_path / "caches", "what other tasks have prepared"),
+        (Path("/proc"), "all processes"),
     ):
         place.mkdir(exist_ok=True)
         with pytest.raises(SandboxError, match=f"{place} holds {what}, too"):
-            prepared(load_task(slope, data=str(place)), tmp_path)
+            prepared(load_task(slope, data=str(place)), tmp_path / "caches" / "ours")
     assert prepared(load_task(slope, data=str(lies)), tmp_path) == lies
 
 
