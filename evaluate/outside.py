@@ -46,18 +46,21 @@ class Outside:
         folder: of the run.
         slots: programs that wait at once.
 
+    Attributes:
+        kind: of GPU, as a pool has it: none.
+        tell: is given a line about each file that is no result.
+
     Raises:
         PoolError: the folder cannot be written.
     """
 
     kind: str | None = None
-    tell: Callable[[str], object] = staticmethod(print)
-    """Is given a line about each file that is no result."""
 
     def __init__(self, task: Task, folder: Path, slots: int) -> None:
         self._task = task
         self._waiting, self._recorded = waiting_folder(folder), folder / "outside" / "recorded"
         self._slots = slots
+        self.tell: Callable[[str], object] = print
         self._asked: dict[EvaluationId, Request] = {}
         self._together: dict[EvaluationId, tuple[EvaluationId, ...]] = {}
         self._killed: list[Result] = []
