@@ -6,6 +6,9 @@ program finds only what its own code compiled, in a copy of its own. It is taken
 first batch is asked for and before it is told, and by whoever was lent nothing: what a training has
 learnt cannot be in it, and nothing grows from run to run. Start-up is billed on processors, where
 nothing is kept.
+
+Compilers write down where they wrote: a kernel knows the file that it came from. Candidates'
+directories have names of one length, so the name of the last one is exchanged for that of the next.
 """
 
 import ast
@@ -73,7 +76,7 @@ class Compiled:
         """Copy what is kept into a candidate's directory; return whether there was something."""
         target = workdir / FOLDER
         try:
-            shutil.copytree(self.kept, target)
+            shutil.copytree(self.kept, target, copy_function=_Exchange(*_names(workdir)[::-1]))
         except OSError:
             shutil.rmtree(target, ignore_errors=True)
             return False
@@ -97,7 +100,7 @@ class Compiled:
             self._sweep()
             with tempfile.TemporaryDirectory(prefix=PARTIAL, dir=self.kept.parent) as partial:
                 copy = Path(partial) / "copy"
-                if _copied(workdir / FOLDER, copy):
+                if _copied(workdir / FOLDER, copy, _Exchange(*_names(workdir))):
                     copy.rename(self.kept)  # fails where another worker was quicker
                     self._forget()
                     return True
@@ -117,7 +120,28 @@ class Compiled:
             shutil.rmtree(path, ignore_errors=True)
 
 
-def _copied(source: Path, target: Path) -> bool:
+def _names(workdir: Path) -> tuple[bytes, bytes]:
+    """Return a directory's name as compilers write it, and one as long that stands for any."""
+    own = os.fsencode(workdir)
+    return own, b"/whoever-compiles".ljust(len(own), b"~")[: len(own)]
+
+
+@dataclass(frozen=True, slots=True)
+class _Exchange:
+    """Puts one text in the place of another that is as long: lengths and offsets stay true."""
+
+    old: bytes
+    new: bytes
+
+    def within(self, content: bytes) -> bytes:
+        return content.replace(self.old, self.new)
+
+    def __call__(self, source: str, target: str) -> None:
+        """Copy a file so, as `shutil.copytree` asks for it."""
+        Path(target).write_bytes(self.within(Path(source).read_bytes()))
+
+
+def _copied(source: Path, target: Path, exchange: _Exchange) -> bool:
     """Copy the regular files below a folder; return whether it holds few and small enough ones."""
     files = size = 0
     for folder, _, names, descriptor in os.fwalk(source, follow_symlinks=False):
@@ -138,5 +162,5 @@ def _copied(source: Path, target: Path) -> bool:
             size += len(content)
             if files > MOST_FILES or size > MOST_BYTES:
                 return False
-            (place / name).write_bytes(content)
+            (place / name).write_bytes(exchange.within(content))
     return size > 0

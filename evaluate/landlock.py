@@ -10,6 +10,7 @@ from collections.abc import Iterable
 _CREATE, _ADD, _RESTRICT = 444, 445, 446
 _READ = 0b1101  # execute, read file, read directory
 _WRITE_DEVICE = 0b10 | 1 << 15  # write, ioctl
+_TRUNCATE = 1 << 14  # what is opened to be written anew
 _ALL_BY_ABI = {1: (1 << 13) - 1, 2: (1 << 14) - 1, 3: (1 << 15) - 1, 5: (1 << 16) - 1}
 _WRITABLE = "/dev/null"
 THREADS = "/proc/self/task"
@@ -40,6 +41,8 @@ def restrict(readable: Iterable[str], writable: Iterable[str], device: str) -> b
             rights = access
             if path == _WRITABLE or (device != "cpu" and path.startswith(("/dev/", THREADS))):
                 rights |= _WRITE_DEVICE
+            if path == THREADS:
+                rights |= _TRUNCATE
             _allow(libc, ruleset, path, rights & handled)
     if libc.syscall(_RESTRICT, ruleset, 0):
         raise OSError(ctypes.get_errno(), "landlock_restrict_self failed")

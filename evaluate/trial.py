@@ -158,7 +158,9 @@ def compiled_parts(spec: TrialSpec) -> Compiled | None:
     if spec.device == "cpu" or spec.data is None or spec.kind is not EvaluatorKind.MODEL:
         return None
     about = comparability(spec)
-    name = compiled.key(spec.request.genome.source, about.torch, about.device, about.driver)
+    directories = tempfile.gettempdir()  # the length of their names has to be the same
+    circumstances = about.torch, about.device, about.driver, directories
+    name = compiled.key(spec.request.genome.source, *circumstances)
     return Compiled(Path(spec.data).parent / "compiled" / name)
 
 

@@ -31,6 +31,13 @@ def test_what_was_compiled_is_found_again_by_the_next_training(tmp_path: Path) -
     assert lent(kept, tmp_path / "b") == {"kernel": "code"}
 
 
+def test_what_was_compiled_names_the_directory_of_whoever_has_it(tmp_path: Path) -> None:
+    kept = Compiled(tmp_path / "cache" / "one")
+    kernel = f"compiled from {tmp_path}/first/{FOLDER}/inductor/kernel, of {tmp_path}"
+    assert kept.keep(left_by_a_candidate(tmp_path / "first", kernel=kernel))
+    assert lent(kept, tmp_path / "other") == {"kernel": kernel.replace("first", "other")}
+
+
 def test_nothing_is_lent_where_nothing_was_kept(tmp_path: Path) -> None:
     kept = Compiled(tmp_path / "cache" / "one")
     assert not kept.keep(tmp_path / "left nothing")

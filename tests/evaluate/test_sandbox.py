@@ -239,7 +239,8 @@ with tempfile.TemporaryDirectory() as room:
         held = enter(jail)
         said = []
         name_of_thread = f"/proc/self/task/{os.getpid()}/comm"
-        for name, mode in ((file, "r"), (file, "r+"), (name_of_thread, "r+")):
+        tried = (file, "r"), (file, "r+"), (name_of_thread, "r+"), (name_of_thread, "w")
+        for name, mode in tried:
             try:
                 open(name, mode).close()
                 said.append("open")
@@ -264,4 +265,4 @@ def test_on_a_gpu_a_path_that_has_dev_in_it_is_read_only_and_threads_can_be_name
         cwd=ROOT,
         env={"PYTHONPATH": str(ROOT)},
     )
-    assert done.stdout.strip() == "open; Permission denied; open; 1; lo", done.stderr
+    assert done.stdout.strip() == "open; Permission denied; open; open; 1; lo", done.stderr
