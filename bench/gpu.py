@@ -71,7 +71,7 @@ SMALL: dict[str, Value] = {
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One training: figures by the names of `COLUMNS`; `failure` is empty where it was scored.
+    """One training: all that was measured, by name; `failure` is empty where it was scored.
 
     `terms` are what rows must have in common to be compared.
     """
@@ -194,11 +194,10 @@ def trained(task: Task, data: Path | None, name: str, source: str, seed: int) ->
 
 def row_of(name: str, seed: int, result: Result) -> Row:
     """Return what a trial came to."""
-    found = {one.name: one.value for one in result.measurements}
-    figures = {key: found[key] for key in COLUMNS if key in found}
-    if "peak_device_bytes" in found:
-        figures["memory"] = found["peak_device_bytes"] / (1 << 30)
-    figures["beside_s"] = result.ended_at - result.started_at - found.get("train_s", 0.0)
+    figures = {one.name: one.value for one in result.measurements}
+    if "peak_device_bytes" in figures:
+        figures["memory"] = figures["peak_device_bytes"] / (1 << 30)
+    figures["beside_s"] = result.ended_at - result.started_at - figures.get("train_s", 0.0)
     if isinstance(result.outcome, Scored):
         return Row(
             name, seed, figures | {"value": result.outcome.value}, log=result.log[-LOG_TAIL:]

@@ -1,9 +1,11 @@
 """Enters a real jail and tells which layers hold: `probe` runs `python -m evaluate.layers DEVICE`.
 
 A layer counts as active when the jail says that it was entered and an attempt from inside to get
-past it fails.
+past it fails. Where there is an accelerator, something is computed on it from inside as well: its
+driver needs more than most programs, and another version of it may need more than a jail grants.
 """
 
+import importlib
 import json
 import os
 import sys
@@ -12,7 +14,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from evaluate.device import device_files, visible_cards
 from evaluate.sandbox import Jail, Layer, enter, owner
+from evaluate.warm import environment
 from population.errors import SandboxError
 
 EXPLANATIONS = {
@@ -46,7 +50,8 @@ def layers(device: str) -> list[Layer]:
         device: whose files and needs the jail has.
     """
     with tempfile.TemporaryDirectory() as room:
-        jail = Jail(workdir=room, device=device)
+        variables = tuple(environment(1).items())
+        jail = Jail(workdir=room, device=device, cards=visible_cards(device), environment=variables)
         ids = owner(jail)
         if ids is not None:
             os.chown(room, *ids)
@@ -65,7 +70,12 @@ def _tell(jail: Jail, write: int) -> None:
     """Write the names of the layers that hold, from inside; nothing returns from here."""
     try:
         outside = _network()
+        computes = jail.device != "cpu" and device_files()
+        if computes:
+            importlib.import_module("torch")  # as a candidate has it: from before the jail
         held = [name for name in enter(jail) if _holds(name, outside)]
+        if computes:
+            compute(jail.device)
         if _refused(lambda: os.close(os.open(os.__file__, os.O_RDONLY))):
             raise SandboxError(
                 f"{sys.base_prefix} cannot be read without root's rights: move it to where others "
@@ -75,6 +85,26 @@ def _tell(jail: Jail, write: int) -> None:
     except Exception as error:  # noqa: BLE001 - the boundary of a process: it tells and ends
         print(error, file=sys.stderr, flush=True)
     os._exit(0)
+
+
+def compute(device: str) -> None:
+    """Compute something on a device.
+
+    Raises:
+        SandboxError: it cannot be used by this process.
+    """
+    import torch
+
+    try:
+        torch.ones(8, device=device).sum().item()
+    except (AssertionError, RuntimeError) as error:  # torch is not built for it; its driver fails
+        lines = str(error).strip().splitlines() or [type(error).__name__]
+        raise SandboxError(
+            f"{device} cannot be used from inside the sandbox ({lines[0][:200]}): no candidate "
+            "will start. Compare with `python -c 'import torch; "
+            f'torch.ones(1, device="{device}")\'`; if that works, its driver needs what the '
+            "sandbox withholds: please report the driver's version"
+        ) from error
 
 
 def _network() -> int | None:

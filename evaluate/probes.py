@@ -28,7 +28,7 @@ import torch
 
 from evaluate.surprise import lead_nats
 
-PROBES, MOST_PROBES = 2, 10_240
+PROBES, MOST_PROBES = 2, 5_120
 """Cuts per scored row, and how many at most."""
 MORE_PROBES = 4
 """Times as many further ones where rounding in low precision calls for a wide tolerance."""
@@ -144,7 +144,7 @@ class Probed:
         whole = torch.cat(self._said)  # (N, T), up to and with the last position
         said = whole[:, :-1]
         ends = self._look_at_ends(rows, due, whole)
-        lead = lead_nats(rows, said, self._vocab)
+        lead = lead_nats(rows.to(self._device), said.to(self._device), self._vocab).cpu()
         probes = min(PROBES * len(rows), MOST_PROBES)
         found, tolerance = self._look(rows, said, lead, probes), TOLERANCE_NATS
         leaking = found.leaking(tolerance) + int((ends > tolerance).sum())

@@ -50,6 +50,8 @@ UNPRIVILEGED_UID = 61_000
 OPEN_FILES = 512
 THREADS_PER_CORE = 4
 CARD = re.compile(r"nvidia\d+")
+PROBE_S = 120.0
+NEEDED_BY_DRIVERS = ("PATH", "LD_LIBRARY_PATH", "CUDA_VISIBLE_DEVICES")
 
 
 SYSTEM_PATHS = """
@@ -231,15 +233,16 @@ def probe(device: str = "cpu") -> tuple[Layer, ...]:
         device: that the jail is for.
 
     Raises:
-        SandboxError: no jail can be entered at all.
+        SandboxError: no jail can be entered at all, or an accelerator cannot be used in one.
     """
+    passed = {name: os.environ[name] for name in NEEDED_BY_DRIVERS if name in os.environ}
     done = subprocess.run(
         [sys.executable, "-m", "evaluate.layers", device],
         capture_output=True,
         text=True,
-        timeout=30,
+        timeout=PROBE_S,
         check=False,
-        env={"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": os.environ.get("PATH", "")},
+        env={"PYTHONPATH": str(Path(__file__).parents[1]), "PATH": "", **passed},
     )
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

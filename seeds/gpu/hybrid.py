@@ -360,7 +360,8 @@ def warm_up(run, model, optimizer, loss_of, rows):
 def main():
     run = prepare.start()
     torch.set_float32_matmul_precision("high")
-    model = Model(run.vocab_size, run.sequence_length).to(run.device)
+    with torch.device(run.device):
+        model = Model(run.vocab_size, run.sequence_length)
     optimizer = build_optimizer(model)
     run.register(model)
     rows = micro_batch(model, run)

@@ -105,9 +105,18 @@ def attend(q, k, v, window):  # (B, H, T, d), causal
     T = q.shape[-2]
     if window >= T:
         return F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    t = torch.arange(T, device=q.device)
-    back = t.unsqueeze(1) - t
-    return F.scaled_dot_product_attention(q, k, v, attn_mask=(back >= 0) & (back < window))
+    # Blocks of as many positions as the window has: each sees itself and the one before.
+    H, N = q.shape[1], -(-T // window)
+    rest = N * window - T
+    q = F.pad(q, (0, 0, 0, rest)).unflatten(2, (N, window)).flatten(1, 2)  # (B, H N, W, d)
+    k, v = (F.pad(each, (0, 0, window, rest)).unflatten(2, (N + 1, window)) for each in (k, v))
+    k, v = (torch.cat((each[:, :, :-1], each[:, :, 1:]), dim=3).flatten(1, 2) for each in (k, v))
+    key = torch.arange(2 * window, device=q.device)
+    back = key[window:].unsqueeze(1) - key
+    seen = ((back >= 0) & (back < window)).expand(N, -1, -1)
+    seen = seen & (key + window * torch.arange(N, device=q.device).view(N, 1, 1) >= window)
+    y = F.scaled_dot_product_attention(q, k, v, attn_mask=seen.repeat(H, 1, 1))  # (B, H N, W, d)
+    return y.unflatten(1, (H, N)).flatten(2, 3)[:, :, :T]
 
 
 class NGrams(nn.Module):  # the last two and the last three tokens; several share a row
@@ -412,7 +421,8 @@ def warm_up(run, model, optimizer, loss_of, rows):
 
 def main():
     run = prepare.start()
-    model = Model(run.vocab_size, run.sequence_length).to(run.device)
+    with torch.device(run.device):
+        model = Model(run.vocab_size, run.sequence_length)
     optimizer = build_optimizer(model)
     run.register(model)
     rows = micro_batch(model, run)

@@ -5,9 +5,12 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from evaluate import compiled
 from evaluate.compiled import FOLDER, Compiled, key
+from population.individual import Scored
+from tests.evaluate.conftest import Trial, program
 
 
 def left_by_a_candidate(folder: Path, **files: str) -> Path:
@@ -133,3 +136,15 @@ def test_a_copy_that_a_killed_worker_left_is_removed_once_it_is_old(tmp_path: Pa
     assert kept.keep(left_by_a_candidate(tmp_path / "a", kernel="code"))
     names = {path.name for path in (tmp_path / "cache").iterdir()}
     assert names == {".partial-new", "one"}
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_on_a_gpu_the_second_training_starts_with_what_the_first_one_compiled(trial: Trial) -> None:
+    compiles = "torch.compile(model)(run.warmup_tokens(4)).sum().backward()\n"
+    source = program(before_clock=compiles)
+    source = source.replace("Model(run.vocab_size)", "Model(run.vocab_size).to(run.device)")
+    results = [trial(source, device="cuda", seed=seed) for seed in (1, 2)]
+    assert all(isinstance(result.outcome, Scored) for result in results), results
+    first, second = (result.measured("startup_s") or 0.0 for result in results)
+    assert second < first

@@ -8,7 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
+from evaluate.layers import compute
 from evaluate.sandbox import exposed, probe, protects_data, require_all
 from evolve.composition import prepared
 from evolve.taskfile import load_task
@@ -92,7 +94,7 @@ def test_where_no_proc_of_its_own_can_be_had_a_jail_on_a_gpu_does_without_its_pr
     assert {"network", "namespaces"} <= held["cpu"]
     done = become_after(MASK + DROP, "-c", ON_A_GPU)
     said, own, links = done.stdout.strip().rsplit("; ", 2)
-    assert said == "open; Permission denied; open"
+    assert said == "open; Permission denied; open; open"
     assert own != "1"
     assert links == "lo"  # it has no network all the same
 
@@ -266,3 +268,17 @@ def test_on_a_gpu_a_path_that_has_dev_in_it_is_read_only_and_threads_can_be_name
         env={"PYTHONPATH": str(ROOT)},
     )
     assert done.stdout.strip() == "open; Permission denied; open; open; 1; lo", done.stderr
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device that can be used")
+def test_a_device_that_fails_inside_the_sandbox_is_told_with_its_error_and_what_to_compare() -> (
+    None
+):
+    with pytest.raises(SandboxError, match=r"from inside the sandbox .*: no candidate will start"):
+        compute("cuda")
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
+def test_every_layer_holds_beside_a_driver_that_works() -> None:
+    assert all(layer.active for layer in probe("cuda"))
