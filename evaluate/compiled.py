@@ -31,6 +31,10 @@ PARTIAL, PARTIAL_S = ".partial-", 3600.0
 """A copy that is being made, and the age at which nobody makes it any more."""
 MOST_NUMBER = 1 << 53
 """A larger one may be a text in disguise."""
+AUTOCAST = dict.fromkeys(
+    ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast"), "1"
+)
+"""What torch's compiler calls to compute in 16 bits, by the names under which it can be marked."""
 
 
 def variables(workdir: Path) -> dict[str, str]:
@@ -42,6 +46,18 @@ def variables(workdir: Path) -> dict[str, str]:
         "CUDA_CACHE_PATH": str(folder / "driver"),
         "PYTORCH_ALLOC_CONF": "expandable_segments:True",
     }
+
+
+def set_up_compiler(processes: int) -> None:
+    """Tell torch's compiler in how many processes it may work, and to keep what autocasts, too.
+
+    Of itself it traces and divides anew every graph that enters autocast, since it knows few
+    functions as safe to keep. What these are called with is part of the graph, and of its key.
+    """
+    import torch._inductor.config as inductor
+
+    inductor.compile_threads = processes
+    inductor.unsafe_marked_cacheable_functions.update(AUTOCAST)
 
 
 def key(source: str, *circumstances: str) -> str:

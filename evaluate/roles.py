@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate import wire
+from evaluate.compiled import set_up_compiler
 from evaluate.guard import be_first_to_go, die_with_parent
 from evaluate.sandbox import Jail, enter
 from population.errors import EvolveError
@@ -53,9 +54,7 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
         os.environ["EVOLVE_SOCKET"] = str(connection[0])
     os.environ["EVOLVE_SEED"] = str(spec["seed"])
     if jail.device != "cpu":
-        import torch._inductor.config as inductor
-
-        inductor.compile_threads = max(1, len(jail.cores)) if _locks() else 1
+        set_up_compiler(max(1, len(jail.cores)) if _locks() else 1)
     tempfile.tempdir = None  # the warm process looked for it outside the jail
     sys.argv = [spec["artifact"]]
     sys.path[:] = [jail.workdir, *(p for p in sys.path if p not in ("", str(PACKAGES)))]

@@ -1,6 +1,8 @@
 """What a program compiled before the clock comes back to the same code, and to nobody else."""
 
 import os
+import subprocess
+import sys
 import time
 from pathlib import Path
 
@@ -10,7 +12,10 @@ import torch
 from evaluate import compiled
 from evaluate.compiled import FOLDER, Compiled, key
 from population.individual import Scored
-from tests.evaluate.conftest import Trial, program
+
+from .conftest import Trial, program
+
+ROOT = Path(__file__).resolve().parents[2]
 
 
 def left_by_a_candidate(folder: Path, **files: str) -> Path:
@@ -136,6 +141,41 @@ def test_a_copy_that_a_killed_worker_left_is_removed_once_it_is_old(tmp_path: Pa
     assert kept.keep(left_by_a_candidate(tmp_path / "a", kernel="code"))
     names = {path.name for path in (tmp_path / "cache").iterdir()}
     assert names == {".partial-new", "one"}
+
+
+COMPILES = """
+import torch._dynamo.utils, torch._inductor.config
+from evaluate.compiled import set_up_compiler
+
+set_up_compiler(1)
+torch._inductor.config.cpp_cache_precompile_headers = False
+
+@torch.compile
+def step(x):
+    with torch.autocast("cpu", dtype=torch.KIND):
+        y = x @ x
+    return y.sin()
+
+step(torch.ones(8, 8))
+print(torch._dynamo.utils.counters["aot_autograd"]["autograd_cache_hit"])
+"""
+
+
+def test_what_computes_in_16_bits_is_found_again_and_another_kind_of_them_is_not(
+    tmp_path: Path,
+) -> None:
+    found = [
+        subprocess.run(
+            [sys.executable, "-c", COMPILES.replace("KIND", kind)],
+            cwd=ROOT,
+            env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.strip()
+        for kind in ("bfloat16", "float16", "bfloat16")
+    ]
+    assert found == ["0", "0", "1"]
 
 
 @pytest.mark.gpu
