@@ -11,7 +11,7 @@ from evaluate.sandbox import probe, protects_data
 from evolve.composition import Trainers, local_slots
 from evolve.config import RunConfig
 from evolve.console import best_line
-from evolve.estimate import BESIDE_S, newcomer_s
+from evolve.estimate import BESIDE_S, COMPILED_S, newcomer_s
 from evolve.inheriting import brought_line
 from evolve.live import Snapshot, Watch
 from evolve.printing import SELF_REPORTED, leaderboard
@@ -67,7 +67,8 @@ def _announce_machine(config: RunConfig, task: Task, trainers: Trainers) -> None
         )
     seconds = newcomer_s(task)
     if seconds is not None and task.budget.amount >= LONG_S:
-        first = (task.budget.amount + BESIDE_S[task.scale]) / 60
+        beside = BESIDE_S[task.scale] + COMPILED_S[task.scale]
+        first = (task.budget.amount + beside) / 60
         rate = 3600 / seconds * trainers.slots
         print(f"time     the first score in about {first:.0f} minutes, then {rate:.0f} an hour")
 

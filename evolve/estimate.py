@@ -22,8 +22,10 @@ from population.individual import Individual
 from population.rungs import LET_THROUGH
 from population.task import BudgetKind, Task
 
-BESIDE_S = {"cpu": 3.0, "gpu": 30.0}
-"""Of an evaluation beside its budget: start, hand-in, score. By scale; a GPU's is a guess yet."""
+BESIDE_S = {"cpu": 3.0, "gpu": 40.0}
+"""Of an evaluation beside its budget: start, hand-in, score. By scale; a GPU's on an H200."""
+COMPILED_S = {"cpu": 0.0, "gpu": 90.0}
+"""What a structure takes besides that is compiled for the first time: there, about so much."""
 LLM_SHARE = 0.75
 """Of the proposals, as the portfolio begins."""
 MEMORY_TOKENS = 2_500
