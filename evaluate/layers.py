@@ -1,4 +1,6 @@
-"""Enters a real jail and tells which layers hold: `probe` runs `python -m evaluate.layers DEVICE`.
+"""Enters a real jail and tells which layers hold.
+
+`probe` runs `python -m evaluate.layers DEVICE [PATH ...]`, the paths being what candidates read.
 
 A layer counts as active when the jail says that it was entered and an attempt from inside to get
 past it fails. Where there is an accelerator, something is computed on it from inside as well: its
@@ -10,7 +12,7 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -25,7 +27,8 @@ EXPLANATIONS = {
     "network": (
         "no network, and no messages from or to others",
         "allow user namespaces (sysctl kernel.unprivileged_userns_clone=1, or an AppArmor "
-        "profile), or start the container with the right to create them",
+        "profile), or start the container with the right to create them; what candidates read must "
+        "be readable for all",
     ),
     "namespaces": (
         "no other process in sight, the whole tree dies together",
@@ -43,15 +46,21 @@ EXPLANATIONS = {
 }
 
 
-def layers(device: str) -> list[Layer]:
+def layers(device: str, readable: Sequence[str] = ()) -> list[Layer]:
     """Return every layer, seen from inside a jail in a fresh directory; none: nobody got there.
 
     Args:
         device: whose files and needs the jail has.
+        readable: further paths that can be read there.
     """
     with tempfile.TemporaryDirectory() as room:
-        variables = tuple(environment(1).items())
-        jail = Jail(workdir=room, device=device, cards=visible_cards(device), environment=variables)
+        jail = Jail(
+            workdir=room,
+            readable=tuple(readable),
+            device=device,
+            cards=visible_cards(device),
+            environment=tuple(environment(1).items()),
+        )
         ids = owner(jail)
         if ids is not None:
             os.chown(room, *ids)
@@ -136,6 +145,6 @@ def _refused(attempt: Callable[[], object]) -> bool:
 
 
 if __name__ == "__main__":
-    found = layers(sys.argv[1])
+    found = layers(sys.argv[1], sys.argv[2:])
     print(json.dumps([asdict(layer) for layer in found]))
     sys.exit(not found)

@@ -26,7 +26,7 @@ import resource
 import subprocess
 import sys
 import sysconfig
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -226,18 +226,19 @@ def owner(jail: Jail) -> tuple[int, int] | None:
     return (jail.uid, jail.uid) if os.geteuid() == 0 else None
 
 
-def probe(device: str = "cpu") -> tuple[Layer, ...]:
+def probe(device: str = "cpu", readable: Sequence[str] = ()) -> tuple[Layer, ...]:
     """Return every layer with its state on this machine: what a real jail entered just now.
 
     Args:
         device: that the jail is for.
+        readable: what candidates read besides; where others cannot, some layers cannot be had.
 
     Raises:
         SandboxError: no jail can be entered at all, or an accelerator cannot be used in one.
     """
     passed = {name: os.environ[name] for name in NEEDED_BY_DRIVERS if name in os.environ}
     done = subprocess.run(
-        [sys.executable, "-m", "evaluate.layers", device],
+        [sys.executable, "-m", "evaluate.layers", device, *readable],
         capture_output=True,
         text=True,
         timeout=PROBE_S,
@@ -250,13 +251,13 @@ def probe(device: str = "cpu") -> tuple[Layer, ...]:
     return tuple(Layer(**row) for row in json.loads(done.stdout))
 
 
-def require_all(device: str) -> tuple[str, ...]:
-    """Return the names of all layers, for trials on this device to insist on.
+def require_all(device: str, readable: Sequence[str] = ()) -> tuple[str, ...]:
+    """Return the names of all layers, for trials on this device to insist on; as for `probe`.
 
     Raises:
         SandboxError: this machine lacks some; the message says which and what to do.
     """
-    layers = probe(device)
+    layers = probe(device, readable)
     missing = [f"{layer.name} ({layer.remedy})" for layer in layers if not layer.active]
     if missing:
         raise SandboxError(

@@ -8,7 +8,7 @@ from evaluate.awaited import waiting_folder
 from evaluate.device import device_name, utilisation_share
 from evaluate.evaluator import load
 from evaluate.sandbox import probe, protects_data
-from evolve.composition import Trainers, local_slots
+from evolve.composition import Trainers, candidates_read, local_slots
 from evolve.config import RunConfig
 from evolve.console import best_line
 from evolve.estimate import BESIDE_S, COMPILED_S, newcomer_s
@@ -74,7 +74,7 @@ def _announce_machine(config: RunConfig, task: Task, trainers: Trainers) -> None
 
 
 def _announce_sandbox(config: RunConfig, task: Task, data: Path | None) -> None:
-    layers = probe(task.device)
+    layers = probe(task.device, candidates_read(task))
     missing = [layer for layer in layers if not layer.active]
     if missing:
         names = ", ".join(layer.name for layer in missing)

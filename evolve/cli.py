@@ -158,7 +158,7 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     """Train and score one FILE as the search would."""
     from evaluate.device import require_device
     from evaluate.sandbox import require_all
-    from evolve.composition import cache_folder, prepared
+    from evolve.composition import cache_folder, candidates_read, prepared
     from evolve.taskfile import find_task, load_task, usual_device
     from evolve.trying import Trial, read_genome, try_program
 
@@ -172,7 +172,7 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     task = load_task(folder, given["budget"], given["data"], device)
     genome = read_genome(file, task)
     require_device(device)
-    required = require_all(device) if require_sandbox else ()
+    required = require_all(device, candidates_read(task)) if require_sandbox else ()
     data = prepared(task, cache_folder(given["cache"]))
     trial = Trial(task, genome, data, given["shard"], required)
     return try_program(trial, range(given["seed"], given["seed"] + repeat), as_json)

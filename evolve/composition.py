@@ -47,6 +47,11 @@ def data_folder(task: Task, cache: Path) -> Path | None:
         raise DataError(str(error)) from error
 
 
+def candidates_read(task: Task) -> tuple[str, ...]:
+    """Return the paths that candidates read themselves: the data of a task that they score."""
+    return (task.data,) if task.self_reported and task.data else ()
+
+
 def prepared(task: Task, cache: Path) -> Path | None:
     """Prepare the task's data where it is missing and return its folder; None without data.
 
@@ -183,7 +188,7 @@ def pool(config: RunConfig, task: Task, data: Path | None) -> Trainers:
     """
     if not task.trains:
         return Outside(task, config.folder, config.slots or local_slots(task))
-    required = _required(task.device) if config.require_sandbox else ()
+    required = _required(task) if config.require_sandbox else ()
     return RayPool(
         task,
         data,
@@ -193,9 +198,9 @@ def pool(config: RunConfig, task: Task, data: Path | None) -> Trainers:
     )
 
 
-def _required(device: str) -> tuple[str, ...]:
+def _required(task: Task) -> tuple[str, ...]:
     try:
-        return require_all(device)
+        return require_all(task.device, candidates_read(task))
     except SandboxError as error:
         raise SandboxError(
             f"{error}. A run that was born with it goes on without under --no-require-sandbox"

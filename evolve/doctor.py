@@ -14,7 +14,7 @@ from evaluate.device import accelerator, device_files, device_name
 from evaluate.evaluator import data_sha256
 from evaluate.pool import RayPool
 from evaluate.sandbox import Layer, probe, protects_data
-from evolve.composition import data_folder, founders, local_slots, prepared
+from evolve.composition import candidates_read, data_folder, founders, local_slots, prepared
 from evolve.printing import SELF_REPORTED
 from evolve.taskfile import format_budget, load_task, usual_device
 from population.errors import EvolveError, SandboxError
@@ -111,7 +111,7 @@ def _data(task: Task, cache: Path) -> Finding:
 
 def _sandbox(task: Task) -> Iterator[Finding]:
     try:
-        layers = probe(task.device)
+        layers = probe(task.device, candidates_read(task))
     except SandboxError as error:
         yield Finding("sandbox", BROKEN, str(error))
         return

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -32,9 +33,11 @@ def test_every_layer_says_what_it_covers_and_a_missing_one_what_to_do() -> None:
     assert all(layer.remedy or layer.active for layer in layers)
 
 
-def layers_after(program: str, device: str = "cpu") -> "subprocess.CompletedProcess[str]":
+def layers_after(
+    program: str, device: str = "cpu", *readable: str
+) -> "subprocess.CompletedProcess[str]":
     """Run a program that becomes `evaluate.layers` under an interpreter that others can reach."""
-    return become_after(program, "-m", "evaluate.layers", device)
+    return become_after(program, "-m", "evaluate.layers", device, *readable)
 
 
 def become_after(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -65,6 +68,11 @@ def test_root_without_the_right_to_make_namespaces_has_them_as_an_ordinary_user(
     done = layers_after(DROP)
     held = {row["name"] for row in json.loads(done.stdout) if row["active"]}
     assert {"network", "namespaces", "unprivileged"} <= held
+    with tempfile.TemporaryDirectory() as data:  # that root alone can read
+        rows = json.loads(layers_after(DROP, "cpu", data).stdout)
+    missing = {row["name"]: row["remedy"] for row in rows if not row["active"]}
+    assert missing.keys() == {"network", "namespaces"}
+    assert "must be readable for all" in missing["network"]
 
 
 MASK = """

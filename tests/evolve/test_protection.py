@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -98,7 +99,7 @@ def test_whoever_requires_the_sandbox_is_told_what_is_missing(
 def test_a_run_that_requires_what_a_machine_has_lost_says_how_to_go_on_without(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def lacking(device: str) -> tuple[str, ...]:
+    def lacking(device: str, readable: Sequence[str]) -> tuple[str, ...]:
         raise SandboxError(f"this machine lacks landlock for {device}")
 
     monkeypatch.setattr(composition, "require_all", lacking)
