@@ -80,6 +80,7 @@ class Snapshot:
         sigma: standard deviation of one evaluation, None while unknown.
         limit: `--evaluations`, None without.
         spent_usd, cost_limit_usd: on language models; None where none is asked.
+        self_reported: programs score themselves, so that values are no more than their word.
         paused: nothing new begins. exam: the search is over, and this is being held.
         answers: to the latest commands, the newest last.
     """
@@ -103,6 +104,7 @@ class Snapshot:
     cost_limit_usd: float | None = None
     running: tuple[Running, ...] = ()
     best: Best | None = None
+    self_reported: bool = False
     paused: bool = False
     exam: Exam | None = None
     answers: tuple[Answered, ...] = ()
@@ -114,10 +116,18 @@ class Watch:
     Used from one thread.
     """
 
-    def __init__(self, limit: int | None, slots: int, now: float) -> None:
+    def __init__(
+        self, limit: int | None, slots: int, now: float, *, self_reported: bool = False
+    ) -> None:
         self._in_flight: dict[EvaluationId, tuple[Request, float]] = {}
         self.snapshot = Snapshot(
-            os.getpid(), socket.gethostname(), now, now, limit=limit, slots=slots
+            os.getpid(),
+            socket.gethostname(),
+            now,
+            now,
+            limit=limit,
+            slots=slots,
+            self_reported=self_reported,
         )
         self.line: str | None = None
 

@@ -219,7 +219,12 @@ def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
         with closing(pool(config, task, data)) as trainers:
             announce(config, task, data, trainers, brought)
             print(breeding_lines(config, task, bred_by, individuals, trainers.slots), flush=True)
-            watch = Watch(config.evaluations, trainers.slots, time.time())
+            watch = Watch(
+                config.evaluations,
+                trainers.slots,
+                time.time(),
+                self_reported=task.self_reported,
+            )
             with ended_in_the_end(config.folder / "live.json", watch):
                 metric = task.metric + " (self-reported)" * task.self_reported
                 with display(metric, config.plain) as shown:

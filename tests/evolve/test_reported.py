@@ -348,6 +348,7 @@ def test_a_run_of_it_finds_a_better_program_and_says_what_that_is_worth(tmp_path
     assert "exam:" not in done.stdout
     evidence = json.loads((tmp_path / "a" / "best" / "evidence.json").read_text())
     assert (evidence["self_reported"], evidence["claim"]) == (True, None)
+    assert json.loads((tmp_path / "a" / "live.json").read_text())["self_reported"] is True
     with Reading(tmp_path / "a") as reading:
         found = reading.query("SELECT DISTINCT purpose FROM evaluations").rows
     assert {purpose for (purpose,) in found} <= {"screen", "race"}
