@@ -133,7 +133,7 @@ def device_paths(device: str, cards: Collection[str] = ()) -> tuple[str, ...]:
     """
     if device == "cpu":
         return ()
-    patterns = ("nvidia*", "kfd", "dri")
+    patterns = ("nvidia*", "kfd", "dri", "dxg")
     found = [p for pattern in patterns for p in Path("/dev").glob(pattern)]
     return (
         "/dev/zero",  # a mapping of it is shared memory that nothing counts
