@@ -52,7 +52,8 @@ def set_up_compiler(processes: int) -> None:
     """Tell torch's compiler in how many processes it may work, and to keep what autocasts, too.
 
     Of itself it traces and divides anew every graph that enters autocast, since it knows few
-    functions as safe to keep. What these are called with is part of the graph, and of its key.
+    functions as safe to keep. What these are called with is part of the graph, and of its key: an
+    oversight, by the account of pytorch/pytorch issue 191106, which later versions mend.
     """
     import torch._inductor.config as inductor
 
