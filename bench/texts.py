@@ -1,16 +1,18 @@
-"""Fills a folder with links to the texts of this machine: data for comparisons without a network.
+"""Fills a folder with texts of this machine: data for comparisons of programs, without a network.
 
     python -m bench.texts /tmp/texts --bytes 1e9
     python -m bench.gpu --data /tmp/texts --reference ~/autoresearch
 
 Source files, headers and documentation below the given places, in an order that depends on their
 names alone, so that a smaller folder holds the beginning of a larger one. Values on such data
-compare with each other on this machine, and with no public ones.
+compare with each other on this machine, and with no public ones. For programs that are known, and
+for no search: many of the originals are libraries, which every candidate can read.
 """
 
 import argparse
 import hashlib
 import os
+import shutil
 import sys
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -42,8 +44,8 @@ def texts(places: Iterable[Path]) -> Iterator[tuple[Path, int]]:
                     yield path, size
 
 
-def link(folder: Path, places: Iterable[Path], most_bytes: float) -> tuple[int, int]:
-    """Link texts below `places` into a new folder until they hold so many bytes.
+def gather(folder: Path, places: Iterable[Path], most_bytes: float) -> tuple[int, int]:
+    """Copy texts below `places` into a new folder until they hold so many bytes.
 
     Returns:
         The number of files and of bytes.
@@ -51,15 +53,15 @@ def link(folder: Path, places: Iterable[Path], most_bytes: float) -> tuple[int, 
     Raises:
         FileExistsError: the folder is there.
     """
-    folder.mkdir(parents=True)
     found = sorted(
         (hashlib.sha256(os.fsencode(path)).hexdigest(), path, size) for path, size in texts(places)
     )
+    folder.mkdir(parents=True)
     files = total = 0
     for digest, path, size in found:
         if total + size > most_bytes:
             break
-        (folder / f"{digest[:16]}-{path.name.lstrip('.')}").symlink_to(path.resolve())
+        shutil.copyfile(path, folder / f"{digest[:16]}-{path.name.lstrip('.')}")
         files, total = files + 1, total + size
     return files, total
 
@@ -71,7 +73,7 @@ def main() -> None:
     parser.add_argument("--places", type=Path, nargs="+", default=[*map(Path, PLACES)])
     options = parser.parse_args()
     try:
-        files, total = link(options.folder, options.places, options.bytes)
+        files, total = gather(options.folder, options.places, options.bytes)
     except FileExistsError:
         sys.exit(f"error: {options.folder} is there already: name a folder that is not")
     print(f"{files:,} files, {total:,} bytes in {options.folder}")

@@ -35,6 +35,8 @@ AUTOCAST = dict.fromkeys(
     ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast"), "1"
 )
 """What torch's compiler calls to compute in 16 bits, by the names under which it can be marked."""
+SETS_A_TYPE = "set_autocast"
+"""How the functions begin that set it: `torch.set_autocast_dtype` and its elders."""
 
 
 def variables(workdir: Path) -> dict[str, str]:
@@ -48,17 +50,23 @@ def variables(workdir: Path) -> dict[str, str]:
     }
 
 
-def set_up_compiler(processes: int) -> None:
+def set_up_compiler(processes: int, source: str) -> None:
     """Tell torch's compiler in how many processes it may work, and to keep what autocasts, too.
 
     Of itself it traces and divides anew every graph that enters autocast, since it knows few
     functions as safe to keep. What these are called with is part of the graph, and of its key: an
-    oversight, by the account of pytorch/pytorch issue 191106, which later versions mend.
+    oversight, by the account of pytorch/pytorch issue 191106, which later versions mend. What a
+    program sets as the type of every autocast is no part of either, so such a program has no share.
+
+    Args:
+        processes: how many.
+        source: of the program that will compile.
     """
     import torch._inductor.config as inductor
 
     inductor.compile_threads = processes
-    inductor.unsafe_marked_cacheable_functions.update(AUTOCAST)
+    if SETS_A_TYPE not in source:
+        inductor.unsafe_marked_cacheable_functions.update(AUTOCAST)
 
 
 def key(source: str, *circumstances: str) -> str:

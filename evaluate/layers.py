@@ -1,10 +1,11 @@
 """Enters a real jail and tells which layers hold.
 
-`probe` runs `python -m evaluate.layers DEVICE [PATH ...]`, the paths being what candidates read.
+`probe` runs `python -m evaluate.layers DEVICE looks|computes [PATH ...]`, the paths being what
+candidates read.
 
 A layer counts as active when the jail says that it was entered and an attempt from inside to get
-past it fails. Where there is an accelerator, something is computed on it from inside as well: its
-driver needs more than most programs, and another version of it may need more than a jail grants.
+past it fails. On an accelerator something can be computed from inside as well: its driver needs
+more than most programs, and another version of it may need more than a jail grants.
 """
 
 import importlib
@@ -16,11 +17,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from evaluate.device import device_files, visible_cards
-from evaluate.sandbox import Jail, Layer, enter, owner
+from evaluate.device import visible_cards
+from evaluate.sandbox import UNPRIVILEGED_UID, Jail, Layer, enter, owner
 from evaluate.warm import environment
 from population.errors import SandboxError
 
+PROCESSES = 512
+"""And threads: as many as a candidate on an accelerator may have."""
 EXPLANATIONS = {
     "limits": ("memory, processes, disk, file size and log size are bounded", ""),
     "environment": ("no variable of yours reaches a candidate", ""),
@@ -46,17 +49,20 @@ EXPLANATIONS = {
 }
 
 
-def layers(device: str, readable: Sequence[str] = ()) -> list[Layer]:
+def layers(device: str, readable: Sequence[str] = (), *, computes: bool = False) -> list[Layer]:
     """Return every layer, seen from inside a jail in a fresh directory; none: nobody got there.
 
     Args:
         device: whose files and needs the jail has.
         readable: further paths that can be read there.
+        computes: also compute something on the device, if it is not the processor.
     """
     with tempfile.TemporaryDirectory() as room:
         jail = Jail(
             workdir=room,
             readable=tuple(readable),
+            processes=PROCESSES,
+            uid=UNPRIVILEGED_UID - 1,  # no candidate's: processes are counted by user
             device=device,
             cards=visible_cards(device),
             environment=tuple(environment(1).items()),
@@ -67,7 +73,7 @@ def layers(device: str, readable: Sequence[str] = ()) -> list[Layer]:
         read, write = os.pipe()
         child = os.fork()
         if child == 0:
-            _tell(jail, write)
+            _tell(jail, write, computes and device != "cpu")
         os.close(write)
         with os.fdopen(read) as answer:
             held = answer.read().split()
@@ -75,11 +81,10 @@ def layers(device: str, readable: Sequence[str] = ()) -> list[Layer]:
     return [Layer(name, name in held, *texts) for name, texts in EXPLANATIONS.items() if held]
 
 
-def _tell(jail: Jail, write: int) -> None:
+def _tell(jail: Jail, write: int, computes: bool) -> None:
     """Write the names of the layers that hold, from inside; nothing returns from here."""
     try:
         outside = _network()
-        computes = jail.device != "cpu" and device_files()
         if computes:
             importlib.import_module("torch")  # as a candidate has it: from before the jail
         held = [name for name in enter(jail) if _holds(name, outside)]
@@ -111,8 +116,9 @@ def compute(device: str) -> None:
         raise SandboxError(
             f"{device} cannot be used from inside the sandbox ({lines[0][:200]}): no candidate "
             "will start. Compare with `python -c 'import torch; "
-            f'torch.ones(1, device="{device}")\'`; if that works, its driver needs what the '
-            "sandbox withholds: please report the driver's version"
+            f'torch.ones(1, device="{device}")\'`: if that fails, another program may have the '
+            "card for itself; if it works, the driver needs what the sandbox withholds: please "
+            "report its version"
         ) from error
 
 
@@ -145,6 +151,6 @@ def _refused(attempt: Callable[[], object]) -> bool:
 
 
 if __name__ == "__main__":
-    found = layers(sys.argv[1], sys.argv[2:])
+    found = layers(sys.argv[1], sys.argv[3:], computes=sys.argv[2] == "computes")
     print(json.dumps([asdict(layer) for layer in found]))
     sys.exit(not found)

@@ -144,7 +144,8 @@ class Probed:
         whole = torch.cat(self._said)  # (N, T), up to and with the last position
         said = whole[:, :-1]
         ends = self._look_at_ends(rows, due, whole)
-        lead = lead_nats(rows.to(self._device), said.to(self._device), self._vocab).cpu()
+        where = "cuda" if self._device == "cuda" else "cpu"  # which count in 64 bits; mps does not
+        lead = lead_nats(rows.to(where), said.to(where), self._vocab).cpu()
         probes = min(PROBES * len(rows), MOST_PROBES)
         found, tolerance = self._look(rows, said, lead, probes), TOLERANCE_NATS
         leaking = found.leaking(tolerance) + int((ends > tolerance).sum())

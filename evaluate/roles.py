@@ -54,7 +54,8 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
         os.environ["EVOLVE_SOCKET"] = str(connection[0])
     os.environ["EVOLVE_SEED"] = str(spec["seed"])
     if jail.device != "cpu":
-        set_up_compiler(max(1, len(jail.cores)) if _locks() else 1)
+        source = (Path(jail.workdir) / spec["artifact"]).read_text("utf-8")
+        set_up_compiler(max(1, len(jail.cores)) if _locks() else 1, source)
     tempfile.tempdir = None  # the warm process looked for it outside the jail
     sys.argv = [spec["artifact"]]
     sys.path[:] = [jail.workdir, *(p for p in sys.path if p not in ("", str(PACKAGES)))]

@@ -226,19 +226,23 @@ def owner(jail: Jail) -> tuple[int, int] | None:
     return (jail.uid, jail.uid) if os.geteuid() == 0 else None
 
 
-def probe(device: str = "cpu", readable: Sequence[str] = ()) -> tuple[Layer, ...]:
+def probe(
+    device: str = "cpu", readable: Sequence[str] = (), *, computes: bool = False
+) -> tuple[Layer, ...]:
     """Return every layer with its state on this machine: what a real jail entered just now.
 
     Args:
         device: that the jail is for.
         readable: what candidates read besides; where others cannot, some layers cannot be had.
+        computes: try an accelerator from inside the jail, too: seconds, and a moment of the card.
 
     Raises:
         SandboxError: no jail can be entered at all, or an accelerator cannot be used in one.
     """
+    how = "computes" if computes else "looks"
     passed = {name: os.environ[name] for name in NEEDED_BY_DRIVERS if name in os.environ}
     done = subprocess.run(
-        [sys.executable, "-m", "evaluate.layers", device, *readable],
+        [sys.executable, "-m", "evaluate.layers", device, how, *readable],
         capture_output=True,
         text=True,
         timeout=PROBE_S,

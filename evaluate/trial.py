@@ -158,7 +158,7 @@ def compiled_parts(spec: TrialSpec) -> Compiled | None:
     if spec.device == "cpu" or spec.data is None or spec.kind is not EvaluatorKind.MODEL:
         return None
     about = comparability(spec)
-    directories = tempfile.gettempdir()  # the length of their names has to be the same
+    directories = os.path.realpath(tempfile.gettempdir())  # their names are to have one length
     circumstances = about.torch, about.device, about.driver, directories
     name = compiled.key(spec.request.genome.source, *circumstances)
     return Compiled(Path(spec.data).parent / "compiled" / name)
@@ -209,7 +209,7 @@ def _score(
 def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail, Path]]:
     """Make the candidate's world and a trusted copy of the evaluator beside it."""
     _sweep(Path(tempfile.gettempdir()))
-    fresh = Path(tempfile.mkdtemp(prefix="evolve-"))
+    fresh = Path(tempfile.mkdtemp(prefix="evolve-")).resolve()
     lock = (fresh / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
     root = fresh.rename(fresh.with_name(PREFIX + fresh.name))

@@ -74,7 +74,8 @@ def _announce_machine(config: RunConfig, task: Task, trainers: Trainers) -> None
 
 
 def _announce_sandbox(config: RunConfig, task: Task, data: Path | None) -> None:
-    layers = probe(task.device, candidates_read(task))
+    here = config.address is None  # else other machines train, whose cards are not looked at
+    layers = probe(task.device, candidates_read(task), computes=here)
     missing = [layer for layer in layers if not layer.active]
     if missing:
         names = ", ".join(layer.name for layer in missing)

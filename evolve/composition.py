@@ -5,6 +5,7 @@ import json
 import os
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 from evaluate.evaluator import data_sha256, load
@@ -67,8 +68,9 @@ def prepared(task: Task, cache: Path) -> Path | None:
     if task.self_reported:
         return _readable(task, Path(task.data), cache)
     out_of_reach(cache, "name another folder with --cache or EVOLVE_CACHE")
-    if Path(task.data).exists():
-        out_of_reach(Path(task.data), "move the text elsewhere")
+    for source in (Path(task.data), *_links(Path(task.data))):
+        if source.exists():
+            out_of_reach(source, "move the text elsewhere")
     if (mirror := os.environ.get("EVOLVE_MIRROR")) and Path(mirror).exists():
         out_of_reach(Path(mirror), "name another folder in EVOLVE_MIRROR")
     evaluator = load(task.evaluator)
@@ -99,6 +101,12 @@ def _readable(task: Task, data: Path, cache: Path) -> Path:
         if place.resolve().is_relative_to(data):
             raise SandboxError(f"{data} holds {what}, too, which no candidate may read: {named}")
     return data
+
+
+def _links(folder: Path) -> Iterator[Path]:
+    """Yield the files below a folder that are links: what they lead to is read as data."""
+    for root, _, names in os.walk(folder):
+        yield from (path for name in names if (path := Path(root, name)).is_symlink())
 
 
 def out_of_reach(folder: Path, remedy: str, data: Path | None = None) -> None:

@@ -57,7 +57,7 @@ def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) 
         findings.append(Finding("score", NOTE, SELF_REPORTED))
     findings.append(memory(local_slots(task), task.limits.memory_bytes, machine_bytes))
     findings.append(_checked("data", lambda: _data(task, cache)))
-    findings += _sandbox(task)
+    findings += _sandbox(task, here=address is None)
     findings.append(_checked("Ray", lambda: _ray(task, address)))
     findings.append(_key())
     return findings
@@ -109,9 +109,9 @@ def _data(task: Task, cache: Path) -> Finding:
     return Finding("data", OK, f"{folder}, sha256 {data_sha256(task, folder)[:12]}")
 
 
-def _sandbox(task: Task) -> Iterator[Finding]:
+def _sandbox(task: Task, *, here: bool) -> Iterator[Finding]:
     try:
-        layers = probe(task.device, candidates_read(task))
+        layers = probe(task.device, candidates_read(task), computes=here)
     except SandboxError as error:
         yield Finding("sandbox", BROKEN, str(error))
         return

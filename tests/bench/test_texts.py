@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from bench.texts import link
+from bench.texts import gather
 
 
 @pytest.fixture
@@ -20,17 +20,18 @@ def place(tmp_path: Path) -> Path:
     return place
 
 
-def test_texts_are_linked_once_and_nothing_else(place: Path, tmp_path: Path) -> None:
-    assert link(tmp_path / "all", [place], 1e6) == (10, 9 * 340 + 300)
-    linked = [path.resolve().name for path in (tmp_path / "all").iterdir()]
-    assert sorted(linked) == [*(f"{number}.py" for number in range(9)), "README"]
+def test_texts_are_copied_once_and_nothing_else(place: Path, tmp_path: Path) -> None:
+    assert gather(tmp_path / "all", [place], 1e6) == (10, 9 * 340 + 300)
+    copied = [path.name.partition("-")[2] for path in (tmp_path / "all").iterdir()]
+    assert sorted(copied) == [*(f"{number}.py" for number in range(9)), "README"]
+    assert not any(path.is_symlink() for path in (tmp_path / "all").iterdir())
 
 
 def test_a_smaller_folder_holds_the_beginning_of_a_larger_one(place: Path, tmp_path: Path) -> None:
-    files, total = link(tmp_path / "some", [place], 1_400)
+    files, total = gather(tmp_path / "some", [place], 1_400)
     assert files >= 4
     assert total <= 1_400
-    link(tmp_path / "all", [place], 1e6)
+    gather(tmp_path / "all", [place], 1e6)
     some, everything = (
         sorted(p.name for p in (tmp_path / name).iterdir()) for name in ("some", "all")
     )
@@ -39,4 +40,4 @@ def test_a_smaller_folder_holds_the_beginning_of_a_larger_one(place: Path, tmp_p
 
 def test_a_folder_that_is_there_is_left_alone(place: Path, tmp_path: Path) -> None:
     with pytest.raises(FileExistsError):
-        link(tmp_path, [place], 1e6)
+        gather(tmp_path, [place], 1e6)

@@ -3,7 +3,9 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,17 @@ import torch
 
 from evaluate import compiled
 from evaluate.compiled import FOLDER, Compiled, key
-from population.individual import Scored
+from evaluate.spec import trial_spec
+from evaluate.trial import compiled_parts
+from evolve.taskfile import load_task
+from population.individual import (
+    EvaluationId,
+    Genome,
+    IndividualId,
+    Purpose,
+    Request,
+    Scored,
+)
 
 from .conftest import Trial, program
 
@@ -147,16 +159,17 @@ COMPILES = """
 import torch._dynamo.utils, torch._inductor.config
 from evaluate.compiled import set_up_compiler
 
-set_up_compiler(1)
+set_up_compiler(1, {source!r})
 torch._inductor.config.cpp_cache_precompile_headers = False
 
 @torch.compile
 def step(x):
-    with torch.autocast("cpu", dtype=torch.KIND):
+    with torch.autocast("cpu"{type}):
         y = x @ x
     return y.sin()
 
-step(torch.ones(8, 8))
+{source}
+assert step(torch.ones(8, 8)).dtype is torch.{kind}
 print(torch._dynamo.utils.counters["aot_autograd"]["autograd_cache_hit"])
 """
 
@@ -164,18 +177,47 @@ print(torch._dynamo.utils.counters["aot_autograd"]["autograd_cache_hit"])
 def test_what_computes_in_16_bits_is_found_again_and_another_kind_of_them_is_not(
     tmp_path: Path,
 ) -> None:
-    found = [
-        subprocess.run(
-            [sys.executable, "-c", COMPILES.replace("KIND", kind)],
-            cwd=ROOT,
-            env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(tmp_path)},
-            capture_output=True,
-            text=True,
-            check=True,
-        ).stdout.strip()
-        for kind in ("bfloat16", "float16", "bfloat16")
-    ]
-    assert found == ["0", "0", "1"]
+    kinds = "bfloat16", "float16", "bfloat16"
+    assert [hits(tmp_path, kind, f", dtype=torch.{kind}") for kind in kinds] == [0, 0, 1]
+
+
+def test_a_program_that_sets_the_type_of_every_autocast_computes_in_the_one_that_it_sets(
+    tmp_path: Path,
+) -> None:
+    for kind in ("bfloat16", "float16"):
+        source = f"torch.set_autocast_dtype('cpu', torch.{kind})"
+        assert hits(tmp_path, kind, "", source) == 0
+
+
+def hits(cache: Path, kind: str, type: str, source: str = "") -> int:
+    """Compile a step in a process of its own; return how often it was found, and see its type."""
+    done = subprocess.run(
+        [sys.executable, "-c", COMPILES.format(kind=kind, type=type, source=source)],
+        cwd=ROOT,
+        env=os.environ | {"TORCHINDUCTOR_CACHE_DIR": str(cache)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return int(done.stdout)
+
+
+def test_directories_elsewhere_whose_names_have_another_length_have_a_folder_of_their_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    task = load_task(ROOT)
+    request = Request(
+        EvaluationId(1), IndividualId(1), Genome(SOURCE), 1, task.shards[0], Purpose.TRY
+    )
+    spec = replace(trial_spec(task, request, data=tmp_path, data_sha256="", slots=1), device="mps")
+    kept = set()
+    for place in (tmp_path, tmp_path / "further"):
+        place.mkdir(exist_ok=True)
+        monkeypatch.setattr(tempfile, "tempdir", str(place))
+        parts = compiled_parts(spec)
+        assert parts is not None
+        kept.add(parts.kept.name)
+    assert len(kept) == 2
 
 
 @pytest.mark.gpu

@@ -37,7 +37,7 @@ def layers_after(
     program: str, device: str = "cpu", *readable: str
 ) -> "subprocess.CompletedProcess[str]":
     """Run a program that becomes `evaluate.layers` under an interpreter that others can reach."""
-    return become_after(program, "-m", "evaluate.layers", device, *readable)
+    return become_after(program, "-m", "evaluate.layers", device, "looks", *readable)
 
 
 def become_after(program: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
@@ -156,6 +156,15 @@ def test_data_is_not_prepared_where_candidates_read_the_interpreter(tmp_path: Pa
     link.symlink_to(sys.prefix)
     with pytest.raises(SandboxError, match="which every candidate can read"):
         prepared(load_task(ROOT), link)
+
+
+def test_texts_are_no_data_where_they_lead_to_what_candidates_read(tmp_path: Path) -> None:
+    texts = tmp_path / "texts"
+    (texts / "below").mkdir(parents=True)
+    (texts / "below" / "own.txt").write_text("words\n" * 9)
+    (texts / "below" / "library.py").symlink_to(os.__file__)
+    with pytest.raises(SandboxError, match=r"library\.py lies in .* move the text elsewhere"):
+        prepared(load_task(ROOT, data=str(texts)), tmp_path / "cache")
 
 
 JAILED = """
@@ -286,7 +295,14 @@ def test_a_device_that_fails_inside_the_sandbox_is_told_with_its_error_and_what_
         compute("cuda")
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a device that can be used")
+def test_only_whoever_asks_has_a_device_tried_from_inside() -> None:
+    assert probe("cuda")
+    with pytest.raises(SandboxError, match="from inside the sandbox"):
+        probe("cuda", computes=True)
+
+
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no CUDA device")
 def test_every_layer_holds_beside_a_driver_that_works() -> None:
-    assert all(layer.active for layer in probe("cuda"))
+    assert all(layer.active for layer in probe("cuda", computes=True))

@@ -301,7 +301,7 @@ def test_where_candidates_could_read_everything_its_scores_are_no_less_protected
     config = configure({"runs": tmp_path, "name": "a", "task": SLOPE})
     task = config.load_task()
     assert "validation data" not in {one.subject for one in _sandbox_in_all(lacking, task)}
-    monkeypatch.setattr(announcing, "probe", lambda device, readable: lacking)
+    monkeypatch.setattr(announcing, "probe", lambda *_, **__: lacking)
     trainers: Any = SimpleNamespace(kind=None, slots=1)
     data = prepared(task, tmp_path)
     announcing.announce(config, task, data, trainers, None)
