@@ -2,13 +2,14 @@
 
 import operator
 import re
+import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from typing import Any
 
 import torch
 
-from evaluate.container import Container, HandInError
+from evaluate.container import Container, HandInError, TensorEntry
 from evaluate.operands import check_operands
 
 FAILURES = (
@@ -32,14 +33,9 @@ class Model:
     def __init__(self, container: Container, memory: bytes | memoryview, device: str) -> None:
         self._graph = container.graph
         self._device = device
-        self._entries, self._memory = container.tensors, memory
+        self._entries, self._memory = container.tensors, memoryview(memory)
         self._tensors = {
-            entry.name: torch.frombuffer(
-                bytearray(memory[entry.offset : entry.offset + entry.size]) or bytearray(8),
-                dtype=getattr(torch, entry.dtype),
-            )[: _length(entry.shape)]
-            .reshape(entry.shape)
-            .to(device)
+            entry.name: self._bytes_of(entry).view(getattr(torch, entry.dtype)).reshape(entry.shape)
             for entry in container.tensors.values()
         }
         self._versions = {name: t._version for name, t in self._tensors.items()}
@@ -76,9 +72,18 @@ class Model:
             HandInError: one differs.
         """
         for name, entry in self._entries.items():
-            given = self._memory[entry.offset : entry.offset + entry.size]
-            if self._tensors[name].reshape(-1).view(torch.uint8).cpu().numpy().tobytes() != given:
+            now = self._tensors[name].reshape(-1).view(torch.uint8)
+            if not torch.equal(now, self._bytes_of(entry)):
                 raise HandInError(f"forward changes {name}, unseen by torch")
+
+    def _bytes_of(self, entry: TensorEntry) -> torch.Tensor:
+        """Return a copy of what was handed in, uint8 (size,), on the device in one pass."""
+        given = self._memory[entry.offset : entry.offset + entry.size]
+        if not given:
+            return torch.empty(0, dtype=torch.uint8, device=self._device)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of a buffer that cannot be written: it is copied
+            return torch.frombuffer(given, dtype=torch.uint8).to(self._device, copy=True)
 
     def _run(self, graph: Mapping[str, Any], values: dict[str, Any]) -> Any:
         last_use = _last_uses(graph)
@@ -152,13 +157,6 @@ def _operator(name: str, model: Model) -> Callable[..., Any]:
         raise HandInError(f"{name} is not an operator of torch {torch.__version__}")
     resolved: Callable[..., Any] = getattr(packet, overload[0])
     return resolved
-
-
-def _length(shape: tuple[int, ...]) -> int:
-    count = 1
-    for size in shape:
-        count *= size
-    return count
 
 
 def _last_uses(graph: Mapping[str, Any]) -> dict[int, list[str]]:
