@@ -35,13 +35,18 @@ def read_said(
         raise RunError(f"this is no result: {error}") from error
 
 
+def is_recorded(folder: Path) -> bool:
+    """Whether the results of a run come from outside, as far as it has begun."""
+    return waiting_folder(folder).is_dir()
+
+
 def waits(folder: Path) -> list[dict[str, Any]]:
     """Return the programs of a run whose results are waited for, the longest waiting first.
 
     Raises:
         RunError: no results come from outside there.
     """
-    if not waiting_folder(folder).is_dir():
+    if not is_recorded(folder):
         raise RunError(
             f"nothing of run {folder.name} is recorded from outside: its programs are scored here, "
             "or it has not begun"

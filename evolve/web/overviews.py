@@ -2,12 +2,14 @@
 
 import threading
 import time
+import zlib
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from evolve.live import is_running, read_live
 from evolve.reading import Reading
+from evolve.recording import is_recorded, waits
 from evolve.web import page
 from evolve.web.rendering import state_of
 from population.publishing import PUBLISHED
@@ -39,7 +41,7 @@ class Overviews:
     _made: dict[Path, Made] = field(default_factory=dict)
 
     def of(self, folder: Path) -> tuple[dict[str, Any], tuple[str, str]]:
-        """Return the overview of a run with what trains now.
+        """Return the overview of a run with what trains, or waits for a result, now.
 
         Returns:
             The overview, and two words: one that changes with all of it but what trains, and one
@@ -51,10 +53,16 @@ class Overviews:
         made = self._newest(folder)
         live = read_live(folder / "live.json")
         running = is_running(live)
-        found = made.found | {"live": live if running else None, "running": running}
+        waiting = waits(folder) if is_recorded(folder) else None
+        found = made.found | {
+            "live": live if running else None,
+            "running": running,
+            "waiting": waiting,
+        }
         state = state_of(found)
         moment = live["updated_at"] if live else 0.0
-        return found | {"state": state}, (f"{made.number}.{state[:3]}", f"{moment}")
+        changes = zlib.crc32(repr(waiting).encode())
+        return found | {"state": state}, (f"{made.number}.{state[:3]}", f"{moment}.{changes}")
 
     def _newest(self, folder: Path) -> Made:
         """Return the latest overview, made anew where that is due and nobody reads just now."""

@@ -116,10 +116,20 @@ main.addEventListener("click", async (event) => {
   button.disabled = false;
 });
 
-document.querySelector("#inject form")?.addEventListener("submit", async (event) => {
-  event.preventDefault();
-  const form = event.target;
-  if (await steer("inject", Object.fromEntries(new FormData(form)))) form.reset();
+for (const form of document.querySelectorAll("form[data-form]")) {
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    if (await steer(form.dataset.form, Object.fromEntries(new FormData(form)))) form.reset();
+  });
+}
+
+main.addEventListener("click", (event) => {
+  const button = event.target.closest("button[data-records]");
+  if (!button) return;
+  const place = document.getElementById("record");
+  place.open = true;
+  place.querySelector("[name=individual]").value = button.dataset.records;
+  place.querySelector("[name=result]").focus();
 });
 
 drawCharts();

@@ -8,6 +8,7 @@ from typing import Any
 from evolve import steering
 from evolve.commands import Inject
 from evolve.injecting import inject_program
+from evolve.recording import describe, read_said, record_result
 from population.errors import RunError
 
 PLAIN = {"pause": steering.pause, "resume": steering.resume, "stop": steering.stop}
@@ -16,7 +17,7 @@ OF_ONE: Mapping[str, Callable[[Path, int], steering.Answer]] = {
     "pin": steering.pin,
     "unpin": partial(steering.pin, pinned=False),
 }
-COMMANDS = ("inject", *PLAIN, *OF_ONE)
+COMMANDS = ("inject", "record", *PLAIN, *OF_ONE)
 
 
 def fulfil(folder: Path, command: str, wish: Mapping[str, Any]) -> tuple[bool, str]:
@@ -25,13 +26,15 @@ def fulfil(folder: Path, command: str, wish: Mapping[str, Any]) -> tuple[bool, s
     Args:
         folder: of the run.
         command: one of `COMMANDS`.
-        wish: what it says, untrusted: `individual`, or the fields of a program.
+        wish: what it says, untrusted: `individual`, or the fields of a form.
 
     Raises:
         EvolveError: it says something that the command refuses.
     """
     if command == "inject":
         return _inject(folder, wish)
+    if command == "record":
+        return _record(folder, wish)
     if command in PLAIN:
         answer = PLAIN[command](folder)
     else:
@@ -53,6 +56,22 @@ def _inject(folder: Path, wish: Mapping[str, Any]) -> tuple[bool, str]:
     if answer.state == "refused":
         return False, f"refused: {answer.reason}"
     return True, f"put in: {answer.next}"
+
+
+def _record(folder: Path, wish: Mapping[str, Any]) -> tuple[bool, str]:
+    """Record a result: a number, or K/N."""
+    said = {name: str(wish.get(name) or "").strip() for name in ("result", "failed", "note")}
+    counts = said["result"] if "/" in said["result"] else None
+    try:
+        value = float(said["result"]) if said["result"] and counts is None else None
+    except ValueError as error:
+        raise RunError(
+            f"a result is a number, or so many of so many as in 37/120; got {said['result'][:40]!r}"
+        ) from error
+    if value is None and counts is None and not said["failed"]:
+        raise RunError("there is no result: give one, or say why the program does not work")
+    found = read_said(value, counts, said["failed"] or None, said["note"])
+    return True, describe(record_result(folder, _number(wish.get("individual")), found))
 
 
 def _number(given: object) -> int:

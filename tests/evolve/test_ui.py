@@ -14,13 +14,17 @@ import pytest
 from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
+from evaluate.outside import Outside
 from evolve.live import Exam, Running, Snapshot, write_live
 from evolve.reading import Reading
+from evolve.taskfile import load_task
 from evolve.web import overviews
 from evolve.web.overviews import Overviews
 from evolve.web.server import HOST, Quiet, app
+from population.individual import EvaluationId, Genome, IndividualId, Purpose, Request
 from tests.evolve.browser import browsing
 from tests.evolve.conftest import POLYNOMIAL, Evolve
+from tests.evolve.test_recording import LEAFLET
 from tests.evolve.test_report import with_hostile_program
 
 KEY = "a-key"
@@ -175,6 +179,63 @@ def test_commands_to_a_run_that_is_not_running_say_so(runs: Path) -> None:
         for wish in ({"individual": "4 or 5"}, {"individual": None}, {}, [4]):
             assert asked(port, "/run/night/steer/pin", wish=wish)[0] in (400, 404)
         assert asked(port, "/run/night/steer/explode", wish={})[0] == 404
+
+
+def waiting_in(run: Path) -> Path:
+    """Let program 4 of a run wait for its result; return the folder that it waits in."""
+    port = Outside(load_task(LEAFLET), run, slots=2)
+    genome, who = Genome("LINES = 1\n"), IndividualId(4)
+    port.submit(Request(EvaluationId(9), who, genome, 1, "reading", Purpose.SCREEN))
+    (folder,) = (run / "outside" / "waiting").iterdir()
+    return folder
+
+
+def test_results_that_are_waited_for_are_recorded_from_the_page(runs: Path) -> None:
+    with live(runs) as port:
+        text = asked(port, "/run/night/")[1]
+        assert "record a result" not in text  # programs are scored here
+        folder = waiting_in(runs / "night")
+        version = text.split('data-version="')[1].split('"')[0]
+        news = json.loads(asked(port, f"/run/night/news?since={version}")[1])
+        assert 'data-records="4"' in news["training"]
+        assert "record a result" in asked(port, "/run/night/")[1]
+
+        def told(**wish: object) -> tuple[int, str]:
+            status, answer = asked(port, "/run/night/steer/record", wish=wish)
+            return status, json.loads(answer)["said"]
+
+        for wrong, says in (
+            ({"individual": 4, "result": "good"}, "a result is a number"),
+            ({"individual": 4, "result": "9/4"}, "this is no result"),
+            ({"individual": 4}, "there is no result"),
+            ({"individual": 4, "result": "1", "failed": "it broke"}, "give one of"),
+            ({"individual": 5, "result": "1"}, "it waits for no result"),
+            ({"individual": "x", "result": "1"}, "expected the id"),
+        ):
+            status, said = told(**wrong)
+            assert status == 404 and says in said, said
+        assert not (folder / "result.json").exists()
+        status, said = told(individual=4, result="37/120", failed="", note="they liked it")
+        assert status == 200
+        assert said == "recorded for #4: 37 of 120; the next `evolve run` takes it"
+        assert "data-records" not in asked(port, "/run/night/")[1]
+    found = json.loads((folder / "result.json").read_text())
+    assert found == {"successes": 37, "trials": 120, "note": "they liked it"}
+
+
+@pytest.mark.slow
+def test_a_click_on_what_waits_asks_for_its_result(runs: Path, restless: None) -> None:
+    folder = waiting_in(runs / "night")
+    with live(runs) as port, browsing() as page:
+        page.goto(f"http://{HOST}:{port}/{KEY}/")
+        page.locator("[data-records]").click()
+        assert page.locator("#record [name=individual]").input_value() == "4"
+        page.locator("#record [name=result]").fill("0.73")
+        page.locator("#record button").click()
+        expect(page.locator("#said")).to_contain_text("recorded for #4: 0.73")
+        expect(page.locator("#training")).to_contain_text("recorded")
+        assert page.locator("#record [name=result]").input_value() == ""
+    assert json.loads((folder / "result.json").read_text()) == {"value": 0.73}
 
 
 def test_a_page_that_is_read_while_another_publication_comes_shows_that_in_the_end(
