@@ -53,10 +53,10 @@ def gather(folder: Path, places: Iterable[Path], most_bytes: float) -> tuple[int
     Raises:
         FileExistsError: the folder is there.
     """
+    folder.mkdir(parents=True)
     found = sorted(
         (hashlib.sha256(os.fsencode(path)).hexdigest(), path, size) for path, size in texts(places)
     )
-    folder.mkdir(parents=True)
     files = total = 0
     for digest, path, size in found:
         if total + size > most_bytes:
@@ -76,6 +76,9 @@ def main() -> None:
         files, total = gather(options.folder, options.places, options.bytes)
     except FileExistsError:
         sys.exit(f"error: {options.folder} is there already: name a folder that is not")
+    if not files:
+        options.folder.rmdir()
+        sys.exit(f"error: no texts below {', '.join(map(str, options.places))}: name --places")
     print(f"{files:,} files, {total:,} bytes in {options.folder}")
 
 

@@ -53,10 +53,10 @@ def variables(workdir: Path) -> dict[str, str]:
 def set_up_compiler(processes: int, source: str) -> None:
     """Tell torch's compiler in how many processes it may work, and to keep what autocasts, too.
 
-    Of itself it traces and divides anew every graph that enters autocast, since it knows few
-    functions as safe to keep. What these are called with is part of the graph, and of its key: an
-    oversight, by the account of pytorch/pytorch issue 191106, which later versions mend. What a
-    program sets as the type of every autocast is no part of either, so such a program has no share.
+    Of itself it traces and divides anew every graph that enters autocast: the functions are missing
+    from its list of those that are safe to keep, an oversight by the account of pytorch/pytorch
+    issue 191106. What they are called with is part of the graph, and of its key. A type that a
+    program sets for every autocast is not, so such a program has no share in this.
 
     Args:
         processes: how many.

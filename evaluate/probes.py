@@ -28,7 +28,7 @@ import torch
 
 from evaluate.surprise import lead_nats
 
-PROBES, MOST_PROBES = 2, 5_120
+PROBES, MOST_PROBES = 2, 10_240
 """Cuts per scored row, and how many at most."""
 MORE_PROBES = 4
 """Times as many further ones where rounding in low precision calls for a wide tolerance."""
