@@ -35,7 +35,7 @@ from pathlib import Path
 from bench import gpu_reference
 from bench.gpu_reference import BEST, PUBLISHED, ReferenceFailedError, reference
 from bench.ingredients import INGREDIENTS, without
-from evaluate.device import accelerator, device_name
+from evaluate.device import accelerator, device_name, require_device
 from evaluate.evaluator import data_sha256
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
@@ -43,6 +43,7 @@ from evolve.composition import cache_folder, prepared
 from evolve.taskfile import find_task, format_budget, load_task
 from mutate.genome import rewrite, values
 from mutate.ranges import Value
+from population.errors import EvolveError
 from population.individual import (
     EvaluationId,
     Genome,
@@ -103,7 +104,16 @@ def main() -> None:
     options = parser.parse_args()
     if options.without == []:
         options.without = list(INGREDIENTS)
+    try:
+        bench(options, parser)
+    except EvolveError as error:
+        sys.exit(f"error: {error}")
+
+
+def bench(options: argparse.Namespace, parser: argparse.ArgumentParser) -> None:
+    """Train and compare what was asked for; exit with 1 where a training failed."""
     device = "cpu" if options.small else options.device or accelerator()
+    require_device(device)  # before anything is fetched for it
     task = load_task(find_task(), options.budget, options.data, device)
     if task.budget.kind is not BudgetKind.SECONDS:  # what counts steps may take its time
         task = replace(task, budget=replace(task.budget, wall_limit_s=WALL_LIMIT_S))
