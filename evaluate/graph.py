@@ -5,6 +5,8 @@ import re
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from operator import itemgetter
 from typing import Any
 
 import torch
@@ -21,7 +23,7 @@ FAILURES = (
 NO_MEMORY = re.compile("can't allocate memory|ALLOC_FAILED")
 """What torch says in a RuntimeError of its own when memory is out: no fault of the graph's form."""
 
-Tensors = Mapping[str, torch.Tensor]
+Read = Callable[[dict[str, Any]], Any]
 
 
 class Model:
@@ -31,14 +33,15 @@ class Model:
     """
 
     def __init__(self, container: Container, memory: bytes | memoryview, device: str) -> None:
-        self._graph = container.graph
-        self._device = device
+        self.device = device
         self._entries, self._memory = container.tensors, memoryview(memory)
         self._tensors = {
             entry.name: self._bytes_of(entry).view(getattr(torch, entry.dtype)).reshape(entry.shape)
             for entry in container.tensors.values()
         }
         self._versions = {name: t._version for name, t in self._tensors.items()}
+        self._inputs = container.graph["inputs"]
+        self._program = _Program(container.graph, self)
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
         """Return the logits.
@@ -47,11 +50,12 @@ class Model:
             HandInError: an operator fails, the state was changed, or the output is no tensor.
             MemoryError, torch.OutOfMemoryError: it needs more memory than there is.
         """
-        values: dict[str, Any] = {}
-        for name, kind, *source in self._graph["inputs"]:
-            values[name] = tokens if kind == "tokens" else self._tensors[source[0]]
+        values = {
+            name: tokens if kind == "tokens" else self._tensors[source[0]]
+            for name, kind, *source in self._inputs
+        }
         with torch.no_grad():
-            output = self._run(self._graph, values)
+            output = self._program.run(values)
         changed = [n for n, t in self._tensors.items() if t._version != self._versions[n]]
         if changed:
             raise HandInError(
@@ -80,59 +84,21 @@ class Model:
         """Return a copy of what was handed in, uint8 (size,), on the device in one pass."""
         given = self._memory[entry.offset : entry.offset + entry.size]
         if not given:
-            return torch.empty(0, dtype=torch.uint8, device=self._device)
+            return torch.empty(0, dtype=torch.uint8, device=self.device)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of a buffer that cannot be written: it is copied
-            return torch.frombuffer(given, dtype=torch.uint8).to(self._device, copy=True)
+            return torch.frombuffer(given, dtype=torch.uint8).to(self.device, copy=True)
 
-    def _run(self, graph: Mapping[str, Any], values: dict[str, Any]) -> Any:
-        last_use = _last_uses(graph)
-        for position, node in enumerate(graph["nodes"]):
-            args = [self._decode(item, values) for item in node["args"]]
-            kwargs = {key: self._decode(item, values) for key, item in node["kwargs"].items()}
-            try:
-                function = _operator(node["op"], self)
-                check_operands(function, args, kwargs)
-                values[node["name"]] = function(*args, **kwargs)
-            except torch.OutOfMemoryError:
-                raise
-            except FAILURES as error:
-                if NO_MEMORY.search(str(error)):
-                    raise MemoryError(str(error)[:300]) from error
-                raise HandInError(
-                    f"{node['op']} ({node['line'] or 'unknown line'}) failed in the scorer: "
-                    f"{str(error)[:300]}"
-                ) from error
-            for name in last_use.get(position, ()):
-                values.pop(name, None)
-        return self._decode(graph["output"], values)
-
-    def _decode(self, value: Any, values: Mapping[str, Any]) -> Any:
-        if isinstance(value, list):
-            return [self._decode(item, values) for item in value]
-        if not isinstance(value, dict):
-            return value
-        ((kind, content),) = value.items()
-        if kind == "node":
-            return values[content]
-        if kind == "graph":
-            return content
-        if kind == "device":
-            return torch.device(self._device)
-        if kind == "float":
-            return float(content)
-        return content if kind == "text" else getattr(torch, content)
-
-    def _subgraph(self, graph: Mapping[str, Any], *inputs: Any) -> Any:
-        if len(inputs) != len(graph["inputs"]):
+    def _subgraph(self, program: "_Program", *inputs: Any) -> Any:
+        if len(inputs) != len(program.inputs):
             raise HandInError("a subgraph is called with the wrong number of inputs")
-        return self._run(graph, dict(zip(graph["inputs"], inputs, strict=True)))
+        return program.run(dict(zip(program.inputs, inputs, strict=True)))
 
     def autocast(
         self, _: str, dtype: Any, enabled: bool, cache: Any, graph: Any, *inputs: Any
     ) -> Any:
         """Run a subgraph under autocast, as the candidate's forward did."""
-        kind = torch.device(self._device).type
+        kind = torch.device(self.device).type
         with torch.autocast(kind, dtype=dtype, enabled=enabled, cache_enabled=bool(cache)):
             return self._subgraph(graph, *inputs)
 
@@ -141,6 +107,82 @@ class Model:
         mode: AbstractContextManager[Any] = torch.no_grad()
         with mode:
             return self._subgraph(graph, *inputs)
+
+
+@dataclass(frozen=True, slots=True)
+class _Step:
+    """One node: its operator, how its arguments are read, and the values that nobody needs then."""
+
+    function: Callable[..., Any]
+    args: list[Read]
+    kwargs: dict[str, Read]
+    name: str
+    freed: list[str]
+    source: str
+
+
+class _Program:
+    """A graph made ready once, since a small model's forward takes less than reading its graph."""
+
+    def __init__(self, graph: Mapping[str, Any], model: Model) -> None:
+        last_use = _last_uses(graph)
+        self.inputs: list[str] = [
+            row if isinstance(row, str) else row[0] for row in graph["inputs"]
+        ]
+        self._steps = [
+            _Step(
+                _operator(node["op"], model),
+                [_reader(item, model) for item in node["args"]],
+                {key: _reader(item, model) for key, item in node["kwargs"].items()},
+                node["name"],
+                last_use.get(position, []),
+                f"{node['op']} ({node['line'] or 'unknown line'})",
+            )
+            for position, node in enumerate(graph["nodes"])
+        ]
+        self._output = _reader(graph["output"], model)
+
+    def run(self, values: dict[str, Any]) -> Any:
+        for step in self._steps:
+            args = [read(values) for read in step.args]
+            kwargs = {key: read(values) for key, read in step.kwargs.items()}
+            try:
+                check_operands(step.function, args, kwargs)
+                values[step.name] = step.function(*args, **kwargs)
+            except torch.OutOfMemoryError:
+                raise
+            except FAILURES as error:
+                if NO_MEMORY.search(str(error)):
+                    raise MemoryError(str(error)[:300]) from error
+                raise HandInError(
+                    f"{step.source} failed in the scorer: {str(error)[:300]}"
+                ) from error
+            for name in step.freed:
+                values.pop(name, None)
+        return self._output(values)
+
+
+def _reader(value: Any, model: Model) -> Read:
+    """Return what finds an argument among the values of the nodes before it."""
+    if isinstance(value, list):
+        items = [_reader(item, model) for item in value]
+        return lambda values: [read(values) for read in items]
+    if isinstance(value, dict):
+        ((kind, content),) = value.items()
+        if kind == "node":
+            return itemgetter(content)
+        value = _constant(kind, content, model)
+    return lambda _: value
+
+
+def _constant(kind: str, content: Any, model: Model) -> Any:
+    if kind == "graph":
+        return _Program(content, model)
+    if kind == "device":
+        return torch.device(model.device)
+    if kind == "float":
+        return float(content)
+    return content if kind == "text" else getattr(torch, content)
 
 
 def _operator(name: str, model: Model) -> Callable[..., Any]:

@@ -8,27 +8,38 @@ the very text that is scored, so they are checked here.
 
 import itertools
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from evaluate.container import HandInError
 
 Arguments = dict[str, Any]
+Check = Callable[[Arguments], str]
 
 
 def check_operands(operator: Any, args: list[Any], kwargs: dict[str, Any]) -> None:
     """Check the arguments of one of torch's operators. Raises HandInError."""
-    schema = getattr(operator, "_schema", None)
-    check = None if schema is None else CHECKS.get(schema.name.removeprefix("aten::"))
-    if schema is None or check is None:
+    known = _check_of(operator)
+    if known is None:
         return
-    names = [argument.name for argument in schema.arguments]
+    name, names, check = known
     given = dict(zip(names, args, strict=False)) | kwargs
     try:
         problem = check(given)
     except (AttributeError, IndexError, KeyError, TypeError, ValueError) as error:
         problem = f"arguments of an unexpected kind ({error})"
     if problem:
-        raise HandInError(f"{schema.name}: {problem}")
+        raise HandInError(f"{name}: {problem}")
+
+
+@cache
+def _check_of(operator: Any) -> tuple[str, list[str], Check] | None:
+    """Return an operator's name, those of its arguments and its check; None where it needs none."""
+    schema = getattr(operator, "_schema", None)
+    check = None if schema is None else CHECKS.get(schema.name.removeprefix("aten::"))
+    if schema is None or check is None:
+        return None
+    return schema.name, [argument.name for argument in schema.arguments], check
 
 
 def _attention(given: Arguments) -> str:
@@ -39,7 +50,7 @@ def _attention(given: Arguments) -> str:
     return ""
 
 
-def _recurrent(gates: int) -> Callable[[Arguments], str]:
+def _recurrent(gates: int) -> Check:
     """Return the check of a recurrent layer whose weights hold `gates` times its width."""
 
     def check(given: Arguments) -> str:
@@ -77,7 +88,7 @@ def _grouped(given: Arguments) -> str:
     return ""
 
 
-CHECKS: dict[str, Callable[[Arguments], str]] = {
+CHECKS: dict[str, Check] = {
     "scaled_dot_product_attention": _attention,
     "lstm": _recurrent(4),
     "gru": _recurrent(3),
