@@ -10,11 +10,13 @@ Edits = tuple[tuple[str, str], ...]
 
 INGREDIENTS: Mapping[str, Edits] = {
     "rotary": (
-        ("rotate(QK_SCALE * norm(each), self.cos, self.sin)", "(QK_SCALE * norm(each))"),
+        ("rotate(norm(each), self.cos, self.sin)", "(QK_SCALE * norm(each))"),
         ("rotate(norm(y), self.cos, self.sin)", "norm(y)"),
     ),
     "qk-norm": (
-        ("rotate(QK_SCALE * norm(each),", "rotate(each,"),
+        ("rotate(norm(each),", "rotate(each,"),
+        ("QK_SCALE * cos", "cos"),
+        ("QK_SCALE * sin", "sin"),
         ("rotate(norm(y),", "rotate(y,"),
     ),
     "squared-relu": (("F.relu(self.up(x))", "F.gelu(self.up(x))"), ("down(x * x)", "down(x)")),
@@ -22,7 +24,7 @@ INGREDIENTS: Mapping[str, Edits] = {
     "embedding-again": (("self.keep * x + self.first * first", "self.keep * x"),),
     "scaled-stream": (("x = self.keep * x + self", "x = x + self"),),
     "windows": (('WINDOW_PATTERN[layer % len(WINDOW_PATTERN)] == "S"', "False"),),
-    "softcap": (("SOFTCAP * torch.tanh(logits.float() / SOFTCAP)", "logits.float()"),),
+    "softcap": (("self.cap * torch.tanh(logits.float() / self.cap)", "logits.float()"),),
     "cool-down": (
         ("fall = FINAL_RATE + (1.0 - FINAL_RATE) * (1.0 - progress) / COOLDOWN", "fall = 1.0"),
         ("fall = (1.0 - progress) / COOLDOWN", "fall = 1.0"),

@@ -1,11 +1,11 @@
 """What a program compiles before the clock, kept for the next training of the same code.
 
 Compiling a model for a GPU takes a minute, loading what was compiled a few seconds. A kept folder
-belongs to one structure (the text without its module-level numbers), one torch and one device: a
-program finds only what its own code compiled, in a copy of its own. It is taken once, when the
-first batch is asked for and before it is told, and by whoever was lent nothing: what a training has
-learnt cannot be in it, and nothing grows from run to run. Start-up is billed on processors, where
-nothing is kept.
+belongs to one text but for its module-level fractions, one torch and one device: whole numbers are
+sizes, for which there are other kernels. So a program finds only what its own code compiled, in a
+copy of its own. It is taken once, when the first batch is asked for and before it is told, and by
+whoever was lent nothing: what a training has learnt cannot be in it, and nothing grows from run to
+run. Start-up is billed on processors, where nothing is kept.
 
 Compilers write down where they wrote: a kernel knows the file that it came from. Candidates'
 directories have names of one length, so the name of the last one is exchanged for that of the next.
@@ -29,8 +29,6 @@ MOST_BYTES, MOST_FILES = 512 << 20, 10_000
 MOST_KEPT = 64
 PARTIAL, PARTIAL_S = ".partial-", 3600.0
 """A copy that is being made, and the age at which nobody makes it any more."""
-MOST_NUMBER = 1 << 53
-"""A larger one may be a text in disguise."""
 AUTOCAST = dict.fromkeys(
     ("torch.amp.autocast_mode._enter_autocast", "torch.amp.autocast_mode._exit_autocast"), "1"
 )
@@ -83,8 +81,7 @@ def key(source: str, *circumstances: str) -> str:
         for statement in tree.body:
             value = getattr(statement, "value", None)
             if isinstance(statement, ast.Assign) and isinstance(value, ast.Constant):
-                small = isinstance(value.value, int | float) and abs(value.value) < MOST_NUMBER
-                value.value = None if small else value.value
+                value.value = None if isinstance(value.value, float) else value.value
         structure = ast.dump(tree)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         structure = source

@@ -65,7 +65,7 @@ def _announce_machine(config: RunConfig, task: Task, trainers: Trainers) -> None
             f"slots    {config.slots} at once, but this machine has room for {room}: they slow one "
             "another down. A run keeps its number; a new one takes it from --slots"
         )
-    seconds = newcomer_s(task)
+    seconds = newcomer_s(task, asks=bool(config.breeding.models))
     if seconds is not None and task.budget.amount >= LONG_S:
         beside = BESIDE_S[task.scale] + COMPILED_S[task.scale]
         first = (task.budget.amount + beside) / 60

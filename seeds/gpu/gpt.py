@@ -122,8 +122,8 @@ class Mixer(nn.Module):
         self.qkv = nn.Parameter(torch.randn(3, inner, WIDTH) * MATRIX_SCALE * WIDTH**-0.5)
         self.out = linear(inner, WIDTH, 0.0)
         cos, sin = rotations(T, HEAD_WIDTH)
-        self.register_buffer("cos", cos)
-        self.register_buffer("sin", sin)
+        self.register_buffer("cos", QK_SCALE * cos)
+        self.register_buffer("sin", QK_SCALE * sin)
         self.values = None
         if (DEPTH - 1 - layer) % 2 == 0:
             self.values = nn.Embedding(vocab_size, inner)
@@ -138,7 +138,7 @@ class Mixer(nn.Module):
         if self.values is not None:
             gate = 2.0 * torch.sigmoid(self.gate(x[..., :GATE_CHANNELS]))
             v = v + gate.unsqueeze(-1) * self.values(tokens).view_as(v).to(v.dtype)
-        q, k = (rotate(QK_SCALE * norm(each), self.cos, self.sin).to(v.dtype) for each in (q, k))
+        q, k = (rotate(norm(each), self.cos, self.sin).to(v.dtype) for each in (q, k))
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
         if self.training and self.windowed is not None:
             y = self.windowed(q, k, v)
@@ -178,6 +178,7 @@ class Model(nn.Module):
         self.embedding = Embedding(vocab_size, WIDTH)
         self.blocks = nn.ModuleList(Block(layer, vocab_size, T) for layer in range(DEPTH))
         self.head = linear(WIDTH, vocab_size, 0.02)
+        self.register_buffer("cap", torch.tensor(SOFTCAP))
 
     def forward(self, tokens):  # (B, T) -> (B, T, V) float32
         device = tokens.device
@@ -187,7 +188,7 @@ class Model(nn.Module):
             for block in self.blocks:
                 x = block(x, first, tokens)
             logits = self.head(norm(x))
-        return SOFTCAP * torch.tanh(logits.float() / SOFTCAP)
+        return self.cap * torch.tanh(logits.float() / self.cap)
 
 
 def orthogonalize(x):  # (N, rows, columns): push all singular values towards 1
@@ -208,13 +209,13 @@ def orthogonalize(x):  # (N, rows, columns): push all singular values towards 1
     return (x.mT if tall else x).float()
 
 
-def muon_update(weights, gradients, momentum, variance, rate, beta, decay):
+def muon_update(weights, gradients, momentum, variance, rate, beta, decay, variance_beta):
     """Change stacked matrices (N, rows, columns) and their two states in place."""
     rows, columns = weights.shape[-2:]
     momentum.lerp_(gradients, 1.0 - beta)
     update = orthogonalize(gradients.lerp(momentum, beta))
     power = update.square().mean(-1 if rows >= columns else -2, keepdim=True)
-    variance.lerp_(power, 1.0 - VARIANCE_BETA)
+    variance.lerp_(power, 1.0 - variance_beta)
     even = update * variance.clamp_min(1e-10).rsqrt()
     length = update.norm(dim=(-2, -1), keepdim=True)
     even = even * (length / even.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-10))
@@ -247,7 +248,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(weights)
                 shorter = -1 if weights.shape[-2] >= weights.shape[-1] else -2
                 state["variance"] = torch.zeros_like(weights.mean(shorter, keepdim=True))
-            numbers = [group["lr"], group["momentum"], group["decay"]]
+            numbers = [group["lr"], group["momentum"], group["decay"], VARIANCE_BETA]
             numbers = [torch.full((), number, device=weights.device) for number in numbers]
             self.update(weights, gradients, state["momentum"], state["variance"], *numbers)
             torch._foreach_copy_(matrices, list(weights.split([len(m) for m in matrices])))

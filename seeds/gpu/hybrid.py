@@ -175,6 +175,7 @@ class Model(nn.Module):
         self.embedding = Embedding(vocab_size, WIDTH)
         self.blocks = nn.ModuleList(Block(layer, vocab_size, T) for layer in range(DEPTH))
         self.head = linear(WIDTH, vocab_size, 0.0)
+        self.register_buffer("cap", torch.tensor(SOFTCAP))
 
     def forward(self, tokens):  # (B, T) -> (B, T, V) float32
         device = tokens.device
@@ -184,7 +185,7 @@ class Model(nn.Module):
             for block in self.blocks:
                 x = block(x, first, tokens)
             logits = self.head(norm(x))
-        return SOFTCAP * torch.tanh(logits.float() / SOFTCAP)
+        return self.cap * torch.tanh(logits.float() / self.cap)
 
 
 def orthogonalize(x):  # (N, R, C): push all singular values of each matrix towards 1
@@ -205,19 +206,19 @@ def orthogonalize(x):  # (N, R, C): push all singular values of each matrix towa
     return (x.mT if tall else x).float()
 
 
-def muon_update(weights, gradients, momentum, variance, rate, beta, decay):
+def muon_update(weights, gradients, momentum, variance, rate, beta, decay, variance_beta):
     """Move a stack of matrices by one step, in place, with their two states.
 
     Args:
         weights, gradients, momentum: (N, R, C); the momentum is an average of gradients.
         variance: mean squares of earlier updates, (N, R, 1) or (N, 1, C): of the longer side.
-        rate, beta, decay: 0-d tensors, so that other values need no other compilation.
+        rate, beta, decay, variance_beta: 0-d tensors: other values need no other compilation.
     """
     rows, columns = weights.shape[-2:]
     momentum.lerp_(gradients, 1.0 - beta)
     update = orthogonalize(gradients.lerp(momentum, beta))
     power = update.square().mean(-1 if rows >= columns else -2, keepdim=True)
-    variance.lerp_(power, 1.0 - VARIANCE_BETA)
+    variance.lerp_(power, 1.0 - variance_beta)
     even = update * (variance + 1e-10).rsqrt()
     length, now = (each.norm(dim=(-2, -1), keepdim=True) for each in (update, even))
     even = even * (length / (now + 1e-10) * max(1.0, rows / columns) ** 0.5)
@@ -250,7 +251,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(weights)
                 longer = 2 if weights.shape[1] >= weights.shape[2] else 1
                 state["variance"] = torch.zeros_like(weights.narrow(longer, 0, 1))
-            numbers = (group[name] for name in ("lr", "momentum", "decay"))
+            numbers = [group["lr"], group["momentum"], group["decay"], VARIANCE_BETA]
             numbers = [torch.full((), number, device=weights.device) for number in numbers]
             self.update(weights, gradients, state["momentum"], state["variance"], *numbers)
             torch._foreach_copy_(stacks, list(weights.split([len(stack) for stack in stacks])))

@@ -166,8 +166,8 @@ class Mixer(nn.Module):
         self.qkv = nn.Parameter(torch.randn(3, inner, WIDTH) * MATRIX_SCALE * WIDTH**-0.5)
         self.out = linear(inner, WIDTH, 0.0)
         cos, sin = rotations(T, HEAD_WIDTH)
-        self.register_buffer("cos", cos)
-        self.register_buffer("sin", sin)
+        self.register_buffer("cos", QK_SCALE * cos)
+        self.register_buffer("sin", QK_SCALE * sin)
         self.gate = linear(GATE_CHANNELS, self.heads, 0.0)
         self.values = self.ngrams = None
         if (DEPTH - 1 - layer) % 2 == 0:
@@ -187,7 +187,7 @@ class Mixer(nn.Module):
             gates = 2.0 * torch.sigmoid(self.value_gate(x[..., :GATE_CHANNELS]))
             for gate, each in zip(gates.chunk(3, dim=-1), found, strict=False):
                 v = v + gate.unsqueeze(-1) * each.view_as(v).to(v.dtype)
-        q, k = (rotate(QK_SCALE * norm(each), self.cos, self.sin).to(v.dtype) for each in (q, k))
+        q, k = (rotate(norm(each), self.cos, self.sin).to(v.dtype) for each in (q, k))
         q, k, v = (each.transpose(1, 2) for each in (q, k, v))
         if self.training and self.windowed is not None:
             y = self.windowed(q, k, v)
@@ -230,6 +230,7 @@ class Model(nn.Module):
         self.blocks = nn.ModuleList(Block(layer, vocab_size, T) for layer in range(DEPTH))
         self.backout = nn.Parameter(torch.tensor(BACKOUT))
         self.head = linear(WIDTH, vocab_size, 0.02)
+        self.register_buffer("cap", torch.tensor(SOFTCAP))
 
     def forward(self, tokens):  # (B, T) -> (B, T, V) float32
         device = tokens.device
@@ -240,7 +241,7 @@ class Model(nn.Module):
                 x = block(x, first, tokens)
                 middle = x if layer == DEPTH // 2 - 1 else middle
             logits = self.head(norm(x - self.backout * middle))
-        return SOFTCAP * torch.tanh(logits.float() / SOFTCAP)
+        return self.cap * torch.tanh(logits.float() / self.cap)
 
 
 def orthogonalize(x):  # (N, rows, columns): push all singular values towards 1
@@ -261,13 +262,13 @@ def orthogonalize(x):  # (N, rows, columns): push all singular values towards 1
     return (x.mT if tall else x).float()
 
 
-def muon_update(weights, gradients, momentum, variance, rate, beta, decay):
+def muon_update(weights, gradients, momentum, variance, rate, beta, decay, variance_beta):
     """Change stacked matrices (N, rows, columns) and their two states in place."""
     rows, columns = weights.shape[-2:]
     momentum.lerp_(gradients, 1.0 - beta)
     update = orthogonalize(gradients.lerp(momentum, beta))
     power = update.square().mean(-1 if rows >= columns else -2, keepdim=True)
-    variance.lerp_(power, 1.0 - VARIANCE_BETA)
+    variance.lerp_(power, 1.0 - variance_beta)
     even = update * variance.clamp_min(1e-10).rsqrt()
     length = update.norm(dim=(-2, -1), keepdim=True)
     even = even * (length / even.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-10))
@@ -300,7 +301,7 @@ class Muon(torch.optim.Optimizer):
                 state["momentum"] = torch.zeros_like(weights)
                 shorter = -1 if weights.shape[-2] >= weights.shape[-1] else -2
                 state["variance"] = torch.zeros_like(weights.mean(shorter, keepdim=True))
-            numbers = [group["lr"], group["momentum"], group["decay"]]
+            numbers = [group["lr"], group["momentum"], group["decay"], VARIANCE_BETA]
             numbers = [torch.full((), number, device=weights.device) for number in numbers]
             self.update(weights, gradients, state["momentum"], state["variance"], *numbers)
             torch._foreach_copy_(matrices, list(weights.split([len(m) for m in matrices])))

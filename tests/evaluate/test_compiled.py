@@ -120,7 +120,7 @@ def test_the_oldest_go_when_many_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["middle", "young"]
 
 
-SOURCE = "LR = 0.1  # 0..1\nNAME = 'x'\n\ndef model():\n    return 3\n"
+SOURCE = "LR = 0.1  # 0..1\nWIDTH = 8  # 4..16\nNAME = 'x'\n\ndef model():\n    return 3\n"
 
 
 @pytest.mark.parametrize(
@@ -131,12 +131,15 @@ SOURCE = "LR = 0.1  # 0..1\nNAME = 'x'\n\ndef model():\n    return 3\n"
         (SOURCE.replace("return 3", "return 4"), False),
         (SOURCE.replace("LR", "RATE"), False),
         (SOURCE.replace("'x'", "'y'"), False),
+        (SOURCE.replace("= 8", "= 9"), False),
         (SOURCE.replace("0.1 ", f"{1 << 60} "), False),
         (SOURCE + "x = " + " + ".join(["a"] * 5000), False),
         ("def broken(:\n", False),
     ],
 )
-def test_programs_share_a_folder_when_only_their_constants_differ(changed: str, same: bool) -> None:
+def test_programs_share_a_folder_when_they_differ_in_fractions_and_not_in_sizes(
+    changed: str, same: bool
+) -> None:
     assert (key(SOURCE, "torch 2") == key(changed, "torch 2")) is same
 
 
