@@ -87,7 +87,8 @@ def newcomer_s(task: Task, *, asks: bool) -> float | None:
     At a rung all have a short training, and those whom it lets through a whole one.
 
     Args:
-        asks: language models, whose programs compile anew.
+        task: what is trained.
+        asks: whether language models are asked, whose programs compile anew.
     """
     if task.budget.kind is not BudgetKind.SECONDS or not task.trains:
         return None
