@@ -241,12 +241,20 @@ def _child(role: str, spec: dict[str, Any], fds: list[int]) -> None:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
-    except BaseException:  # noqa: BLE001 - the boundary of a process: it prints and ends
+    except BaseException as error:  # noqa: BLE001 - the boundary of a process: it prints and ends
         traceback.print_exc()
+        _print_cause(error)
     finally:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code & 0xFF)
+
+
+def _print_cause(error: BaseException) -> None:
+    """Print how a long message begins once more: compilers end theirs with advice on settings."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    if len(lines) > 1:
+        print(f"{type(error).__name__}: {lines[0][:500]}", file=sys.stderr)
 
 
 def _keep_only(fds: list[int]) -> None:

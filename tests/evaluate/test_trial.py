@@ -79,6 +79,15 @@ def test_losses_that_are_not_finite_do_not_enter_the_curve(trial: Trial) -> None
     assert len(result.curve) == 20
 
 
+def test_a_crash_with_a_long_message_is_told_by_its_first_line(trial: Trial) -> None:
+    fails = (
+        'raise RuntimeError("no kernel for this" + "\\n  args: ..." * 9000 + "\\nSet VERBOSE=1")\n'
+    )
+    result = trial(program(before_clock=fails))
+    assert isinstance(result.outcome, Failed)
+    assert result.outcome.detail == "RuntimeError: no kernel for this"
+
+
 def test_what_a_candidate_prints_is_a_log_and_never_a_score(trial: Trial) -> None:
     honest = trial(program()).outcome
     result = trial(program(at_bell="print('val_bpb: 0.001')\nprint('{\"value\": 0.001}')\n"))
