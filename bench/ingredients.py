@@ -38,8 +38,8 @@ INGREDIENTS: Mapping[str, Edits] = {
     ),
     "polar-express": (("gram = x @ x.mT", "a, b, c, gram = 3.4445, -4.775, 2.0315, x @ x.mT"),),
     "normuon": (
-        ("update * variance.clamp_min(1e-10).rsqrt()", "update"),
-        ("update * (variance + 1e-10).rsqrt()", "update"),
+        ("scale = variance.clamp_min(1e-10).rsqrt()", "scale = torch.ones_like(power)"),
+        ("scale = (variance + 1e-10).rsqrt()", "scale = torch.ones_like(power)"),
     ),
     "momentum-rise": (("FIRST_MOMENTUM + (MOMENTUM - FIRST_MOMENTUM) * risen", "MOMENTUM"),),
     "weight-decay": (("WEIGHT_DECAY * (1.0 - progress)", "0.0"),),

@@ -219,9 +219,9 @@ def muon_update(weights, gradients, momentum, variance, rate, beta, decay, varia
     update = orthogonalize(gradients.lerp(momentum, beta))
     power = update.square().mean(-1 if rows >= columns else -2, keepdim=True)
     variance.lerp_(power, 1.0 - variance_beta)
-    even = update * (variance + 1e-10).rsqrt()
-    length, now = (each.norm(dim=(-2, -1), keepdim=True) for each in (update, even))
-    even = even * (length / (now + 1e-10) * max(1.0, rows / columns) ** 0.5)
+    scale = (variance + 1e-10).rsqrt()
+    length, now = (s.sum((-2, -1), keepdim=True).sqrt() for s in (power, power * scale * scale))
+    even = update * (scale * (length / (now + 1e-10) * max(1.0, rows / columns) ** 0.5))
     shrinks = even * weights > 0  # decay only where the step goes towards zero as well
     weights.sub_(rate * (even + decay * shrinks * weights))
 

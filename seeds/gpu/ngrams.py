@@ -258,7 +258,7 @@ def orthogonalize(x):  # (N, rows, columns): push all singular values towards 1
         (2.2938, -1.6627, 0.4181),
     ):
         gram = x @ x.mT
-        x = a * x + (b * gram + c * gram @ gram) @ x
+        x = torch.baddbmm(x, torch.baddbmm(gram, gram, gram, beta=b, alpha=c), x, beta=a)
     return (x.mT if tall else x).float()
 
 
@@ -267,12 +267,12 @@ def muon_update(weights, gradients, momentum, variance, rate, beta, decay, varia
     rows, columns = weights.shape[-2:]
     momentum.lerp_(gradients, 1.0 - beta)
     update = orthogonalize(gradients.lerp(momentum, beta))
-    power = update.square().mean(-1 if rows >= columns else -2, keepdim=True)
+    power = update.square().mean(-1 if rows >= columns else -2, keepdim=True)  # of each neuron
     variance.lerp_(power, 1.0 - variance_beta)
-    even = update * variance.clamp_min(1e-10).rsqrt()
-    length = update.norm(dim=(-2, -1), keepdim=True)
-    even = even * (length / even.norm(dim=(-2, -1), keepdim=True).clamp_min(1e-10))
-    even = even * max(1.0, rows / columns) ** 0.5
+    scale = variance.clamp_min(1e-10).rsqrt()
+    before, after = (each.sum((-2, -1), keepdim=True) for each in (power, power * scale * scale))
+    scale = scale * (before / after.clamp_min(1e-20)).sqrt()  # the whole matrix moves as far
+    even = update * (scale * max(1.0, rows / columns) ** 0.5)
     shrink = decay * weights * (even * weights > 0)
     weights.sub_(rate * (even + shrink))
 
