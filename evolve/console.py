@@ -15,6 +15,8 @@ from rich.text import Text
 from evolve.live import Best, Snapshot
 from evolve.text import count, duration, half_width, number, one_line
 
+LINE_WIDTH = 160
+
 
 class Display(Protocol):
     """Shows a run while it goes on. Used as a context manager around it, from one thread."""
@@ -52,7 +54,7 @@ class PlainDisplay:
     def show(self, snapshot: Snapshot, line: str | None) -> None:
         """Print the line, and the best individual whenever it changes."""
         if line is not None:
-            print(f"[{_count(snapshot)}] {one_line(line, 160)}", flush=True)
+            print(f"[{_count(snapshot)}] {one_line(line, LINE_WIDTH)}", flush=True)
         if snapshot.best is not None and snapshot.best.individual != self._best:
             self._best = snapshot.best.individual
             print(f"[{_count(snapshot)}] best so far: {best_line(snapshot.best)}", flush=True)

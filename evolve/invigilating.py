@@ -86,6 +86,8 @@ class Invigilation:
         """Bring `live.json` up to the record, print each pair that has ended, publish if due."""
         self._watch.see(record, state, time.time())
         self._show()
+        if self._watch.turn is not None:
+            self._tell(self._watch.turn)
         self._lineage.publish_if_due(time.monotonic(), state.ranks)
 
     def _show(self) -> None:

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evolve.telling import describe
+from evolve.telling import busy_line, describe
 from evolve.writing import write_text
 from population.exam import pairs_held
 from population.individual import EvaluationId, Individual, IndividualId, Request
@@ -111,9 +111,13 @@ class Snapshot:
 
 
 class Watch:
-    """Follows the records of a run: the latest snapshot and a line about the latest record.
+    """Follows the records of a run: the latest snapshot and what to say of the latest record.
 
     Used from one thread.
+
+    Attributes:
+        line: about the latest record, None where it is not worth one.
+        turn: that disturbed scores are taken as they are since that record, or are no longer.
     """
 
     def __init__(
@@ -130,15 +134,20 @@ class Watch:
             self_reported=self_reported,
         )
         self.line: str | None = None
+        self.turn: str | None = None
+        self._busy = False
 
     def see(self, record: Record, state: State, now: float) -> None:
-        """Take one record into account; `snapshot` and `line` stand after it."""
+        """Take one record into account; `snapshot`, `line` and `turn` stand after it."""
         request = None
         if isinstance(record, Started):
             self._in_flight[record.request.id] = record.request, now
         elif isinstance(record, Ended):
             request, _ = self._in_flight.pop(record.result.request, (None, now))
         self.line = describe(record, state, request)
+        busy = state.contention.is_busy
+        self.turn = None if busy is self._busy else busy_line(busy)
+        self._busy = busy
         refused = isinstance(record, Proposed) and record.individual is None
         self.look(state, now, refused=self.snapshot.refused + refused)
 

@@ -86,6 +86,8 @@ class Follower:
         if self._bred_by.purse is not None:
             self._watch.spend(self._bred_by.purse.spent.usd, self._bred_by.purse.limit_usd)
         self._show(self._watch.line)
+        if self._watch.turn is not None:
+            self.tell(self._watch.turn)
         self.keep_best(state)
         self.publish_if_due()
 

@@ -1,5 +1,6 @@
 """What a record means to a person, in one line."""
 
+from population.contention import BUSY_SHARE, BUSY_WINDOW
 from population.individual import Failed, Individual, Purpose, Request, Result, Scored
 from population.ports import (
     INJECT,
@@ -49,6 +50,16 @@ def describe(record: Record, state: State, request: Request | None) -> str | Non
                 f"{'confirmed' if agrees else 'refused'}"
             )
     return None
+
+
+def busy_line(is_busy: bool) -> str:
+    """Return that the guard against disturbed scores has been lowered, or raised again."""
+    if is_busy:
+        return (
+            f"machine busy: others disturbed {BUSY_SHARE:.0%} of the latest {BUSY_WINDOW} "
+            "trainings: disturbed scores are taken as they are from now on, not made again"
+        )
+    return "machine quieter: what others disturb is made again from now on"
 
 
 def title(individual: Individual) -> str:

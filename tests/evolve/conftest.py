@@ -95,13 +95,18 @@ def arrival(individual: Individual) -> Record:
     return Proposed(individual.proposal, proposal, individual)
 
 
-def evaluation(number: int, of: Individual, outcome: Outcome) -> tuple[Started, Ended]:
+def evaluation(
+    number: int, of: Individual, outcome: Outcome, foreign_share: float = 0.0
+) -> tuple[Started, Ended]:
     request = Request(EvaluationId(number), of.id, of.genome, number, "selection", Purpose.SCREEN)
     result = Result(
         request.id,
         outcome,
         MACHINE,
-        measurements=(Measurement("peak_memory_bytes", 2.0**30, "B"),),
+        measurements=(
+            Measurement("foreign_share", foreign_share, "1"),
+            Measurement("peak_memory_bytes", 2.0**30, "B"),
+        ),
         log=EVIL,
         curve=((0.1, 5.0), (0.9, 3.0)),
         sandbox=("limits",),

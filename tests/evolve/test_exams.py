@@ -21,7 +21,8 @@ from population.individual import Failed, IndividualId, Outcome, Request, Scored
 from population.lineage import DuckLineage
 from population.ports import Ended
 from population.state import State
-from tests.evolve.conftest import Evolve
+from population.task import Direction
+from tests.evolve.conftest import Evolve, arrival, born, evaluation
 from tests.population.fakes import SHARDS, FakeEvaluation
 
 BEST, SECOND, FOUNDER = IndividualId(4), IndividualId(3), IndividualId(2)
@@ -121,6 +122,23 @@ def test_evidence_does_not_stay_beside_another_program(tmp_path: Path) -> None:
         "evidence-17.json",
         "evidence-unreadable.json",
     ]
+
+
+def test_the_log_of_a_driver_says_when_it_begins_to_take_disturbed_scores_as_they_are(
+    runs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = configure({"runs": runs, "name": "night"})
+    task, state = config.load_task(), State(Direction.MINIMIZE)
+    with DuckLineage.open(config.folder, stored_identity(config.folder)) as lineage:
+        bred_by = breeders(config.breeding, task, Spent())
+        shown = PlainDisplay()
+        follower = Follower(config, task, lineage, Watch(None, 1, 0.0), shown, bred_by)
+        founder = born(1, 3.0)
+        own = (record for n in range(1, 9) for record in evaluation(n, founder, Scored(3.0), 0.3))
+        for record in (arrival(founder), *own):
+            state.apply(record)
+            follower.observe(record, state)
+    assert capsys.readouterr().out.count("machine busy: others disturbed 75% of the latest 8") == 1
 
 
 def test_a_new_leader_in_best_parts_the_former_one_from_its_evidence(

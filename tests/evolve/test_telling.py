@@ -6,7 +6,7 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from evolve.console import draw
+from evolve.console import LINE_WIDTH, draw
 from evolve.live import Snapshot, Watch
 from population.individual import (
     EvaluationId,
@@ -14,6 +14,7 @@ from population.individual import (
     Genome,
     Individual,
     IndividualId,
+    Measurement,
     Purpose,
     Request,
     Result,
@@ -73,3 +74,25 @@ def test_the_live_display_tells_of_a_pause_and_how_it_ends(paused: bool) -> None
     snapshot = replace(told()[1], paused=paused)
     Console(file=text, width=200).print(draw(snapshot, "val_bpb", 2.0))
     assert ("paused: nothing new begins until `evolve resume`" in text.getvalue()) is paused
+
+
+def test_it_is_told_when_disturbed_scores_begin_and_cease_to_be_taken_as_they_are() -> None:
+    state, watch = State(Direction.MINIMIZE), Watch(20, 1, 0.0)
+    founder = Individual(IndividualId(1), Genome("first"), name="first")
+    records: list[Record] = [Founded(founder)]
+    for number in range(1, 13):
+        own = EvaluationId(number)
+        share = Measurement("foreign_share", 0.3 if number <= 8 else 0.01, "1")
+        request = Request(own, founder.id, founder.genome, number, "selection", Purpose.RACE)
+        ended = Result(own, Scored(2.0), MACHINE, measurements=(share,))
+        records += [Started(request), Ended(ended)]
+    turns = {}
+    for record in records:
+        state.apply(record)
+        watch.see(record, state, 1.0)
+        if watch.turn is not None:
+            turns[state.next_evaluation - 1] = watch.turn
+    assert list(turns) == [6, 11]
+    assert "disturbed scores are taken as they are from now on" in turns[6]
+    assert "is made again from now on" in turns[11]
+    assert max(map(len, turns.values())) <= LINE_WIDTH
