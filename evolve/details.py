@@ -4,6 +4,8 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from evolve.disturbed import DISTURBED
+
 Ask = Callable[[str, Sequence[Any]], list[dict[str, Any]]]
 """Answers a statement with its values, as one dict per row."""
 _QUESTIONS = {
@@ -29,8 +31,10 @@ _QUESTIONS = {
     ),
     "evaluations": (
         "SELECT individual AS whose, evaluation, purpose, shard, seed, status, value, stage, "
-        "reason, detail, contended, device, ended_at - started_at AS seconds "
-        "FROM evaluations WHERE individual IN {some} ORDER BY evaluation"
+        "reason, detail, contended, disturbed, foreign_share, device, "
+        "ended_at - started_at AS seconds "
+        f"FROM evaluations LEFT JOIN {DISTURBED} USING (evaluation) "
+        "WHERE individual IN {some} ORDER BY evaluation"
     ),
     "measurements": (
         "SELECT e.individual AS whose, m.evaluation, m.name, m.value, m.unit FROM measurement m "

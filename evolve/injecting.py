@@ -1,7 +1,7 @@
 """`evolve inject`: a program that a person or an agent wrote, put into a run and followed there."""
 
 import time
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +42,7 @@ class Answer:
         value: mean of its scores. gain: over its parent, above 0 is better.
         sigma: noise of one evaluation, None while unknown.
         unprotected: how many of its scores were made within reach of the validation data.
+        disturbed: how many while others used the machine.
         reason: why it was refused, or stage, reason and detail of its failure.
         next: what happens now, or how to go on, in a sentence.
     """
@@ -60,6 +61,7 @@ class Answer:
     quarantine: str = ""
     self_reported: bool = False
     unprotected: int = 0
+    disturbed: int = 0
     reason: str = ""
     next: str = ""
 
@@ -250,5 +252,5 @@ def describe(answer: Answer) -> str:
             line = f"{who}{one_line(answer.reason, 300)}"
         case state:
             line = f"{who}{state}: {answer.injection}"
-    doubts = {"self_reported": False, "unprotected": answer.unprotected}  # `next` tells the former
+    doubts = asdict(answer) | {"self_reported": False}  # `next` tells that
     return "\n".join([line, *caveats(doubts), answer.next])

@@ -22,17 +22,30 @@ def caveats(found: Mapping[str, Any]) -> list[str]:
 
     Args:
         found: `self_reported`: whether programs score themselves. `unprotected`: how many scores
-            were made within reach of the validation data.
+            were made within reach of the validation data. `disturbed`: how many others disturbed,
+            of `ranking_scores`; left out where nobody has looked.
     """
-    if found["self_reported"]:
-        return [SELF_REPORTED]
-    scores = found["unprotected"]
+    doubts = [SELF_REPORTED] if found["self_reported"] else _unprotected(found["unprotected"])
+    return [*doubts, *_disturbed(found.get("disturbed", 0), found.get("ranking_scores"))]
+
+
+def _unprotected(scores: int) -> list[str]:
     if not scores:
         return []
     made = "score was" if scores == 1 else "scores were"
     return [
         f"{scores} {made} made where candidates could read the validation data (no Landlock): "
         "they count only if no program looked"
+    ]
+
+
+def _disturbed(scores: int, among: int | None) -> list[str]:
+    if not scores:
+        return []
+    some = count(scores, "score") if among is None else f"{scores} of {among} ranking scores"
+    return [
+        f"{some} {'was' if scores == 1 else 'were'} made while others used the machine, which "
+        "makes them worse and noisier: use a quiet one, or a budget in steps (--budget 200steps)"
     ]
 
 
@@ -60,8 +73,12 @@ def leaderboard(rows: Rows, doubts: Mapping[str, Any]) -> str:
 
 
 def _marks(row: dict[str, Any]) -> str:
-    pinned = ["pinned"] if row.get("pinned") else []
-    return " ".join([row["quarantine"] or ("alive" if row["alive"] else ""), *pinned]).strip()
+    marks = [row["quarantine"] or ("alive" if row["alive"] else "")]
+    marks += ["pinned"] if row.get("pinned") else []
+    if row["disturbed"]:
+        some = row["disturbed"] < row["evaluations"]
+        marks.append(f"{row['disturbed']} disturbed" if some else "disturbed")
+    return " ".join(marks).strip()
 
 
 def status(found: dict[str, Any]) -> str:
@@ -168,7 +185,7 @@ def conversation(found: dict[str, Any]) -> str:
 
 
 def _evaluations(found: dict[str, Any]) -> list[str]:
-    names = ("evaluation", "purpose", "shard", "seed", "status", "value", "seconds", "contended")
+    names = ("evaluation", "purpose", "shard", "seed", "status", "value", "seconds", "disturbed")
     rows = [[row[name] for name in names] for row in found["evaluations"]]
     lines = ["", columns(names, rows)] if rows else ["", "not evaluated yet"]
     lines += [
@@ -214,5 +231,5 @@ def descent(steps: list[dict[str, Any]]) -> str:
         others = "".join(f" with #{other}" for other in step["others"] or ())
         gain = "" if step["gain"] is None else f"  gain {step['gain']:+.4f}"
         lines.append(f"{branch}#{step['individual']} {who}{others}  {number(step['mean'])}{gain}")
-    unprotected = sum(step["unprotected"] for step in steps)
-    return "\n".join([*lines, *caveats(steps[0] | {"unprotected": unprotected})])
+    counts = {doubt: sum(step[doubt] for step in steps) for doubt in ("unprotected", "disturbed")}
+    return "\n".join([*lines, *caveats(steps[0] | counts)])

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.details import Grouped, curves, details, grouped
+from evolve.disturbed import DISTURBED_SCORES
 from evolve.live import is_running, read_live
 from population.database import Connection, refusals
 from population.errors import LineageError, RunError
@@ -37,6 +38,7 @@ _UNPROTECTED = """
     SELECT individual, count(*) FROM evaluations
     WHERE status = 'scored' AND NOT protected GROUP BY individual
 """
+_DISTURBED = f"SELECT individual, disturbed FROM {DISTURBED_SCORES} WHERE disturbed > 0"
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,8 +146,9 @@ class Reading:
         pinned = ", pinned" if self._knows_pins() else ""
         return self.query(
             "SELECT rank, individual, name, operator, generation, shrunken_mean, standard_error, "
-            f"mean, evaluations, failures, alive, parents, born_at, quarantine{pinned}, "
-            "?::BOOLEAN AS self_reported FROM leaderboard ORDER BY rank LIMIT ?",
+            f"mean, evaluations, failures, alive, parents, born_at, quarantine{pinned}, disturbed, "
+            f"?::BOOLEAN AS self_reported FROM leaderboard JOIN {DISTURBED_SCORES} "
+            "USING (individual) ORDER BY rank LIMIT ?",
             [self.self_reported(), limit],
         )
 
@@ -169,22 +172,34 @@ class Reading:
 
     def doubts(self) -> dict[str, Any]:
         """Return what `caveats` tells of the scores of the whole run."""
-        counted = sum(one["unprotected"] for one in self.doubts_of(None).values())
-        return {"self_reported": self.self_reported(), "unprotected": counted}
+        told = self.doubts_of(None).values()
+        return {
+            "self_reported": self.self_reported(),
+            "unprotected": sum(one["unprotected"] for one in told),
+            "disturbed": sum(one["disturbed"] for one in told),
+            "ranking_scores": self.query("SELECT count(*) FROM counted").rows[0][0],
+        }
 
     def doubts_of(self, individuals: Sequence[int] | None) -> dict[int, dict[str, Any]]:
         """Return what `caveats` tells of the scores of each individual.
 
         Args:
-            individuals: their ids; None: of all whose scores were made where candidates could
-                read the validation data.
+            individuals: their ids; None: of all of whose scores there is something to tell.
         """
         reported = self.self_reported()
         counts: dict[int, int] = {}
         if self.run()["data_sha256"] and not reported:
             counts = dict(self.query(_UNPROTECTED).rows)
-        of = counts if individuals is None else individuals
-        return {one: {"self_reported": reported, "unprotected": counts.get(one, 0)} for one in of}
+        disturbed: dict[int, int] = dict(self.query(_DISTURBED).rows)
+        of = counts.keys() | disturbed.keys() if individuals is None else individuals
+        return {
+            one: {
+                "self_reported": reported,
+                "unprotected": counts.get(one, 0),
+                "disturbed": disturbed.get(one, 0),
+            }
+            for one in of
+        }
 
     def leader(self) -> int:
         """Return the id of the best individual.

@@ -25,6 +25,7 @@ from population.individual import (
     Result,
     Scored,
 )
+from population.statistics import FOREIGN_SHARE
 from population.task import Task
 
 LOG_LINES = 20
@@ -121,6 +122,7 @@ def as_object(result: Result, trial: Trial, seed: int) -> dict[str, Any]:
         "sandbox": list(result.sandbox),
         "protected": not secret or protects_data(result.sandbox),
         "self_reported": trial.task.self_reported,
+        "disturbed": (result.measured("foreign_share") or 0.0) > FOREIGN_SHARE,
         "device": result.device,
         "host": result.host or platform.node(),
         "seconds": result.ended_at - result.started_at,
@@ -144,7 +146,13 @@ def as_text(found: dict[str, Any]) -> str:
         f"  {name:<18}{_quantity(name, measured[name])}" for name in SHOWN if name in measured
     ]
     if found["failure"] is None:
-        lines += caveats(found | {"unprotected": int(not found["protected"])})
+        lines += caveats(
+            found
+            | {
+                "unprotected": int(not found["protected"]),
+                "disturbed": int(found["disturbed"]),
+            }
+        )
     if found["failure"] is not None and found["log"].strip():
         tail = clean(found["log"]).rstrip().splitlines()[-LOG_LINES:]
         lines += [f"its output, last {len(tail)} lines:", *(f"  {line}" for line in tail)]

@@ -11,14 +11,19 @@ from pathlib import Path
 import duckdb
 import pytest
 
-from evolve import printing
+from evolve import disturbed, printing
+from evolve.reading import Reading
+from population.contention import Contention
 from population.identity import stored_identity
-from population.individual import EvaluationId, Scored
+from population.individual import EvaluationId, Failed, Measurement, Scored, Stage
 from population.lineage import DuckLineage
 from population.ports import Ended, Started
-from tests.evolve.conftest import POLYNOMIAL, Evolve, born, evaluation
+from tests.evolve.conftest import POLYNOMIAL, Evolve, arrival, born, evaluation
 
 COMMANDS = ["run", "try", "inject", "status", "top", "show", "lineage", "query", "export", "doctor"]
+
+READERS = [("status",), ("top",)]
+DISTURBED = "made while others used the machine"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -77,6 +82,50 @@ def test_top_ranks_by_shrunken_mean(evolve: Evolve, runs: Path) -> None:
     assert [row["individual"] for row in found] == [4, 3, 2, 1]
     shorter = json.loads(evolve("top", "--runs", runs, "-n", 2, "--json").out)
     assert shorter == found[:2]
+
+
+def test_scores_that_others_disturbed_are_said_to_be_where_they_rank(
+    evolve: Evolve, runs: Path
+) -> None:
+    folder, six = runs / "night", born(6, 2.0, 4, operator="constants")
+    assert not any(DISTURBED in evolve(*words, "--runs", runs).out for words in READERS)
+    with DuckLineage.open(folder, stored_identity(folder)) as lineage:
+        for record in (
+            arrival(six),
+            *evaluation(6, six, Scored(2.0), foreign_share=0.3),
+            *evaluation(7, six, Failed(Stage.TRAINING, "crash", "it raised"), foreign_share=0.3),
+        ):
+            lineage.record(record)
+        lineage.publish()
+    for words in READERS:
+        assert f"1 of 5 ranking scores was {DISTURBED}" in evolve(*words, "--runs", runs).out
+    ranked = json.loads(evolve("top", "--runs", runs, "--json").out)
+    assert {row["individual"]: row["disturbed"] for row in ranked} == {6: 1, 4: 0, 3: 0, 2: 0, 1: 0}
+    marked = [row for row in evolve("top", "--runs", runs).out.splitlines() if "disturbed" in row]
+    assert len(marked) == 1 and marked[0].split()[1] == "6"
+    shown = evolve("show", 6, "--runs", runs).out
+    assert f"1 score was {DISTURBED}" in shown
+    told = json.loads(evolve("show", 6, "--runs", runs, "--json").out)["evaluations"][0]
+    assert (told["contended"], told["disturbed"], told["foreign_share"]) == (False, True, 0.3)
+
+
+def test_a_slow_clock_disturbs_a_score_as_the_driver_judges_it(runs: Path) -> None:
+    folder, six, contention, judged = runs / "night", born(6, 2.0, 4), Contention(), {}
+    with DuckLineage.open(folder, stored_identity(folder)) as lineage:
+        lineage.record(arrival(six))
+        for number, seconds in enumerate((1.0, 1.2, 1.0, 1.1, 1.2, 1.0, 1.15, 1.3), 6):
+            started, ended = evaluation(number, six, Scored(2.0))
+            clock = (Measurement("reference_s", seconds, "s"),)
+            result = replace(ended.result, measurements=clock)
+            judged[number] = contention.is_disturbed(result)
+            contention.note(result)
+            lineage.record(started)
+            lineage.record(Ended(result))
+        lineage.publish()
+    with Reading(folder) as reading:
+        found = reading.query(f"SELECT evaluation, disturbed FROM {disturbed.DISTURBED}").rows
+    assert {evaluation: told for evaluation, told in found if evaluation > 5} == judged
+    assert sorted(judged.values()) == [False] * 6 + [True] * 2
 
 
 def test_show_tells_hypothesis_diff_scores_and_log(evolve: Evolve, runs: Path) -> None:

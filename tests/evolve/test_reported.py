@@ -29,7 +29,7 @@ from evolve.taskfile import REPOSITORY, load_task
 from evolve.trying import Trial, as_object, as_text
 from population.errors import DataError, SandboxError, TaskError
 from population.identity import stored_identity
-from population.individual import EvaluationId, Genome, ProposalId, Result, Scored
+from population.individual import EvaluationId, Genome, Measurement, ProposalId, Result, Scored
 from population.lineage import DuckLineage
 from population.ports import Attempt, Proposal, Proposed
 from population.publishing import PUBLISHED
@@ -236,7 +236,7 @@ def test_one_trial_says_so_and_knows_no_shard(evolve: Evolve) -> None:
     words = ("try", SLOPE / "seeds" / "guess.py", "--task", SLOPE)
     said = evolve(*words)
     assert said.code == 0, said
-    assert said.out.splitlines()[-1] == SELF_REPORTED
+    assert SELF_REPORTED in said.out.splitlines()
     found = json.loads(evolve(*words, "--json").out)
     assert found["value"] == pytest.approx(0.3318, abs=1e-4)
     assert (found["self_reported"], found["protected"]) == (True, True)
@@ -312,6 +312,15 @@ def test_where_candidates_could_read_everything_its_scores_are_no_less_protected
     found = as_object(result, Trial(task, Genome(""), data), seed=0)
     assert found["protected"] is True
     assert "could read" not in as_text(found)
+
+
+@pytest.mark.parametrize("share", [0.05, 0.3])
+def test_one_trial_says_that_others_disturbed_it(share: float) -> None:
+    measured = (Measurement("foreign_share", share, "1"),)
+    result = Result(EvaluationId(1), Scored(1.0), MACHINE, measured, sandbox=("limits",))
+    found = as_object(result, Trial(load_task(SLOPE), Genome(""), None), seed=0)
+    assert found["disturbed"] is (share > 0.1)
+    assert ("1 score was made while others used the machine" in as_text(found)) is (share > 0.1)
 
 
 def test_a_language_model_is_told_that_its_program_prints_the_score() -> None:
