@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from evolve.disturbed import DISTURBED
 from evolve.exams import read_exams
 from evolve.live import leader
 from evolve.printing import caveats
@@ -17,7 +18,7 @@ from evolve.writing import json_text, write_text
 from population.claims import ERROR_BUDGET, fewest_pairs
 from population.errors import RunError
 from population.exam import UNWATCHED, Examination, Invigilator, examine
-from population.individual import Individual, IndividualId
+from population.individual import Individual, IndividualId, Purpose
 from population.lineage import DuckLineage
 from population.ports import Evaluation
 from population.state import State
@@ -148,12 +149,13 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
     run = reading.run()
     scores = _scores(reading, finalists)
     own = [row for row in scores if row["individual"] == finalists.champion]
+    judged = _judged(reading, finalists, scores)
     return {
         "run": reading.folder.name,
         "task": run["task"],
         "direction": run["direction"],
         "budget": format_budget(task.budget) if task.trains else None,
-        **_judged(reading, finalists, scores),
+        **judged,
         **_effort(reading),
         "line_of_descent": reading.descent(finalists.champion),
         "program_sha256": own[-1]["source_sha256"],
@@ -163,6 +165,7 @@ def _evidence(reading: Reading, task: Task, finalists: Finalists, program: Path)
         "comparability": reading.query("SELECT * FROM comparability WHERE key <> ''").objects(),
         "scores": scores,
         "reproduce": _command(task, program),
+        "reproduce_note": _note(judged),
     }
 
 
@@ -170,6 +173,9 @@ def _judged(reading: Reading, finalists: Finalists, scores: list[dict[str, Any]]
     """Return what `verdict` tells: the exams' claims, who was compared, what it cost."""
     exams, pair = read_exams(reading), (finalists.champion, finalists.founder)
     claim = _claim(exams.of(*pair), _noise(reading, finalists, scores))
+    doubts = reading.doubts_of(pair).values()
+    if claim is not None:
+        claim["disturbed"] = _disturbed_in_exam(scores)
     return {
         "metric": reading.run()["metric"],
         "claim": claim,
@@ -181,16 +187,34 @@ def _judged(reading: Reading, finalists: Finalists, scores: list[dict[str, Any]]
         "champion": _standing(reading, finalists.champion),
         "founder": _standing(reading, finalists.founder),
         "self_reported": reading.self_reported(),
-        "unprotected": sum(one["unprotected"] for one in reading.doubts_of(pair).values()),
+        "unprotected": sum(one["unprotected"] for one in doubts),
+        "disturbed": sum(one["disturbed"] for one in doubts),
     }
 
 
+def _disturbed_in_exam(scores: list[dict[str, Any]]) -> int:
+    """Return how many of the exam's scores others disturbed: of each pair the latest attempt."""
+    latest = {
+        (row["individual"], row["seed"]): row["value"] is not None and row["disturbed"]
+        for row in scores
+        if row["purpose"] == Purpose.EXAM
+    }
+    return sum(latest.values())
+
+
 def _scores(reading: Reading, finalists: Finalists) -> list[dict[str, Any]]:
+    """Return all that both programs scored.
+
+    `disturbed`: others used the machine meanwhile, `foreign_share` of the program's cores.
+    `to_repeat`: it was to be made again for that.
+    """
     return reading.query(
         "SELECT v.individual, e.source_sha256, v.purpose, v.shard, v.seed, v.value, v.reason, "
-        "v.contended, v.comparability, v.device, v.host, r.sandbox "
+        "d.disturbed, d.foreign_share, v.contended AS to_repeat, v.comparability, v.device, "
+        "v.host, r.sandbox "
         "FROM evaluations v JOIN evaluation e ON e.id = v.evaluation "
         "JOIN result r ON r.evaluation = v.evaluation "
+        f"JOIN {DISTURBED} d ON d.evaluation = v.evaluation "
         "WHERE v.individual IN (?, ?) ORDER BY v.evaluation",
         [finalists.champion, finalists.founder],
     ).objects()
@@ -223,7 +247,7 @@ def _noise(
         return None
     groups: dict[int, dict[tuple[str, str], list[float]]] = defaultdict(lambda: defaultdict(list))
     for row in scores:
-        whole = row["purpose"] != "rung" and not row["contended"]
+        whole = row["purpose"] != "rung" and not row["to_repeat"]
         if whole and row["value"] is not None and math.isfinite(row["value"]):
             shard = row["shard"], row["comparability"]
             groups[row["individual"]][shard].append(row["value"])
@@ -287,6 +311,15 @@ def _command(task: Task, program: Path) -> str:
     if task.data is not None:
         words += ["--data", task.data]
     return shlex.join([*words, "--repeat", "3"])
+
+
+def _note(judged: dict[str, Any]) -> str:
+    """Return why its score comes out otherwise elsewhere, in a sentence; empty where none does."""
+    if not ((judged["claim"] or {}).get("disturbed") or judged["disturbed"]):
+        return ""
+    return (
+        "its scores were made on a busy machine: a quieter one scores it otherwise, usually better"
+    )
 
 
 def findings(reading: Reading) -> list[str]:
@@ -358,6 +391,7 @@ def _findings(evidence: dict[str, Any]) -> list[str]:
         f"{claim['comparison']} of this run, of whose {100 * claim['error_budget_of_the_run']:g}% "
         f"it gets 1/{claim['error_budget_of_the_run'] / claim['error']:.0f}",
         *_too_few(claim),
+        *_on_a_busy_machine(claim),
         *(["      it failed more often than the founder, which rules a claim out"] * less_reliable),
     ]
 
@@ -367,6 +401,15 @@ def _too_few(claim: dict[str, Any]) -> list[str]:
     if claim["pairs"] >= fewest:
         return []
     return [f"      so few pairs claim nothing, whatever they show: ask for {fewest} or more"]
+
+
+def _on_a_busy_machine(claim: dict[str, Any]) -> list[str]:
+    if not claim["disturbed"]:
+        return []
+    return [
+        f"      others used the machine during {claim['disturbed']} of its scores: the interval "
+        "has that noise in it, but scores and difference are those of a busy machine"
+    ]
 
 
 def _price(evidence: dict[str, Any]) -> list[str]:

@@ -66,6 +66,8 @@ def export_file(folder: Path, output: Path, pairs: int, said: Mapping[str, Any])
     print(verdict(evidence))
     print(f"{output / task.artifact}\n{output / EVIDENCE}")
     print(f"reproduce with: {evidence['reproduce']}")
+    if evidence["reproduce_note"]:
+        print(f"                ({evidence['reproduce_note']})")
     return 1 if pairs and not (evidence["claim"] or {}).get("better") else 0
 
 

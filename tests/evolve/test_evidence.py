@@ -21,6 +21,7 @@ def evidence(**claim: Any) -> dict[str, Any]:
         "noise": {"both": 0.0067},
         "failures": [],
         "less_reliable": False,
+        "disturbed": 0,
     }
     return {
         "metric": "val_bpb",
@@ -72,6 +73,12 @@ def test_an_exam_that_was_too_short_to_claim_anything_says_how_long_it_must_be()
     assert "so few" not in verdict(evidence())
 
 
+def test_an_exam_on_a_busy_machine_is_said_to_have_been_held_there() -> None:
+    said = verdict(evidence(disturbed=5))
+    assert "others used the machine during 5 of its scores" in said
+    assert "others used" not in verdict(evidence())
+
+
 class Sigma:
     """Stands in for a reading of a run: its noise."""
 
@@ -83,7 +90,7 @@ class Sigma:
 
 
 def test_the_noise_of_a_program_is_that_of_its_trainings_in_full() -> None:
-    shared = {"shard": "selection", "comparability": "k", "contended": False, "individual": 17}
+    shared = {"shard": "selection", "comparability": "k", "to_repeat": False, "individual": 17}
     values = [("rung", 3.0), ("screen", 2.001), ("race", 1.999), ("race", 2.0)]
     scores = [shared | {"purpose": purpose, "value": value} for purpose, value in values]
     noise = _noise(Sigma(), Finalists(IndividualId(17), IndividualId(2)), scores)  # type: ignore[arg-type]

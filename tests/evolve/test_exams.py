@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,16 @@ from evolve.running import Follower
 from mutate.spending import Spent
 from population.exam import Examination, examine
 from population.identity import stored_identity
-from population.individual import Failed, IndividualId, Outcome, Request, Scored, Stage
+from population.individual import (
+    Failed,
+    IndividualId,
+    Measurement,
+    Outcome,
+    Request,
+    Result,
+    Scored,
+    Stage,
+)
 from population.lineage import DuckLineage
 from population.ports import Ended
 from population.state import State
@@ -47,11 +57,23 @@ def broken(request: Request) -> Outcome:
     return Scored(float("nan")) if request.seed % 5 == 0 else clear(request)
 
 
+@dataclass
+class Shared(FakeEvaluation):
+    """Trains on a machine of which others take a share."""
+
+    foreign_share: float = 0.0
+
+    def wait(self, timeout_s: float) -> list[Result]:
+        share = Measurement("foreign_share", self.foreign_share, "1")
+        return [replace(one, measurements=(share,)) for one in super().wait(timeout_s)]
+
+
 def exam(
     runs: Path,
     outcome: Callable[[Request], Outcome] = clear,
     champion: IndividualId = BEST,
     device: Callable[[Request], str] = lambda _: "cpu:0",
+    foreign_share: float = 0.0,
 ) -> Examination:
     """Hold an exam in the recorded run and publish it."""
     folder = runs / "night"
@@ -60,7 +82,7 @@ def exam(
         for record in lineage.replay():
             state.apply(record)
         one, other = state.individuals[champion], state.individuals[FOUNDER]
-        trainers = FakeEvaluation(slots=2, outcome=outcome, device=device)
+        trainers = Shared(2, outcome, device=device, foreign_share=foreign_share)
         found = examine(one, other, trainers, lineage, state, SHARDS)
         lineage.publish()
     return found
@@ -91,6 +113,29 @@ def test_an_export_without_an_exam_claims_what_an_exam_that_went_elsewhere_has_f
     assert evidence["claim"]["difference"] == claim.difference
     assert evidence["claim"]["pairs"] == claim.pairs
     assert evidence["other_exams"] == []
+
+
+def test_evidence_from_a_busy_machine_says_so_of_each_score_and_of_what_reproduces_it(
+    evolve: Evolve, runs: Path
+) -> None:
+    claim = exam(runs, foreign_share=0.4).claim
+    assert claim is not None
+    said = evolve("export", "--runs", runs, "--pairs", 0).out
+    assert f"others used the machine during {2 * claim.pairs} of its scores" in said
+    assert "a quieter one scores it otherwise" in said.split("reproduce with: ")[1]
+    evidence = json.loads((runs / "night" / "best" / "evidence.json").read_text())
+    assert evidence["claim"]["disturbed"] == 2 * claim.pairs
+    assert evidence["disturbed"] == 0  # the scores that ranked them were made on a quiet one
+    assert "a quieter one scores it otherwise" in evidence["reproduce_note"]
+    told = {(one["purpose"], one["disturbed"], one["foreign_share"]) for one in evidence["scores"]}
+    assert told == {("screen", False, 0.0), ("exam", True, 0.4)}
+    assert any(not one["to_repeat"] for one in evidence["scores"] if one["disturbed"])
+
+
+def test_evidence_from_a_quiet_machine_says_nothing_of_others(evolve: Evolve, runs: Path) -> None:
+    exam(runs)
+    said = evolve("export", "--runs", runs, "--pairs", 0).out
+    assert "others" not in said and "quieter" not in said
 
 
 def test_an_export_of_another_champion_still_tells_of_the_exam_that_a_former_one_had(
