@@ -17,6 +17,7 @@ from evolve.config import RunConfig
 from evolve.controls import CONTROLS
 from evolve.taskfile import conditions
 from mutate import genome
+from mutate.checks import Checks
 from population.errors import DataError, SandboxError, TaskError
 from population.identity import RunIdentity
 from population.individual import Genome, Individual, IndividualId
@@ -144,8 +145,12 @@ def identity(config: RunConfig, task: Task, data: Path | None) -> RunIdentity:
 def founders(task: Task) -> list[Individual]:
     """Return the seeds as individuals; the search gives them their ids.
 
-    A seed that does not parse or never delivers is a founder too: its failure is a result.
+    A seed that crashes or never delivers is a founder too: its failure is a result.
+
+    Raises:
+        TaskError: a seed fails a check that every proposal must pass, or cannot be read.
     """
+    _require_founders(task)
     program = _sha256(task.program)
     return [
         Individual(
@@ -160,6 +165,17 @@ def founders(task: Task) -> list[Individual]:
         for number, seed in enumerate(task.seeds, 1)
         for source in [seed.read_text(encoding="utf-8")]
     ]
+
+
+def _require_founders(task: Task) -> None:
+    """Refuse what is known to be no program before anything is trained, let alone repeated."""
+    checks = Checks.of(task)
+    reasons = ((seed, checks.refusal(seed.read_text(encoding="utf-8"))) for seed in task.seeds)
+    if refused := [f"{seed}: {reason}" for seed, reason in reasons if reason]:
+        raise TaskError(
+            f"a founder must pass the checks of every program; {'; '.join(refused)}. Mend it, or "
+            "take it out of `seeds` in task.toml"
+        )
 
 
 def search_config(config: RunConfig, task: Task) -> SearchConfig:

@@ -200,6 +200,7 @@ def run(config: RunConfig, unnamed: bool = False) -> int:
     read = data if task.self_reported else None
     out_of_reach(config.folder, "name another folder with --runs", read)
     breeders(config.breeding, task, Spent()).require_usable()  # before a run is born of it
+    founders(task)  # nor is one born of what is no program
     if not unnamed:
         return _driven(config, task, data)
     with reserved(config, task) as own:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from evolve.composition import identity
+from evolve.composition import founders, identity
 from evolve.config import RunConfig, configure
-from population.errors import RunError
+from population.errors import RunError, TaskError
 from population.identity import RunIdentity, stored_identity
 from population.lineage import DuckLineage
-from tests.evolve.conftest import POLYNOMIAL
+from tests.evolve.conftest import POLYNOMIAL, Evolve
 
 
 @pytest.fixture
@@ -89,3 +89,18 @@ def test_a_budget_that_does_not_end_by_itself_is_kept_with_its_limit() -> None:
     folder = Path(__file__).parent.parent.parent
     config = configure({"runs": folder, "task": folder, "budget": "40steps"})
     assert json.loads(known(config).conditions)["cpu.budget.wall_limit_s"] == 120.0
+
+
+def test_a_founder_that_is_no_program_is_refused_with_its_file_and_line(
+    evolve: Evolve, tmp_path: Path, task: Path
+) -> None:
+    one, *others = sorted((task / "seeds").iterdir())
+    one.write_text("A = 1\ndef broken(:\n")
+    with pytest.raises(TaskError, match=rf"{one}: it does not parse: line 2: .*Mend it"):
+        founders(configure({"runs": tmp_path, "task": task}).load_task())
+    said = evolve("run", "--task", task, "--runs", tmp_path / "runs", "--evaluations", 4)
+    assert said.code == 2
+    assert f"{one}: it does not parse: line 2" in said.err
+    assert not any(str(other) in said.err for other in others)
+    assert "Ray" not in said.out
+    assert not (tmp_path / "runs").exists()
