@@ -136,12 +136,16 @@ class Nursery:
         """Prepare a proposal from founders that have no score yet, for a slot beside them.
 
         Only a population breeds so: all others breed from the best founder, and nobody knows it.
+        Where all founders have failed so far there is nobody to breed from.
         Returns whether there is a quick one.
         """
         enough = self._blind_refusals >= BLIND_REFUSALS or len(self._proposals) >= self.slots()
         if self.config.mode is not Mode.EVOLVE or enough:
             return False
-        self._proposals.prepare(self._breeding(), quick=True)
+        known = self._breeding()
+        if not known.breeders:
+            return False
+        self._proposals.prepare(known, quick=True)
         return not self._proposals.all_slow
 
     def breed(self) -> IndividualId | None:

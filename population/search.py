@@ -208,7 +208,7 @@ class Search:
             return
         reasons = "; ".join(
             f"{state.individuals[who].name or who}: {failed.stage} {failed.reason}, {failed.detail}"
-            for who, failed in state.failures
+            for who, failed in dict(state.failures).items()  # of each its last
         )
         raise TaskError(
             f"no founder earned a score, so there is nothing to breed from ({reasons or 'none'}). "

@@ -458,7 +458,15 @@ def test_when_every_founder_fails_the_error_names_each_reason_and_where_to_look(
     with pytest.raises(TaskError) as error:
         run(sources=["nothing", "nil"])
     for part in ("program-1: training crash", "program-2: training crash", "evolve show"):
-        assert part in str(error.value)
+        assert str(error.value).count(part) == 1  # each was trained twice
+
+
+def test_where_every_founder_has_failed_nobody_is_asked_for_children():
+    lineage = MemoryLineage()
+    broken = FakeEvaluation(4, outcome=lambda _: Failed(Stage.TRAINING, "crash", "it raised"))
+    with pytest.raises(TaskError):
+        search(replace(SMALL, sync=False), lineage, broken).run(never)
+    assert not [r for r in kinds(lineage.records, Proposed) if r.proposal.refusal]
 
 
 def test_a_mended_founder_saves_a_run_whose_founders_all_failed():
