@@ -213,6 +213,8 @@ def export(
 ) -> int:
     """The best program of a run that has ended, with the evidence for it.
 
+    With --pairs 0 also of one that still searches.
+
     The exam trains it and the best founder in pairs, on fresh seeds, and scores both on a shard
     that nothing was selected by. Only that difference is claimed. The exam ends as soon as it is
     decided; asked for again with more pairs, it goes on where it ended. Where programs report their

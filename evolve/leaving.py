@@ -20,11 +20,13 @@ from evolve.evidence import (
 from evolve.export import git_branch, results_tsv
 from evolve.interrupts import INTERRUPTED
 from evolve.invigilating import Invigilation
-from evolve.live import Watch, ended_in_the_end
+from evolve.live import Watch, ended_in_the_end, exam_line, is_running, read_live
 from evolve.reading import Reading
 from evolve.taskfile import load_task
+from evolve.text import call
 from evolve.writing import write_output
 from mutate.checks import Checks
+from population.errors import RunError
 from population.lineage import DuckLineage
 from population.ports import Abandoned
 from population.state import State
@@ -34,7 +36,7 @@ from population.task import Task
 def export_file(folder: Path, output: Path, pairs: int, said: Mapping[str, Any]) -> int:
     """Write the best program with its evidence, after an exam unless `pairs` is 0.
 
-    Without an exam it works while the run goes on, too.
+    Without an exam it works while the run searches, too.
 
     Args:
         folder: of the run.
@@ -46,8 +48,10 @@ def export_file(folder: Path, output: Path, pairs: int, said: Mapping[str, Any])
         0, 1 where an exam was held and claims nothing, or 130 where it was stopped.
 
     Raises:
-        EvolveError: the run has scored nothing, or is held by its driver while an exam is asked.
+        EvolveError: the run has scored nothing, is held by its driver while an exam is asked, or
+            holds one.
     """
+    _require_no_exam(folder)
     finalists = None
     if pairs:
         config = configure({"runs": folder.parent, "name": folder.name, **said})
@@ -69,6 +73,16 @@ def export_file(folder: Path, output: Path, pairs: int, said: Mapping[str, Any])
     if evidence["reproduce_note"]:
         print(f"                ({evidence['reproduce_note']})")
     return 1 if pairs and not (evidence["claim"] or {}).get("better") else 0
+
+
+def _require_no_exam(folder: Path) -> None:
+    """Raise RunError while an exam is held: its driver writes the evidence, and half tells less."""
+    live = read_live(folder / "live.json")
+    if live is not None and is_running(live) and (exam := live.get("exam")):
+        raise RunError(
+            f"run {folder.name} holds an exam now ({exam_line(exam)}) and exports when that ends: "
+            f"wait for it, or end it with {call('stop', folder)} and export again"
+        )
 
 
 def scored_itself(folder: Path) -> bool:

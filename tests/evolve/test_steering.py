@@ -118,6 +118,24 @@ def test_status_tells_of_an_exam_while_it_goes_on(evolve: Evolve, runs: Path) ->
     assert "night: not running" in evolve("status", "--runs", runs).out
 
 
+@pytest.mark.parametrize("pairs", [0, 12])
+def test_nothing_is_exported_while_an_exam_goes_on_and_the_message_says_what_to_do(
+    evolve: Evolve, runs: Path, pairs: int
+) -> None:
+    best, words = runs / "night" / "best", ("export", "--pairs", 0, "--runs", runs)
+    live(runs)
+    assert evolve(*words).code == 0  # a search may go on
+    evidence = (best / "evidence.json").read_text()
+    live(runs, exam=Exam(4, 2, 2, 6))
+    said = evolve("export", "--pairs", pairs, "--runs", runs)
+    assert said.code == 2
+    assert "exam of #4 against founder #2: 2 of at most 6 pairs done" in said.err
+    assert f"end it with `evolve stop --run night --runs {runs}`" in said.err
+    assert (best / "evidence.json").read_text() == evidence
+    live(runs, exam=Exam(4, 2, 2, 6), ended_at=1.0)
+    assert evolve(*words).code == 0
+
+
 @pytest.mark.parametrize("words", MOMENTARY, ids=lambda words: words[0])
 def test_what_is_not_running_cannot_be_steered_and_the_message_says_what_to_do(
     evolve: Evolve, runs: Path, words: tuple[object, ...]
