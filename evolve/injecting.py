@@ -16,6 +16,7 @@ from evolve.control import (
 from evolve.live import is_running, read_live
 from evolve.printing import SELF_REPORTED, caveats
 from evolve.reading import Reading
+from evolve.steering import require_known
 from evolve.taskfile import load_task
 from evolve.text import call, number, one_line
 from mutate.checks import Checks
@@ -92,9 +93,12 @@ def inject_program(folder: Path, wish: Inject, wait_s: float | None) -> Answer:
         wait_s: follow it for at most so long; None: do not wait.
 
     Raises:
-        LineageError: the run has no such parent, or cannot be read.
+        RunError: the run has no such parent.
+        LineageError: it cannot be read.
         EvolveError: the task's folder or the control folder is at fault.
     """
+    if wish.parent is not None:
+        require_known(folder, wish.parent)
     with Reading(folder) as reading:
         reason = _refusal(reading, wish)
     if reason:
@@ -113,8 +117,6 @@ def _refusal(reading: Reading, wish: Inject) -> str:
         Path(stored["task"]), stored["budget"], stored["data"], stored.get("device", "cpu")
     )
     checks = Checks.of(task)
-    if wish.parent is not None and not _lives(reading.folder):
-        reading.individual(wish.parent)  # a driver knows of younger ones than it has published
     if reason := checks.refusal(wish.source):
         return reason
     if len(to_json(wish).encode()) > largest_command(checks):

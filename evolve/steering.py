@@ -88,7 +88,7 @@ def kill(folder: Path, individual: int) -> Answer:
         LineageError: it cannot be read.
     """
     _require_search(folder)
-    _require_known(folder, individual)
+    require_known(folder, individual)
     return replace(_ask(folder, Kill(IndividualId(individual))), individual=individual)
 
 
@@ -99,7 +99,7 @@ def pin(folder: Path, individual: int, pinned: bool = True) -> Answer:
         RunError: the run has no such individual, or its folder cannot be written.
         LineageError: it cannot be read.
     """
-    _require_known(folder, individual)
+    require_known(folder, individual)
     return replace(_ask(folder, Pin(IndividualId(individual), pinned)), individual=individual)
 
 
@@ -123,7 +123,8 @@ def _require_search(folder: Path) -> None:
         )
 
 
-def _require_known(folder: Path, individual: int) -> None:
+def require_known(folder: Path, individual: int) -> None:
+    """Raise RunError where a run has no such individual, not even an unpublished one."""
     with Reading(folder) as reading:
         last = reading.last_individual()
     live = _live(folder)

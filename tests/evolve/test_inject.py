@@ -63,9 +63,9 @@ def file(tmp_path: Path) -> Path:
     return path
 
 
-def live(runs: Path) -> None:
+def live(runs: Path, individuals: int = 5) -> None:
     """Let the recorded run seem to go on, driven by this process."""
-    snapshot = Snapshot(os.getpid(), socket.gethostname(), 0.0, 0.0)
+    snapshot = Snapshot(os.getpid(), socket.gethostname(), 0.0, 0.0, individuals=individuals)
     write_live(runs / "night" / "live.json", snapshot)
 
 
@@ -143,11 +143,15 @@ def test_wrong_use_is_told_and_puts_nothing_in(
 def test_a_running_run_may_know_younger_parents_than_it_has_published(
     evolve: Evolve, runs: Path, file: Path
 ) -> None:
-    live(runs)
-    words = ("--hypothesis", "why", "--parent", 99, "--runs", runs)
-    said = evolve("inject", file, *words)
+    live(runs, individuals=7)  # two more than are published
+    words = ("inject", file, "--hypothesis", "why", "--runs", runs, "--parent")
+    said = evolve(*words, 7)
     assert said.code == 0
     assert "the driver takes it within a second" in said.out
+    said = evolve(*words, 8)
+    assert said.code == 2
+    assert "individual 8 does not exist; ids go from 1 to 7" in said.err
+    assert len(waiting(runs)) == 1
 
 
 def test_a_program_waits_while_the_run_is_paused_and_that_is_told(
