@@ -6,6 +6,8 @@ from typing import Any
 
 from evolve.disturbed import DISTURBED
 
+CUT_OFF = "cut off"
+"""What is told of an evaluation that was in flight when the last driver of its run ended."""
 Ask = Callable[[str, Sequence[Any]], list[dict[str, Any]]]
 """Answers a statement with its values, as one dict per row."""
 _QUESTIONS = {
@@ -76,8 +78,14 @@ def curves(ask: Ask, individuals: Sequence[int]) -> dict[int, list[dict[str, flo
     return {one: list(found[one][0]["curve"]) if found[one] else [] for one in individuals}
 
 
-def details(ask: Ask, individuals: Sequence[int]) -> Iterator[dict[str, Any]]:
-    """Yield what is known about each of several individuals that exist, in their order."""
+def details(ask: Ask, individuals: Sequence[int], over: bool) -> Iterator[dict[str, Any]]:
+    """Yield what is known about each of several individuals that exist, in their order.
+
+    Args:
+        ask: answers statements.
+        individuals: their ids.
+        over: no driver works on the run: what was in flight when it was published is cut off.
+    """
     told = {name: grouped(ask, question, individuals) for name, question in _QUESTIONS.items()}
     reported = curves(ask, individuals)
     for one in individuals:
@@ -88,9 +96,13 @@ def details(ask: Ask, individuals: Sequence[int]) -> Iterator[dict[str, Any]]:
             "constants": {row["name"]: row["value"] for row in own["constants"]},
             "changes": own["changes"],
             "calls": own["calls"],
-            "evaluations": own["evaluations"],
+            "evaluations": [_unended(row, over) for row in own["evaluations"]],
             "measurements": own["measurements"],
             "curve": [list(point.values()) for point in reported[one]],
             "log": own["logs"][0]["log"] if own["logs"] else "",
             "source": own["sources"][0]["source"],
         }
+
+
+def _unended(row: dict[str, Any], over: bool) -> dict[str, Any]:
+    return row | {"status": CUT_OFF} if over and row["status"] == "running" else row

@@ -10,7 +10,7 @@ from typing import Any
 
 from evolve.details import Grouped, curves, details, grouped
 from evolve.disturbed import DISTURBED_SCORES
-from evolve.live import is_running, read_live
+from evolve.live import is_over, is_running, read_live
 from population.database import Connection, refusals
 from population.errors import LineageError, RunError
 from population.lineage import open_published
@@ -230,7 +230,8 @@ class Reading:
         if unknown := [one for one in individuals if not heads[one]]:
             raise self._unknown(unknown[0])
         doubts, pinned = self.doubts_of(individuals), self.pinned()
-        told = zip(individuals, details(self._ask, individuals), strict=True)
+        over = is_over(read_live(self.folder / "live.json"))
+        told = zip(individuals, details(self._ask, individuals, over), strict=True)
         return [heads[one][0] | own | doubts[one] | {"pinned": one in pinned} for one, own in told]
 
     def _unknown(self, individual: int) -> LineageError:

@@ -3,6 +3,7 @@ import io
 import json
 import os
 import pty
+import socket
 import subprocess
 import sys
 from dataclasses import replace
@@ -12,6 +13,7 @@ import duckdb
 import pytest
 
 from evolve import disturbed, printing
+from evolve.live import Snapshot, write_live
 from evolve.reading import Reading
 from population.contention import Contention
 from population.identity import stored_identity
@@ -138,6 +140,25 @@ def test_what_a_candidate_printed_cannot_steer_the_terminal(evolve: Evolve, runs
     text = evolve("show", 3, "--runs", runs).out
     assert "\\x1b[2J" in text
     assert not set(text) & {"\x1b", "\x07", "\u202e"}
+
+
+def test_what_was_in_flight_when_a_run_ended_is_not_said_to_run(evolve: Evolve, runs: Path) -> None:
+    folder = runs / "night"
+    with DuckLineage.open(folder, stored_identity(folder)) as lineage:
+        lineage.record(evaluation(6, born(4, 2.25, 3, 2), Scored(2.2))[0])
+        lineage.publish()
+
+    def status(**fields: object) -> str:
+        known = {"host": socket.gethostname(), "ended_at": None} | fields
+        snapshot = Snapshot(os.getpid(), started_at=0.0, updated_at=0.0, **known)  # type: ignore[arg-type]
+        write_live(folder / "live.json", snapshot)
+        shown = json.loads(evolve("show", 4, "--runs", runs, "--json").out)
+        return str(shown["evaluations"][-1]["status"])
+
+    assert status() == "running"
+    assert status(host="elsewhere") == "running"
+    assert status(ended_at=1.0) == status(host="elsewhere", ended_at=1.0) == "cut off"
+    assert "cut off" in evolve("show", 4, "--runs", runs).out
 
 
 def test_show_gives_the_source_of_the_best_by_default(evolve: Evolve, runs: Path) -> None:
