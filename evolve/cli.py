@@ -171,6 +171,11 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     device = given["device"] or usual_device(folder)
     task = load_task(folder, given["budget"], given["data"], device)
     genome = read_genome(file, task)
+    if given["task"] is None and folder != Path.cwd():
+        click.echo(
+            f"no task.toml here: trying it for task {task.name} in {folder}; --task names another",
+            err=True,
+        )
     require_device(device)
     required = require_all(device, candidates_read(task)) if require_sandbox else ()
     data = prepared(task, cache_folder(given["cache"]))

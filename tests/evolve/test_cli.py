@@ -15,6 +15,7 @@ import pytest
 from evolve import disturbed, printing
 from evolve.live import Snapshot, write_live
 from evolve.reading import Reading
+from evolve.trying import Trial
 from population.contention import Contention
 from population.identity import stored_identity
 from population.individual import EvaluationId, Failed, Measurement, Scored, Stage
@@ -226,6 +227,25 @@ def test_try_scores_a_file_and_repeats_it(evolve: Evolve) -> None:
     assert said.code == 0
     assert found["metric"] == "closeness"
     assert -0.5 < found["value"] < 0
+
+
+@pytest.mark.parametrize("own", [True, False])
+def test_try_says_which_task_it_trains_for_unless_it_is_that_of_the_current_folder(
+    evolve: Evolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: bool
+) -> None:
+    asked: list[Path] = []
+
+    def tried(trial: Trial, *_: object) -> int:
+        asked.append(trial.task.root)
+        return 0
+
+    monkeypatch.setattr("evolve.taskfile.REPOSITORY", POLYNOMIAL)
+    monkeypatch.setattr("evolve.trying.try_program", tried)
+    monkeypatch.chdir(POLYNOMIAL if own else tmp_path)
+    said = evolve("try", POLYNOMIAL / "seeds" / "cubic.py", "--json")
+    assert (said.code, said.out, asked) == (0, "", [POLYNOMIAL])
+    told = f"no task.toml here: trying it for task polynomial in {POLYNOMIAL}"
+    assert (told in said.err) is not own
 
 
 def test_try_of_a_program_that_crashes_names_stage_and_shows_its_output(
