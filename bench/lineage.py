@@ -97,7 +97,10 @@ def life(number: int, dice: random.Random) -> Iterator[Record]:
 
 
 def measure(individuals: int, folder: Path) -> dict[str, float]:
-    identity = RunIdentity("bench", "train.py", "m", Direction.MINIMIZE, "e", "d", "p", 0, 0.0)
+    identity = RunIdentity(
+        "bench", "train.py", "m", Direction.MINIMIZE, "e", "d", "p", 0, 0.0,
+        configuration='{"budget": "10s"}',
+    )  # fmt: skip
     dice = random.Random(0)
     costs: list[float] = []
     with DuckLineage.open(folder, identity) as lineage:
