@@ -24,7 +24,7 @@ from evaluate.tree import Tree, anonymous_bytes
 from evaluate.warm import Warm
 from population.errors import EvolveError
 from population.individual import Failed, Measurement, Outcome, Scored, Stage
-from population.task import BudgetKind
+from population.task import PLACEHOLDERS, BudgetKind
 
 FORWARD_S, FORWARD_SHARE = 0.3, 0.03
 """What a forward may take, in seconds or as a share of the budget, whichever is more."""
@@ -133,14 +133,10 @@ class Judge:
 
     def command(self) -> tuple[Outcome, list[Measurement], str]:
         """Run the task's command over what the candidate left; its last line is JSON."""
-        fill = {
-            "python": sys.executable,
-            "evaluator": str(self.evaluator),
-            "workdir": str(self.handed_in),
-            "shard": self.spec.request.shard,
-            "seed": str(self.spec.request.seed),
-        }
-        argv = [part.format(**fill) for part in self.spec.command]
+        request = self.spec.request
+        filled = sys.executable, self.evaluator, self.handed_in, request.shard, request.seed
+        fill = dict(zip(PLACEHOLDERS, filled, strict=True))
+        argv = [part.format_map(fill) for part in self.spec.command]
         readable = (*self.jail.readable, str(self.evaluator), str(self.handed_in))
         out_read, out_write = log_pipe()
         log_read, log_write = log_pipe()

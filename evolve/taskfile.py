@@ -3,12 +3,21 @@
 import re
 from dataclasses import replace
 from pathlib import Path
+from string import Formatter
 from typing import Any
 
 from evaluate.device import accelerator
 from evolve.tomlfile import Table
 from population.errors import TaskError
-from population.task import Budget, BudgetKind, Direction, EvaluatorKind, Limits, Task
+from population.task import (
+    PLACEHOLDERS,
+    Budget,
+    BudgetKind,
+    Direction,
+    EvaluatorKind,
+    Limits,
+    Task,
+)
 
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 SHARDS = ("selection", "confirmation", "exam")
@@ -143,7 +152,7 @@ def load_task(
         seeds=tuple(top.path("seeds", seed) for seed in machine.texts("seeds", mentions)),
         budget=_budget(machine.table("budget")),
         limits=_limits(machine),
-        command=evaluator.texts("command") if kind is EvaluatorKind.COMMAND else (),
+        command=_command(evaluator) if kind is EvaluatorKind.COMMAND else (),
         shards=SHARDS if reported else _shards(top),  # it reports on whatever it likes
         contract=top.path("contract", top.text("contract")) if top.has("contract") else None,
         data=named,
@@ -278,6 +287,34 @@ def _artifact(top: Table) -> str:
     if Path(name).name != name or not name.endswith(".py"):
         raise top.wrong("artifact", "the name of a Python file, without a folder", name)
     return name
+
+
+def _command(evaluator: Table) -> tuple[str, ...]:
+    """Return the scoring command; each of its arguments can be filled in."""
+    command = evaluator.texts("command")
+    known = ", ".join(f"{{{name}}}" for name in PLACEHOLDERS)
+    for argument in command:
+        if unknown := _unknown_placeholder(argument):
+            raise evaluator.wrong(
+                "command",
+                f"arguments with no placeholders but {known} (a literal brace is doubled: {{{{ or "
+                f"}}}}), so without {unknown}",
+                argument,
+            )
+    return command
+
+
+def _unknown_placeholder(argument: str) -> str | None:
+    """Return the first part of an argument that nothing fills in, None where there is none."""
+    try:
+        parts = list(Formatter().parse(argument))
+    except ValueError:
+        return "a single brace"
+    for _, name, wanted, conversion in parts:
+        if name is not None and (name not in PLACEHOLDERS or wanted or conversion):
+            asked = (f"!{conversion}" if conversion else "") + (f":{wanted}" if wanted else "")
+            return f"{{{name}{asked}}}"
+    return None
 
 
 def _shards(top: Table) -> tuple[str, str, str]:

@@ -76,6 +76,10 @@ class Limits:
     source_bytes: int = 128 << 10
 
 
+PLACEHOLDERS = ("python", "evaluator", "workdir", "shard", "seed")
+"""What is filled in for a name in braces in the command of a `command` task."""
+
+
 class EvaluatorKind(StrEnum):
     """How a candidate becomes a number."""
 
@@ -99,8 +103,8 @@ class Task:
         metric: name of the number, for people.
         evaluator: the locked file. evaluator_source: its text, read once: what happens to the file
             afterwards has no influence. Its hash is part of every run.
-        command: for `command` tasks, the scorer's argument list with `{python}`, `{evaluator}`,
-            `{workdir}`, `{shard}` and `{seed}` filled in; it prints one JSON object with `value`.
+        command: for `command` tasks, the scorer's argument list with PLACEHOLDERS filled in; the
+            last line that it prints is a JSON object with `value`.
         shards: names of the validation shards for selection, confirmation and exam.
         contract: what a program must do, in words: told to language models; None: nothing.
         data: the data source by name or path, as the evaluator understands it; of a `reported`

@@ -72,6 +72,37 @@ def test_a_wrong_task_file_is_refused_with_file_key_and_expectation(
         load_task(edit(task_folder, old, new))
 
 
+KNOWN = "{python}, {evaluator}, {workdir}, {shard}, {seed} (a literal brace is doubled: {{ or }})"
+
+
+@pytest.mark.parametrize(
+    ("argument", "unknown"),
+    [
+        ("{pyhton}", "{pyhton}"),
+        ("{}", "{}"),
+        ('{"a": 1}', '{"a": 1}'),
+        ("{seed:.2f}", "{seed:.2f}"),
+        ("{shard!z}", "{shard!z}"),
+        ("{seed.real}", "{seed.real}"),
+        ("{seed", "a single brace"),
+        ("}", "a single brace"),
+    ],
+)
+def test_an_argument_that_nothing_fills_in_is_refused_with_those_that_are_known(
+    task_folder: Path, argument: str, unknown: str
+) -> None:
+    edit(task_folder, '"{shard}", ', f"'{argument}', ")
+    says = f"`evaluator.command` must be arguments with no placeholders but {KNOWN}, "
+    with pytest.raises(TaskError, match=re.escape(f"{says}so without {unknown}; got {argument!r}")):
+        load_task(task_folder)
+
+
+def test_doubled_braces_of_a_command_are_literal_ones(task_folder: Path) -> None:
+    edit(task_folder, '"{shard}", ', """'{{"shard": "{shard}"}}', """)
+    (braces,) = [one for one in load_task(task_folder).command if "{{" in one]
+    assert braces.format(shard="exam") == '{"shard": "exam"}'
+
+
 def test_a_folder_without_a_task_file_is_refused(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=re.escape(f"{tmp_path}/task.toml cannot be read")):
         load_task(tmp_path)
