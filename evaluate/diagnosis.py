@@ -55,4 +55,10 @@ def diagnose(stage: Stage, end: Exit, log: str, refused: dict[str, Any] | None) 
         )
     if "SyntaxError" in last or "IndentationError" in last:
         return Failed(stage, "syntax", last)
-    return Failed(stage, "crash", last or f"ended with exit code {end.code} and printed nothing")
+    raised = end.code == 1 and "Traceback (most recent call last)" in log
+    return Failed(stage, "crash", last if raised else _ended(end.code, last))
+
+
+def _ended(code: int, last: str) -> str:
+    printed = f"after it printed: {last}" if last else "and printed nothing"
+    return f"ended with exit code {code} {printed}"

@@ -1,7 +1,6 @@
 """From a hand-in to its score, in a jailed process of its own; the candidate is dead by now."""
 
 import json
-import math
 import os
 import re
 import socket
@@ -30,6 +29,8 @@ FORWARD_S, FORWARD_SHARE = 0.3, 0.03
 """What a forward may take, in seconds or as a share of the budget, whichever is more."""
 LOOK_S = 0.2
 """Between two looks at what a scorer uses, at most."""
+SHOWN_CHARACTERS = 200
+"""Of a command or of what it printed, where a failure quotes it."""
 
 
 class ScorerError(EvolveError):
@@ -90,9 +91,16 @@ class Judge:
         if not ready:
             last = (log.text().strip().splitlines() or ["it printed nothing"])[-1]
             raise ScorerError(f"no hand-in can be scored on this machine: {last}")
-        if answer is None and time.monotonic() < deadline:
+        if answer is not None:
+            return outcome_of(answer), _measured(answer), log.text()
+        if time.monotonic() < deadline:
             return diagnose(Stage.SCORING, ended, log.text(), None), [], log.text()
-        return outcome_of(answer, self.spec.limits.scoring_s), _measured(answer), log.text()
+        return self._late("the evaluation forward is too slow"), [], log.text()
+
+    def _late(self, remedy: str) -> Failed:
+        limit_s = self.spec.limits.scoring_s
+        detail = f"could not be scored within {limit_s:g} s: {remedy}"
+        return Failed(Stage.SCORING, "scoring_limit", detail)
 
     def _watch(self, number: int) -> Callable[[], dict[str, object] | None]:
         """Return a function that looks at the memory of a forked tree: an answer, once too much.
@@ -163,11 +171,18 @@ class Judge:
             log.drain()
             os.close(out_read)
             os.close(log_read)
+        printed = "\n".join(text for tail in (out, log) if (text := tail.text().rstrip()))
         if late:
-            return outcome_of(passed, self.spec.limits.scoring_s), [], log.text()
+            return outcome_of(passed) if passed else self._late(self._slow_command()), [], printed
         if ended.code != 0:
-            return diagnose(Stage.SCORING, ended, log.text(), None), [], log.text()
-        return outcome_of(_last_json(out.text()), 0.0), [], log.text()
+            return diagnose(Stage.SCORING, ended, printed, None), [], printed
+        return outcome_of(_last_json(out.text())), [], printed
+
+    def _slow_command(self) -> str:
+        named = _shown(" ".join(self.spec.command))
+        return (
+            f"the command {named} did not end; make it quicker, or raise `scoring_s` in task.toml"
+        )
 
 
 def forward_limit_s(spec: TrialSpec) -> float | None:
@@ -190,21 +205,20 @@ def log_pipe() -> tuple[int, int]:
     return read, write
 
 
-def outcome_of(answer: dict[str, object] | None, limit_s: float) -> Outcome:
-    """Turn a scorer's answer into an outcome; None: there was none in time."""
-    if answer is None:
-        return Failed(
-            Stage.SCORING,
-            "scoring_limit",
-            f"could not be scored within {limit_s:g} s: the evaluation forward is too slow",
-        )
+def outcome_of(answer: dict[str, object]) -> Outcome:
+    """Turn a scorer's answer into an outcome."""
     if "reason" in answer:
         detail = sentence(answer.get("detail", ""))
         return Failed(Stage.SCORING, sentence(answer["reason"])[:40], detail)
     value = answer.get("value")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
-        return Failed(Stage.SCORING, "not_finite", f"the score {value!r} is not a finite number")
+    if isinstance(value, bool) or not isinstance(value, int | float) or not _is_finite(value):
+        says = sentence(f"the score {value!r:.{SHOWN_CHARACTERS}} is not a finite number")
+        return Failed(Stage.SCORING, "not_finite", says)
     return Scored(float(value))
+
+
+def _is_finite(value: float) -> bool:
+    return abs(value) <= sys.float_info.max  # JSON knows whole numbers that no float can hold
 
 
 def self_reported(log: Tail, metric: str) -> Outcome:
@@ -213,7 +227,7 @@ def self_reported(log: Tail, metric: str) -> Outcome:
     for line in reversed(log.last_lines()):
         if match := says.fullmatch(line):
             with suppress(ValueError):
-                return outcome_of({"value": float(match[1])}, 0.0)
+                return outcome_of({"value": float(match[1])})
     where = f"in the last {TAIL_BYTES >> 10} KiB of what it printed " if log.dropped else ""
     return Failed(
         Stage.SCORING,
@@ -222,23 +236,31 @@ def self_reported(log: Tail, metric: str) -> Outcome:
     )
 
 
-def _measured(answer: dict[str, object] | None) -> list[Measurement]:
+def _measured(answer: dict[str, object]) -> list[Measurement]:
     units = {"score_s": "s", "forwards": "1", "forward_s": "s", "detectable_nats": "nats/token",
              "parameters": "1", "flops_per_token": "1"}  # fmt: skip
-    found = answer or {}
     return [
         Measurement(name, float(value), unit)
         for name, unit in units.items()
-        if isinstance(value := found.get(name), int | float)
+        if isinstance(value := answer.get(name), int | float)
     ]
 
 
 def _last_json(text: str) -> dict[str, object]:
-    lines = [line for line in text.splitlines() if line.strip()]
+    """Return what the last line of a scoring command says, or why that is no score."""
+    last = (text.strip().splitlines() or [""])[-1].strip()
     try:
-        answer = json.loads(lines[-1]) if lines else None
-    except ValueError:
+        answer = json.loads(last)
+    except (ValueError, RecursionError):
         answer = None
-    if isinstance(answer, dict):
-        return answer
-    return {"reason": "no_score", "detail": 'the scoring command printed no {"value": ...} line'}
+    came = f"it was {_shown(last)}" if last else "it printed nothing"
+    if isinstance(answer, dict) and answer:
+        if not answer.keys().isdisjoint(("value", "reason")):
+            return answer
+        came = f"the key `value` is missing, what came has {_shown(', '.join(answer))}"
+    says = f'the last line that the scoring command prints must be {{"value": NUMBER}}; {came}'
+    return {"reason": "no_score", "detail": says}
+
+
+def _shown(text: str) -> str:
+    return f"`{text[:SHOWN_CHARACTERS]}`" + ("..." if len(text) > SHOWN_CHARACTERS else "")

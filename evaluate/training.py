@@ -276,7 +276,8 @@ class Training:
     def _stage(self) -> Stage:
         if "bell" in self.events:
             return Stage.HANDIN
-        return Stage.TRAINING if "started" in self.events else Stage.STARTUP
+        batchless = self.spec.kind is not EvaluatorKind.MODEL  # such a budget runs from the start
+        return Stage.TRAINING if batchless or "started" in self.events else Stage.STARTUP
 
     def _end(self, forked: list[int]) -> None:
         """Kill what is left, the candidate first, and see it gone."""

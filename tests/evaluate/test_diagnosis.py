@@ -20,6 +20,25 @@ BlockingIOError: [Errno 11] Resource temporarily unavailable
 LONG_AGO = "OSError: [Errno 27] File too large\n" + "goes on\n" * 20 + "ValueError: no\n"
 
 
+TRACEBACK = "Traceback (most recent call last):\n" + PIPE.replace("BlockingIOError", "KeyError")
+
+
+@pytest.mark.parametrize(
+    ("code", "log", "detail"),
+    [
+        (3, "val_loss: 0.1\n", "ended with exit code 3 after it printed: val_loss: 0.1"),
+        (1, "no luck\n", "ended with exit code 1 after it printed: no luck"),
+        (4, "", "ended with exit code 4 and printed nothing"),
+        (1, TRACEBACK, "KeyError: [Errno 11] Resource temporarily unavailable"),
+    ],
+)
+def test_a_crash_is_told_by_what_was_raised_or_else_by_its_exit_code(
+    code: int, log: str, detail: str
+) -> None:
+    failed = diagnose(Stage.TRAINING, Exit(code, 0.0, 0, 0.0), log, None)
+    assert (failed.reason, failed.detail) == ("crash", detail)
+
+
 @pytest.mark.parametrize(
     ("code", "log", "reason"),
     [

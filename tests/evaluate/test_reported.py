@@ -21,6 +21,7 @@ from population.individual import (
     Request,
     Result,
     Scored,
+    Stage,
 )
 from population.task import Budget, EvaluatorKind, Limits
 from tests.evaluate.test_world import linux
@@ -131,6 +132,12 @@ def test_a_score_that_was_printed_counts_only_where_the_program_ends_well(
     source = f"print('val_loss: 0.1', flush=True)\n{then}\nprint('val_loss: 0.1')\n"
     result = reporting(source, budget_s=5.0, limits=Limits(log_bytes=1 << 19))
     assert reason(result) == expected
+
+
+def test_a_program_that_ends_badly_after_its_score_is_told_its_exit_code() -> None:
+    outcome = reporting("print('val_loss: 0.1')\nraise SystemExit(3)\n").outcome
+    says = "ended with exit code 3 after it printed: val_loss: 0.1"
+    assert outcome == Failed(Stage.TRAINING, "crash", says)
 
 
 def test_a_program_finds_the_harness_s_seed_and_no_data_where_there_is_none() -> None:

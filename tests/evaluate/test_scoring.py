@@ -20,6 +20,8 @@ from population.individual import (
     IndividualId,
     Purpose,
     Request,
+    Result,
+    Scored,
     Stage,
 )
 from population.task import Budget, BudgetKind, EvaluatorKind, Limits
@@ -94,3 +96,66 @@ def test_what_a_command_task_runs_ends_at_its_limit(
     ).outcome  # fmt: skip
     assert isinstance(outcome, Failed), outcome
     assert (outcome.stage, outcome.reason) == (stage, reason)
+
+
+def scored_by(trial: Trial, scorer: str, source: str = "", limits: Limits | None = None) -> Result:
+    """Return what comes of a program that a command scores."""
+    return trial(
+        source, Budget(BudgetKind.SECONDS, 20.0), limits or Limits(),
+        kind=EvaluatorKind.COMMAND, evaluator_source=scorer, command=("{python}", "{evaluator}"),
+    )  # fmt: skip
+
+
+def test_a_command_that_never_ends_is_named_with_the_limit_that_it_passed(trial: Trial) -> None:
+    outcome = scored_by(trial, NEVER_ENDS, limits=Limits(scoring_s=1.0)).outcome
+    assert outcome == Failed(
+        Stage.SCORING,
+        "scoring_limit",
+        "could not be scored within 1 s: the command `{python} {evaluator}` did not end; make it "
+        "quicker, or raise `scoring_s` in task.toml",
+    )
+
+
+LAST_LINE = 'the last line that the scoring command prints must be {"value": NUMBER}; '
+
+
+@pytest.mark.parametrize(
+    ("printed", "came"),
+    [
+        ('{"score": 2, "of": 3}', "the key `value` is missing, what came has `score, of`"),
+        ('{"value": 2}\ndone', "it was `done`"),
+        ("[2]", "it was `[2]`"),
+        ("{}", "it was `{}`"),
+        ("", "it printed nothing"),
+        ("a\0b", "it was `a\N{REPLACEMENT CHARACTER}b`"),
+        ("x" * 201, f"it was `{'x' * 200}`..."),
+        ("[" * 9_000, f"it was `{'[' * 200}`..."),
+    ],
+)
+def test_a_command_whose_last_line_is_no_score_is_told_what_it_has_to_be_and_what_came(
+    printed: str, came: str, trial: Trial
+) -> None:
+    outcome = scored_by(trial, f"print({printed!r})").outcome
+    assert outcome == Failed(Stage.SCORING, "no_score", LAST_LINE + came)
+
+
+@pytest.mark.parametrize("value", ["NaN", "-Infinity", "true", '"2"', "null", "1" + "0" * 400])
+def test_what_is_no_finite_number_is_no_score(value: str, trial: Trial) -> None:
+    outcome = scored_by(trial, f"""print('{{"value": {value}}}')""").outcome
+    assert isinstance(outcome, Failed), outcome
+    assert outcome.reason == "not_finite" and len(outcome.detail) < 300
+
+
+def test_what_a_scoring_command_prints_is_kept_beside_its_errors(trial: Trial) -> None:
+    flood = "import sys\nprint('close to 2')\nprint('a warning', file=sys.stderr)\n"
+    result = scored_by(trial, flood + PRINTS_A_SCORE, "print('trained')")
+    assert result.outcome == Scored(1.0)
+    assert result.log == 'trained\nclose to 2\n{"value": 1}\na warning'
+    result = scored_by(trial, "for _ in range(9_000): print('close to 2')\n" + PRINTS_A_SCORE)
+    assert result.outcome == Scored(1.0)
+    assert len(result.log) < 25 << 10
+
+
+def test_a_program_without_batches_crashes_in_its_training(trial: Trial) -> None:
+    outcome = scored_by(trial, PRINTS_A_SCORE, "1 / 0").outcome
+    assert outcome == Failed(Stage.TRAINING, "crash", "ZeroDivisionError: division by zero")
