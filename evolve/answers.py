@@ -19,9 +19,10 @@ def write_answer(reading: Reading, sql: str, form: str, output: Path | None) -> 
         output: file to write, None: stdout, which `parquet` does not know.
 
     Raises:
-        LineageError: DuckDB refuses the statement.
+        LineageError: there is no statement, or DuckDB refuses it.
         RunError: the file cannot be written.
     """
+    reading.require_statement(sql)
     if form == "parquet" and output is not None:
         reading.write_parquet(sql, output)
         return

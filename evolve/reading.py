@@ -16,6 +16,7 @@ from population.errors import LineageError, RunError
 from population.lineage import open_published
 from population.publishing import PUBLISHED
 from population.task import EvaluatorKind
+from population.views import TEXT_VIEWS, THIN_VIEWS
 
 PAUSE_S = 120.0
 """Where nothing trains for so long, no `evolve run` was at work: a call keeps its slots busy."""
@@ -113,10 +114,23 @@ class Reading:
         Raises:
             LineageError: DuckDB refuses it.
         """
-        with refusals(self.folder / PUBLISHED):
+        with refusals(self.folder / PUBLISHED, (*THIN_VIEWS, *TEXT_VIEWS)):
             cursor = self._connection.execute(sql, list(values))
             names = tuple(column[0] for column in cursor.description or ())
             return Rows(names, tuple(cursor.fetchall()))
+
+    def require_statement(self, sql: str) -> None:
+        """Refuse a text that asks nothing: it is empty, or a comment.
+
+        Raises:
+            LineageError: so it is, or it is no SQL.
+        """
+        with refusals(self.folder / PUBLISHED):
+            if not self._connection.extract_statements(sql):
+                raise LineageError(
+                    f"a statement in SQL is expected, such as 'FROM leaderboard LIMIT 5'; got "
+                    f"{sql!r}; docs/lineage.md lists the views"
+                )
 
     def write_parquet(self, sql: str, file: Path) -> None:
         """Write what a statement answers to a Parquet file.

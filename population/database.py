@@ -1,7 +1,7 @@
 """DuckDB files: how they are opened here, and what their refusals mean to a person."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TypeAlias
@@ -39,11 +39,12 @@ def connect(path: Path, read_only: bool = False) -> Connection:
 
 
 @contextmanager
-def refusals(path: Path) -> Iterator[None]:
+def refusals(path: Path, views: Collection[str] = ()) -> Iterator[None]:
     """Turn what DuckDB or the file system refuses inside the block into a LineageError.
 
     Args:
         path: the file at stake, for the message.
+        views: what a person may ask there, told where a statement asks for what is not there.
 
     Raises:
         LineageError: names the file, the cause and the remedy.
@@ -51,7 +52,7 @@ def refusals(path: Path) -> Iterator[None]:
     try:
         yield
     except (duckdb.Error, OSError) as error:
-        raise LineageError(_explain(path, error)) from error
+        raise LineageError(_explain(path, error, views)) from error
 
 
 @contextmanager
@@ -67,7 +68,7 @@ def transaction(connection: Connection) -> Iterator[None]:
         raise
 
 
-def _explain(path: Path, error: Exception) -> str:
+def _explain(path: Path, error: Exception, views: Collection[str]) -> str:
     cause = " ".join(str(error).split())
     held = _HOLDER.search(cause)
     if held:
@@ -83,4 +84,7 @@ def _explain(path: Path, error: Exception) -> str:
             f"{path} cannot be read or written: {cause} Check the free space and the permissions "
             f"there, then continue the run: what was recorded before is kept."
         )
+    if views and isinstance(error, duckdb.CatalogException) and "Table with name" in cause:
+        unknown = cause.partition(" Did you mean")[0]  # it guesses among DuckDB's own tables
+        return f"{path} refused: {unknown} Ask for {', '.join(views)}; see docs/lineage.md"
     return f"{path} refused: {cause}"

@@ -209,7 +209,25 @@ def test_no_answer_steers_a_terminal_and_a_pipe_gets_every_character(runs: Path)
 def test_a_wrong_statement_is_a_user_error(evolve: Evolve, runs: Path) -> None:
     said = evolve("query", "SELECT nothing FROM nowhere", "--runs", runs)
     assert said.code == 2
-    assert "nowhere" in said.err
+    assert "Table with name nowhere does not exist! Ask for evaluations, " in said.err
+    assert "leaderboard, " in said.err and said.err.endswith("programs; see docs/lineage.md\n")
+    assert "Did you mean" not in said.err
+    said = evolve("query", "SELECT nothing FROM leaderboard", "--runs", runs)
+    assert said.code == 2
+    assert "Candidate bindings" in said.err
+
+
+@pytest.mark.parametrize("sql", ["", " ; ", "/* nothing */"])
+@pytest.mark.parametrize("form", ["table", "parquet"])
+def test_a_query_that_asks_nothing_is_told_what_may_be_asked(
+    evolve: Evolve, runs: Path, tmp_path: Path, sql: str, form: str
+) -> None:
+    said = evolve("query", sql, "--runs", runs, "--format", form, "-o", tmp_path / "answer")
+    assert said.code == 2
+    assert said.err == (
+        "error: a statement in SQL is expected, such as 'FROM leaderboard LIMIT 5'; got "
+        f"{sql!r}; docs/lineage.md lists the views\n"
+    )
 
 
 def test_a_query_cannot_change_the_lineage(evolve: Evolve, runs: Path) -> None:
