@@ -327,14 +327,7 @@ class Training:
         """Judge a hand-in by its arrival, and by the death of whoever could write into it still."""
         assert self.exit is not None
         if delivered["late"]:
-            return Failed(
-                Stage.HANDIN,
-                "late",
-                f"the tensors arrived after {delivered['used']:.2f} of "
-                f"{self.spec.budget.amount:g} {self.spec.budget.kind}: the step in hand and the "
-                f"copy must fit into the {delivered['room_s']:.2f} s after the bell; use a smaller "
-                "batch or model",
-            )
+            return Failed(Stage.HANDIN, "late", self._why_late(delivered))
         least_s = DEATH_S if self.spec.device == "cpu" else DEATH_ON_A_DEVICE_S
         patience_s = max(least_s, DEATH_SHARE * delivered["train_s"])
         if delivered["ends"] is None or self.exit.at <= delivered["ends"] + patience_s:
@@ -345,6 +338,20 @@ class Training:
             f"it was dead {self.exit.at - delivered['ends']:.2f} s after its time was over, and "
             "could have changed until then what it had handed in: call run.deliver(model) right "
             "after the loop, and leave no processes at work",
+        )
+
+    def _why_late(self, delivered: dict[str, Any]) -> str:
+        """Return why the tensors were late: start-up that was billed, or how the training ended."""
+        budget, billed_s = self.spec.budget, delivered["billed_s"]
+        arrived = f"the tensors arrived after {delivered['used']:.2f} of {budget.amount:g} "
+        arrived += budget.kind
+        if billed_s > 0.0:
+            arrived += f", of which {billed_s:.2f} s were billed for start-up beyond what is free"
+            if not delivered["steps"]:
+                return f"{arrived}: shorten what comes before the first batch"
+        return (
+            f"{arrived}: the step in hand and the copy must fit into the "
+            f"{delivered['room_s']:.2f} s after the bell; use a smaller batch or model"
         )
 
     def measurements(self) -> list[Measurement]:

@@ -269,6 +269,22 @@ def test_training_on_after_the_bell_hands_in_nothing(trial: Trial) -> None:
     source = program(at_bell="import time; time.sleep(0.8)\n")
     outcome = trial(source, Budget(BudgetKind.SECONDS, 2.0, room_s=0.5)).outcome
     assert isinstance(outcome, Failed) and outcome.reason == "late", outcome
+    assert "the step in hand and the copy must fit into" in outcome.detail
+
+
+def test_a_start_up_that_took_the_whole_budget_is_said_to_be_why_the_tensors_were_late(
+    trial: Trial,
+) -> None:
+    source = program(before_clock="import time; time.sleep(10)\n")
+    result = trial(source, Budget(BudgetKind.SECONDS, 2.0, room_s=0.5))
+    assert isinstance(result.outcome, Failed), result
+    assert result.outcome.reason == "late"
+    billed_s = result.measured("billed_s")
+    assert billed_s is not None and billed_s > 2.0
+    assert result.outcome.detail.endswith(
+        f" of 2 seconds, of which {billed_s:.2f} s were billed for start-up beyond what is free: "
+        "shorten what comes before the first batch"
+    )
 
 
 STAYS = """
