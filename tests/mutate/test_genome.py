@@ -1,5 +1,7 @@
 import ast
+import re
 import warnings
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -157,3 +159,19 @@ def test_reading_a_program_warns_about_nothing() -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         assert isinstance(parse("x = '\\d'\n"), ast.Module)
+
+
+def test_the_constants_that_the_docs_show_are_tuned_as_they_say() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "evaluators.md").read_text("utf-8")
+    (block,) = re.findall(r"^```python\n(.*?)^```", page, re.DOTALL | re.MULTILINE)
+    assert {one.name: one.range for one in constants(block)} == {
+        "WARMUP": Interval(0.0, 0.2),
+        "MATRIX_LR": Interval(0.002, 0.2, log=True),
+        "DEPTH": Interval(2, 8, integer=True),
+        "WIDTH": Choices((64, 96, 128)),
+        "PATTERN": Choices(("SSSL", "SSLL", "LLLL")),
+        "MOMENTUM": Interval(0.225, 3.6, log=True, declared=False),
+        "TIED": Choices((False, True), declared=False),
+    }
+    alone = "ZERO = 0\nNEGATIVE = -1.0\nTEXT = 'a'\nlower = 1\nSEED = 1\nTABLE = (1, 2)\n"
+    assert not constants(alone + "TWICE = 1\nTWICE = 2\nSUM = 1 + 1\n")
