@@ -19,7 +19,7 @@ IDENTITY = {
 
 _EXPERIMENTS = """
     WITH ranks AS (
-        SELECT evaluation FROM counted JOIN leaderboard USING (individual)
+        SELECT evaluation, rank FROM counted JOIN leaderboard USING (individual)
         WHERE quarantine NOT IN ('held', 'refused') AND isfinite(value)
     )
     SELECT e.individual, e.value, e.status,
@@ -27,7 +27,7 @@ _EXPERIMENTS = """
             AS unprotected, s.source_sha256, s.operator, s.name, m.value AS memory,
         (SELECT list(parent ORDER BY ordinal) FROM parent p WHERE p.individual = e.individual)
             AS parents,
-        ranks.evaluation IS NOT NULL AND (SELECT fitness_sign FROM run) * e.value > coalesce(
+        ranks.rank = 1 OR ranks.rank > 1 AND (SELECT fitness_sign FROM run) * e.value > coalesce(
             max((SELECT fitness_sign FROM run) * e.value) FILTER (ranks.evaluation IS NOT NULL)
                 OVER (ORDER BY e.ended_seq ROWS BETWEEN UNBOUNDED PRECEDING AND 1 PRECEDING),
             '-infinity'::DOUBLE) AS kept
@@ -43,10 +43,11 @@ _EXPERIMENTS = """
 def results_tsv(reading: Reading) -> str:
     """Return every ranking evaluation in the columns of autoresearch's `results.tsv`.
 
-    `commit` is the start of the source's hash; `keep` marks a new best score among those that rank:
-    neither held back or refused by the quarantine nor made on another kind of machine. Those that
-    were made where candidates could read the validation data are marked `(unprotected)`, those that
-    programs made of themselves `(self-reported)`.
+    `commit` is the start of the source's hash; `keep` marks a new best score among those that rank,
+    and what the leader scored: one score of another may be luckier. Those rank that are neither
+    held back or refused by the quarantine nor made on another kind of machine. Those that were made
+    where candidates could read the validation data are marked `(unprotected)`, those that programs
+    made of themselves `(self-reported)`.
     Source: karpathy/autoresearch, program.md, "Logging results".
     """
     reported = reading.self_reported()

@@ -12,6 +12,7 @@ from population.identity import stored_identity
 from population.individual import IndividualId, Scored
 from population.lineage import DuckLineage
 from population.ports import Cleared, Ended, Quarantined
+from population.statistics import Estimate
 from population.task import Task
 from tests.evolve.conftest import MACHINE, Evolve, arrival, born, evaluation
 
@@ -56,6 +57,23 @@ def test_what_does_not_rank_is_kept_by_no_row_of_results_tsv(evolve: Evolve, run
         "discard",  # on another machine
         "keep",
     ]
+
+
+def test_the_leader_is_kept_by_results_tsv_however_lucky_single_scores_of_others_are(
+    evolve: Evolve, runs: Path
+) -> None:
+    folder, steady = runs / "night", born(6, 2.4, 4, operator="constants")
+    with DuckLineage.open(folder, stored_identity(folder)) as lineage:
+        lineage.record(arrival(steady))
+        for record in evaluation(6, steady, Scored(2.4)):
+            lineage.record(record)
+        lineage.publish()
+        rows = evolve("export", "--runs", runs, "--format", "tsv").out.splitlines()
+        assert rows[-1].split("\t")[3] == "discard"
+        lineage.publish({steady.id: Estimate(2.3, 0.1), IndividualId(4): Estimate(2.4, 0.1)})
+    _, *rows = evolve("export", "--runs", runs, "--format", "tsv").out.splitlines()
+    kept = ["keep", "keep", "keep", "keep", "crash", "keep"]
+    assert [row.split("\t")[3] for row in rows] == kept
 
 
 def test_a_git_export_is_a_repository_with_a_commit_for_each_ancestor(
