@@ -17,6 +17,7 @@ SETTINGS = {
     "threads": 1,  # the cores belong to the candidates, whose scores depend on the clock
     "memory_limit": "1GB",
 }
+_DAMAGED = re.compile("not a valid DuckDB database|Corrupt database|Could not read enough bytes")
 _HOLDER = re.compile(r"lock is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)", re.DOTALL)
 
 
@@ -78,6 +79,11 @@ def _explain(path: Path, error: Exception, views: Collection[str]) -> str:
         )
     if isinstance(error, duckdb.ConstraintException):
         return f"{path} refused a record that it holds already or that lacks a part: {cause}"
+    if isinstance(error, duckdb.Error) and _DAMAGED.search(cause):
+        return (
+            f"{path} is damaged, or no database of DuckDB: {cause.rstrip('.!')}. Put a sound copy "
+            "in its place, or name another run; a lineage.duckdb is made anew when the run goes on"
+        )
     disk = duckdb.IOException | duckdb.FatalException | duckdb.TransactionException | OSError
     if isinstance(error, disk):
         return (

@@ -1,5 +1,6 @@
 import os
 import random
+import re
 import resource
 import subprocess
 import sys
@@ -253,9 +254,31 @@ def test_a_folder_whose_name_the_database_would_misread_is_refused(tmp_path: Pat
         DuckLineage.open(tmp_path / "why?", IDENTITY)
 
 
+DAMAGED = re.compile(
+    r"duckdb is damaged, or no database of DuckDB: .*Put a sound copy in its place"
+)
+
+
 def test_a_file_that_is_no_database_is_an_error_that_names_it(tmp_path: Path) -> None:
-    (tmp_path / "state.duckdb").write_bytes(b"not a database" * 1000)
-    with pytest.raises(LineageError, match=r"state\.duckdb"):
+    for name in ("state.duckdb", "lineage.duckdb"):
+        (tmp_path / name).write_bytes(b"not a database" * 1000)
+    with pytest.raises(LineageError, match=f"state.{DAMAGED.pattern}"):
+        DuckLineage.open(tmp_path, IDENTITY)
+    with pytest.raises(LineageError, match=f"lineage.{DAMAGED.pattern}"):
+        open_published(tmp_path)
+
+
+@pytest.mark.parametrize("kept", [0.5, 1.0])
+def test_a_database_that_was_cut_or_overwritten_is_told_as_damaged(
+    tmp_path: Path, kept: float
+) -> None:
+    with DuckLineage.open(tmp_path, IDENTITY):
+        pass
+    file = tmp_path / "state.duckdb"
+    whole = file.read_bytes()
+    cut = whole[: int(kept * len(whole))]
+    file.write_bytes(cut[: 3 << 12] + bytes(len(cut) - (3 << 12)))
+    with pytest.raises(LineageError, match=DAMAGED):
         DuckLineage.open(tmp_path, IDENTITY)
 
 
