@@ -105,7 +105,7 @@ def born(config: RunConfig, task: Task, known: RunIdentity) -> DuckLineage:
     """
     new = not (config.folder / STATE).exists()
     brought = bring(config, task, known) if new else None
-    lineage = DuckLineage.open(config.folder, known)
+    lineage = DuckLineage.open(config.folder, known, task.evaluator)
     try:
         if not lineage.seq:
             brought = brought or bring(config, task, known)  # killed before its first record

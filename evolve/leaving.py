@@ -96,7 +96,8 @@ def _examined(config: RunConfig, task: Task, pairs: int) -> Finalists | None:
     if config.address is None:
         require_device(task.device)
     data = prepared(task, cache_folder(config.cache))
-    with DuckLineage.open(config.folder, identity(config, task, data)) as lineage:
+    known = identity(config, task, data)
+    with DuckLineage.open(config.folder, known, task.evaluator) as lineage:
         forget_stale(config.folder, Checks.of(task))
         state = State(task.direction)
         for record in lineage.replay():

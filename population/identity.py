@@ -12,6 +12,8 @@ from population.schema import MIGRATIONS
 from population.task import Direction
 
 STATE = "state.duckdb"
+DIGITS = 12
+"""Of a hash, where a person is told of it."""
 _FIXED = ("task", "artifact", "metric", "direction", "evaluator_sha256", "data_sha256")
 
 
@@ -114,8 +116,16 @@ def read_identity(connection: Connection) -> RunIdentity:
     return RunIdentity(**known | {"direction": Direction(row["direction"])})
 
 
-def require_same(folder: Path, stored: RunIdentity, given: RunIdentity) -> None:
+def require_same(
+    folder: Path, stored: RunIdentity, given: RunIdentity, evaluator: Path | None
+) -> None:
     """Compare what makes scores comparable.
+
+    Args:
+        folder: of the run.
+        stored: what it was created for.
+        given: what it is to be continued for.
+        evaluator: the locked file, for the message.
 
     Raises:
         RunError: something differs; names all of it.
@@ -127,9 +137,12 @@ def require_same(folder: Path, stored: RunIdentity, given: RunIdentity) -> None:
     for name in _FIXED:
         old, new = getattr(stored, name), getattr(given, name)
         if old != new:
+            if name.endswith("sha256"):
+                old, new = old[:DIGITS], new[:DIGITS]
+            file = f" ({evaluator})" if evaluator and name == "evaluator_sha256" else ""
             raise RunError(
-                f"{folder} holds a run of {name} {old}, not {new}: their scores do not compare. "
-                + remedy
+                f"{folder} holds a run of {name} {old}, not {new}{file}: their scores do not "
+                f"compare. {remedy}"
             )
     if changed := "; ".join(_changed(stored.conditions, given.conditions)):
         raise RunError(

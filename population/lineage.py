@@ -52,13 +52,14 @@ class DuckLineage:
         self._due_at = float("-inf")
 
     @classmethod
-    def open(cls, folder: Path, identity: RunIdentity) -> Self:
+    def open(cls, folder: Path, identity: RunIdentity, evaluator: Path | None = None) -> Self:
         """Create the run in `folder`, or continue the one that is there.
 
         Args:
             folder: the run's folder; created if missing.
             identity: what the run is about. A run that exists keeps the seed, the configuration
                 and the time with which it was created.
+            evaluator: the locked file, to be named where it is another than that of the run.
 
         Returns:
             The lineage, held against other processes until it is closed.
@@ -80,7 +81,7 @@ class DuckLineage:
             with refusals(folder / STATE):
                 migrate(connection, folder / STATE, identity)
                 stored = read_identity(connection)
-                require_same(folder, stored, identity)
+                require_same(folder, stored, identity, evaluator)
                 return cls(connection, folder, stored)
         except BaseException:
             connection.close()

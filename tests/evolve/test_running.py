@@ -177,11 +177,13 @@ def test_a_run_is_not_continued_under_another_evaluator(tmp_path: Path) -> None:
     task = Path(shutil.copytree(POLYNOMIAL, tmp_path / "task"))
     config = configure({"runs": tmp_path / "runs", "name": "c", "task": task})
     DuckLineage.open(config.folder, identity(config, config.load_task(), None)).close()
+    old = config.load_task().evaluator_sha256[:12]
     with (task / "score.py").open("a") as file:
         file.write("# looser\n")
     done = evolve(tmp_path, "run", "--run", "c")
     assert done.returncode == 2
-    assert "holds a run of evaluator_sha256" in done.stderr
+    new = config.load_task().evaluator_sha256[:12]
+    assert f"holds a run of evaluator_sha256 {old}, not {new} ({task / 'score.py'})" in done.stderr
 
 
 def test_a_runs_folder_that_cannot_be_made_is_a_user_error(tmp_path: Path) -> None:
