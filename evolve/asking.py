@@ -5,7 +5,15 @@ from pathlib import Path
 
 import click
 
-from evolve.options import FILE, examples, json_option, refuse_unread, run_options, runs_option
+from evolve.options import (
+    FILE,
+    Whole,
+    examples,
+    json_option,
+    refuse_unread,
+    run_options,
+    runs_option,
+)
 
 
 @click.command(epilog=examples("evolve status"))
@@ -24,7 +32,7 @@ def status(name: str | None, runs: Path, as_json: bool) -> None:
 
 @click.command(epilog=examples("evolve top -n 5"))
 @run_options
-@click.option("--limit", "-n", type=click.IntRange(1), default=20, help="So many rows.")
+@click.option("--limit", "-n", type=Whole(1), default=20, help="So many rows.")
 @json_option
 def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
     """The leaderboard: shrunken mean, 95% interval, evaluations, origin, age."""
@@ -38,7 +46,7 @@ def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
 
 
 @click.command(epilog=examples("evolve show 17", "evolve show --source > best.py"))
-@click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
+@click.argument("individual", metavar="[ID]", type=Whole(1), required=False)
 @run_options
 @click.option("--source", is_flag=True, help="Its source text and nothing else.")
 @click.option("--prompts", is_flag=True, help="What language models were asked and answered.")
@@ -66,7 +74,7 @@ def show(individual: int | None, name: str | None, runs: Path, **how: bool) -> N
 
 
 @click.command(epilog=examples("evolve lineage 17"))
-@click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
+@click.argument("individual", metavar="[ID]", type=Whole(1), required=False)
 @run_options
 @json_option
 def lineage(individual: int | None, name: str | None, runs: Path, as_json: bool) -> None:
@@ -135,9 +143,7 @@ def report(name: str | None, runs: Path, output: Path | None, as_json: bool) -> 
     epilog=examples("evolve ui", "ssh -L 8437:localhost:8437 HOST   # of another machine")
 )
 @runs_option
-@click.option(
-    "--port", type=click.IntRange(0, 65535), default=8437, help="0: any free one (default: 8437)."
-)
+@click.option("--port", type=Whole(0, 65535), default=8437, help="0: any free one (default: 8437).")
 @click.option("--open", "opens", is_flag=True, help="Open it in a browser.")
 def ui(runs: Path, port: int, opens: bool) -> None:
     """The report of each run, live in a browser on this machine, with buttons that steer it."""

@@ -10,7 +10,9 @@ import click
 from evolve import asking, remote
 from evolve.options import (
     FILE,
+    Positive,
     Sections,
+    Whole,
     address_option,
     breeding_options,
     cache_option,
@@ -89,17 +91,13 @@ def cli() -> None:
 )
 @runs_option
 @task_options
-@click.option("--seed", type=click.IntRange(0), help="Of all random choices (default: 0).")
-@click.option("--evaluations", type=click.IntRange(1), help="Stop after so many in the whole run.")
-@click.option("--generations", type=click.IntRange(1), help="Stop after so many in the whole run.")
-@click.option(
-    "--hours", type=click.FloatRange(0, min_open=True), help="Stop after so long from now."
-)
-@click.option("--slots", type=click.IntRange(1), help="Candidates at once (default: one a core).")
-@click.option("--mu", type=click.IntRange(1), help="Survivors (default: 8).")
-@click.option(
-    "--lambda", "lambda_", type=click.IntRange(1), help="Births a generation (default: 8)."
-)
+@click.option("--seed", type=Whole(0), help="Of all random choices (default: 0).")
+@click.option("--evaluations", type=Whole(1), help="Stop after so many in the whole run.")
+@click.option("--generations", type=Whole(1), help="Stop after so many in the whole run.")
+@click.option("--hours", type=Positive(), help="Stop after so long from now.")
+@click.option("--slots", type=Whole(1), help="Candidates at once (default: one a core).")
+@click.option("--mu", type=Whole(1), help="Survivors (default: 8).")
+@click.option("--lambda", "lambda_", type=Whole(1), help="Births a generation (default: 8).")
 @click.option("--sync", is_flag=True, default=None, help="Strict generations; slots may wait.")
 @breeding_options
 @address_option
@@ -110,7 +108,7 @@ def cli() -> None:
 )
 @click.option(
     "--pairs",
-    type=click.IntRange(1),
+    type=Whole(1),
     default=12,
     help="Most pairs of the exam of --export, which ends when decided; 4 can claim nothing "
     "(default: 12).",
@@ -145,13 +143,13 @@ def run(dry_run: bool, export: bool, pairs: int, **given: Any) -> int:
 @cli.command(name="try", epilog=examples("evolve try seeds/transformer.py --repeat 3"))
 @click.argument("file", type=FILE)
 @task_options
-@click.option("--seed", type=click.IntRange(0), default=0, help="Seed of the training.")
+@click.option("--seed", type=Whole(0), default=0, help="Seed of the training.")
 @click.option(
     "--shard",
     help="Validation shard (default: the selection shard). What you read here of confirmation or "
     "exam no run counts: choosing by it takes those shards their worth.",
 )
-@click.option("--repeat", type=click.IntRange(1), default=1, help="Train so often, seeds rising.")
+@click.option("--repeat", type=Whole(1), default=1, help="Train so often, seeds rising.")
 @sandbox_option
 @json_option
 def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given: Any) -> int:
@@ -200,7 +198,7 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
 )
 @click.option(
     "--pairs",
-    type=click.IntRange(0),
+    type=Whole(0),
     default=12,
     help="Most pairs of the exam, earlier ones of the two included; 0 holds none (default: 12).",
 )

@@ -16,6 +16,33 @@ FOLDER = click.Path(path_type=Path, file_okay=False)
 FILE = click.Path(path_type=Path, dir_okay=False)
 
 
+class Whole(click.IntRange):
+    """A whole number in a range, which is told where something else comes."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Raises BadParameter with the range."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            most = "" if self.max is None else f" and at most {self.max}"
+            expected = f"a whole number of at least {self.min}{most} is expected"
+            self.fail(f"{expected}; got {value!r}", param, ctx)
+
+
+class Positive(click.FloatRange):
+    """A number above zero, as is told where something else comes."""
+
+    def __init__(self) -> None:
+        super().__init__(0, min_open=True)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Return the number. Raises BadParameter with what is expected."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"a number above 0 is expected; got {value!r}", param, ctx)
+
+
 SECTIONS = {
     "Search": ("run", "try", "export", "doctor"),
     "Read a run": ("status", "report", "ui", "top", "show", "lineage", "query"),
@@ -117,14 +144,12 @@ def breeding_options(command: Command) -> Command:
         click.option(
             "--cost",
             "cost_usd",
-            type=click.FloatRange(0, min_open=True),
+            type=Positive(),
             metavar="USD",
             help="Spend at most this on language models in the whole run (default: 5, or the "
             "task's `cost` where it is less).",
         ),
-        click.option(
-            "--tokens", type=click.IntRange(1), help="Read and write at most so many with them."
-        ),
+        click.option("--tokens", type=Whole(1), help="Read and write at most so many with them."),
         click.option(
             "--effort",
             type=click.Choice(EFFORTS),

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from evolve.options import FILE, examples, json_option, refuse_unread, run_options
+from evolve.options import FILE, Positive, Whole, examples, json_option, refuse_unread, run_options
 
 if TYPE_CHECKING:
     from evolve.steering import Answer
@@ -15,7 +15,7 @@ GOOD = ("done", "waiting")
 
 
 def _individual(command: Callable[..., Any]) -> Callable[..., Any]:
-    return click.argument("individual", metavar="ID", type=click.IntRange(1))(command)
+    return click.argument("individual", metavar="ID", type=Whole(1))(command)
 
 
 @click.command(
@@ -28,13 +28,13 @@ def _individual(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--hypothesis", required=True, help="Why it should be better; kept with it.")
 @run_options
 @click.option(
-    "--parent", metavar="ID", type=click.IntRange(1), help="Whose text was changed (default: none)."
+    "--parent", metavar="ID", type=Whole(1), help="Whose text was changed (default: none)."
 )
 @click.option("--category", default="program", help="What it touches, in a word, like optimizer.")
 @click.option("--wait", is_flag=True, help="Until it is scored or has failed.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     default=3600.0,
     help="Seconds that --wait waits at most (default: 3600).",
 )
@@ -92,7 +92,7 @@ def resume(name: str | None, runs: Path, as_json: bool) -> int:
 @click.option("--wait", is_flag=True, help="Until the driver has ended.")
 @click.option(
     "--timeout",
-    type=click.FloatRange(0, min_open=True),
+    type=Positive(),
     default=120.0,
     help="Seconds that --wait waits at most (default: 120).",
 )
@@ -150,7 +150,7 @@ def pin(individual: int, off: bool, name: str | None, runs: Path, as_json: bool)
         "evolve record 17 --failed 'it does not start'",
     )
 )
-@click.argument("individual", metavar="[ID]", type=click.IntRange(1), required=False)
+@click.argument("individual", metavar="[ID]", type=Whole(1), required=False)
 @click.option("--value", type=float, help="Of the metric.")
 @click.option("--counts", metavar="K/N", help="K of N succeeded: their ratio is the value.")
 @click.option("--failed", metavar="WHY", help="It is worth nothing, since it does not work.")

@@ -43,6 +43,24 @@ def test_an_unknown_command_or_option_value_is_wrong_use(evolve: Evolve) -> None
     assert "--evaluations" in said.err
 
 
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["run", "--evaluations", "many"], "a whole number of at least 1 is expected; got 'many'"),
+        (["run", "--mu", "0"], "a whole number of at least 1 is expected; got '0'"),
+        (["show", "abc"], "a whole number of at least 1 is expected; got 'abc'"),
+        (["ui", "--port", "x"], "a whole number of at least 0 and at most 65535 is expected;"),
+        (["run", "--hours", "soon"], "a number above 0 is expected; got 'soon'"),
+    ],
+)
+def test_a_wrong_number_is_told_the_range_that_is_expected(
+    evolve: Evolve, words: list[str], says: str
+) -> None:
+    said = evolve(*words)
+    assert said.code == 2
+    assert says in said.err
+
+
 def test_a_user_error_is_one_sentence_and_no_traceback(evolve: Evolve, tmp_path: Path) -> None:
     said = evolve("run", "--task", tmp_path)
     assert said.code == 2
