@@ -17,7 +17,7 @@ from evolve.live import Snapshot, Watch
 from evolve.printing import SELF_REPORTED, leaderboard
 from evolve.reading import Reading
 from evolve.taskfile import format_budget
-from evolve.text import number
+from evolve.text import count, number, one_line
 from population.ports import Brought
 from population.task import Task
 
@@ -26,6 +26,11 @@ LONG_S = 45.0
 _DETECTABLE = (
     "SELECT max(m.value) FROM measurement m JOIN evaluations e USING (evaluation) "
     "WHERE e.individual = ? AND e.value IS NOT NULL AND m.name = 'detectable_nats'"
+)
+
+_ANSWERS = (
+    "SELECT count(*), count(*) FILTER (stop_reason <> ''), max_by(outcome, (proposal, ordinal)) "
+    "FROM calls WHERE stop_reason <> '' OR outcome NOT LIKE 'stopped:%'"  # those were not begun
 )
 
 
@@ -98,12 +103,21 @@ def summarise(config: RunConfig, task: Task, data: Path | None, watch: Watch) ->
     if snapshot.best is not None:
         with Reading(config.folder) as reading:
             print(leaderboard(reading.top(8), reading.doubts()))
-            for line in _leak_lines(reading, task, data, snapshot):
+            for line in (*_leak_lines(reading, task, data, snapshot), *silence_lines(reading)):
                 print(line)
         print(f"best {task.metric} {best_line(snapshot.best)}")
         print(f"     {config.folder / 'best' / task.artifact}")
     runs = "" if config.runs == Path("runs") else f" --runs {config.runs}"
     print(f"continue with: evolve run --run {config.name}{runs}", flush=True)
+
+
+def silence_lines(reading: Reading) -> list[str]:
+    """Tell where language models were asked and none has ever answered; nothing elsewhere."""
+    ((calls, answered, last),) = reading.query(_ANSWERS).rows
+    if answered or not calls:
+        return []
+    asked = count(calls, "call")
+    return [f"no language model has ever answered in this run: {asked}, {one_line(last, 200)}"]
 
 
 def _leak_lines(

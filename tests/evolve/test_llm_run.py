@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from evolve import running, steering
+from evolve.announcing import silence_lines
 from evolve.breeding import breeders
 from evolve.composition import founders, identity
 from evolve.config import Breeding, configure
@@ -185,6 +186,12 @@ def test_a_model_that_is_of_no_use_is_told_once_and_the_search_goes_on_without_k
     assert told in notices[0]
     assert asked(tmp_path, "SELECT count(*) AS n FROM counted") == [{"n": 20}]
     assert len(server.bodies) <= asks * 4  # each question at most four times, by the SDK
+    with Reading(tmp_path / "a") as reading:
+        silence = "".join(silence_lines(reading))
+    if isinstance(answer, Status):
+        assert silence.startswith("no language model has ever answered in this run: ")
+    else:
+        assert silence == ""  # who refuses has answered
 
 
 def test_a_retired_model_leaves_its_share_to_the_others(tmp_path: Path, serve: Serve) -> None:
@@ -195,6 +202,8 @@ def test_a_retired_model_leaves_its_share_to_the_others(tmp_path: Path, serve: S
     assert "the other models go on" in notice
     accepted = asked(tmp_path, "SELECT DISTINCT model FROM calls WHERE outcome = 'accepted'")
     assert accepted == [{"model": "claude-opus-5-5"}]
+    with Reading(tmp_path / "a") as reading:
+        assert silence_lines(reading) == []
 
 
 @pytest.mark.parametrize("cap", [{"cost_usd": 0.2}, {"tokens": 90_000}])
