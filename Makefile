@@ -6,8 +6,8 @@ STAMP := .venv/.installed
 
 .PHONY: run test check-python clean
 
-# A short search, then an exam of six pairs at most. On two cores 24 evaluations of 10 s each, under five
-# minutes. Where torch sees a GPU 16 of a minute each instead of five, so that all takes about an hour.
+# A short search, then an exam of six pairs at most. On two cores 24 evaluations of 10 s each, with the
+# exam about eight minutes. Where torch sees a GPU 16 of a minute each instead of five, so that all takes about an hour.
 run: $(STAMP)
 	$(BIN)/evolve run --export --pairs 6 $$($(BIN)/python -c 'from evaluate.device import accelerator; \
 	print("--evaluations 24" if accelerator() == "cpu" else "--evaluations 16 --budget 60s")')
