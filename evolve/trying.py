@@ -13,7 +13,7 @@ from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
 from evolve.composition import local_slots
 from evolve.printing import caveats
-from evolve.text import clean, duration, number, one_line
+from evolve.text import clean, count, duration, number, one_line
 from evolve.writing import json_text
 from population.errors import TaskError
 from population.individual import (
@@ -29,6 +29,8 @@ from population.statistics import FOREIGN_SHARE
 from population.task import Task
 
 LOG_LINES = 20
+SCORED_LOG_LINES = 10
+"""Of a program that has failed, and of one that has earned a score."""
 
 
 def read_genome(file: Path, task: Task) -> Genome:
@@ -145,6 +147,9 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [
         f"  {name:<18}{_quantity(name, measured[name])}" for name in SHOWN if name in measured
     ]
+    shown = SCORED_LOG_LINES if found["failure"] is None else LOG_LINES
+    if tail := clean(found["log"]).rstrip().splitlines()[-shown:]:
+        lines += [f"its output, last {count(len(tail), 'line')}:", *(f"  {one}" for one in tail)]
     if found["failure"] is None:
         lines += caveats(
             found
@@ -153,9 +158,6 @@ def as_text(found: dict[str, Any]) -> str:
                 "disturbed": int(found["disturbed"]),
             }
         )
-    if found["failure"] is not None and found["log"].strip():
-        tail = clean(found["log"]).rstrip().splitlines()[-LOG_LINES:]
-        lines += [f"its output, last {len(tail)} lines:", *(f"  {line}" for line in tail)]
     return "\n".join(lines)
 
 

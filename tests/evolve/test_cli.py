@@ -296,6 +296,16 @@ def test_try_of_a_program_that_crashes_names_stage_and_shows_its_output(
     assert "\x1b" not in said.out
 
 
+def test_try_of_a_program_that_scores_shows_the_end_of_what_was_printed(
+    evolve: Evolve, tmp_path: Path
+) -> None:
+    file, seed = tmp_path / "wordy.py", POLYNOMIAL / "seeds" / "cubic.py"
+    file.write_text("for step in range(30): print('step', step)\n" + seed.read_text())
+    said = evolve("try", file, "--task", POLYNOMIAL)
+    assert said.code == 0
+    assert "its output, last 10 lines:\n  step 21\n" in said.out  # the last is the scorer's
+
+
 def test_try_of_a_missing_file_or_unknown_shard_is_a_user_error(
     evolve: Evolve, tmp_path: Path
 ) -> None:
