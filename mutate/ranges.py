@@ -7,8 +7,9 @@
     # fixed                      not tunable
 
 A remark may follow after a semicolon, a comma, a colon or in parentheses. Without a range a
-positive number gets a quarter to four times its value on a logarithmic scale, a bool both values;
-other values are left alone, and so is a number whose choices cannot be read.
+positive number gets a quarter to four times its value on a logarithmic scale; one below 1 comes
+closer to it by three quarters at most, as it may be a share. A bool gets both values; other values
+are left alone, and so is a number whose choices cannot be read.
 """
 
 import itertools
@@ -204,6 +205,9 @@ def _derived(value: Value) -> Range | None:
         low, high = value / DEFAULT_SPAN, value * DEFAULT_SPAN
         return Interval(max(1.0, float(round(low))), float(high), True, True, declared=False)
     lowest, highest = _short(value / DEFAULT_SPAN), _short(value * DEFAULT_SPAN)
+    if value < 1.0:
+        below_one = _short(1.0 - (1.0 - value) / DEFAULT_SPAN)
+        highest = min(highest, below_one if below_one < 1.0 else value)
     usable = lowest > 0 and math.isfinite(highest)
     return Interval(lowest, highest, log=True, declared=False) if usable else None
 

@@ -170,7 +170,7 @@ def test_the_constants_that_the_docs_show_are_tuned_as_they_say() -> None:
         "DEPTH": Interval(2, 8, integer=True),
         "WIDTH": Choices((64, 96, 128)),
         "PATTERN": Choices(("SSSL", "SSLL", "LLLL")),
-        "MOMENTUM": Interval(0.225, 3.6, log=True, declared=False),
+        "MOMENTUM": Interval(0.225, 0.975, log=True, declared=False),
         "TIED": Choices((False, True), declared=False),
     }
     alone = "ZERO = 0\nNEGATIVE = -1.0\nTEXT = 'a'\nlower = 1\nSEED = 1\nTABLE = (1, 2)\n"
