@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -16,10 +17,22 @@ import torch
 
 from evaluate import cores
 from evaluate.compiled import Compiled
+from evaluate.spec import trial_spec
 from evaluate.training import Training
-from evaluate.trial import PREFIX, MachineError, utilisation
+from evaluate.trial import PREFIX, MachineError, bearing, utilisation
 from evaluate.warm import Warm
-from population.individual import Failed, Measurement, Scored, Stage
+from evolve.taskfile import load_task
+from population.individual import (
+    EvaluationId,
+    Failed,
+    Genome,
+    IndividualId,
+    Measurement,
+    Purpose,
+    Request,
+    Scored,
+    Stage,
+)
 from population.statistics import FOREIGN_SHARE
 from population.task import Budget, BudgetKind, Limits
 
@@ -366,6 +379,26 @@ def test_averaged_tensors_may_be_handed_in(trial: Trial) -> None:
 
 
 @needs_jail
+@pytest.mark.parametrize(
+    ("device", "share", "outcome", "told"),
+    [
+        ("cpu", 0.12, Scored(1.0), True),
+        ("cuda", 0.12, Scored(1.0), False),
+        ("cuda", 0.60, Scored(1.0), True),
+        ("cuda", 0.12, Failed(Stage.STARTUP, "startup_limit", "late"), True),
+    ],
+)
+def test_cores_that_others_use_by_less_than_half_say_nothing_of_a_score_on_a_gpu(
+    device: str, share: float, outcome: Scored | Failed, told: bool, tmp_path: Path
+) -> None:
+    task = load_task(Path(__file__).parents[2])
+    request = Request(EvaluationId(1), IndividualId(1), Genome(""), 1, "selection", Purpose.TRY)
+    spec = trial_spec(task, request, data=tmp_path, data_sha256="", slots=1)
+    signs = [Measurement("reference_s", 0.1, "s"), Measurement("foreign_share", share, "1")]
+    found = bearing(signs, replace(spec, device=device), outcome)
+    assert found == (signs if told else signs[:1])
+
+
 def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> None:
     budget = Budget(BudgetKind.SECONDS, 2.0, room_s=0.5)
     quiet = program(in_loop="    import time; time.sleep(0.01)\n")
