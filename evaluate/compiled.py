@@ -80,6 +80,7 @@ def key(source: str, *circumstances: str) -> str:
             tree = ast.parse(source)
         for statement in tree.body:
             value = getattr(statement, "value", None)
+            value = value.operand if isinstance(value, ast.UnaryOp) else value  # a minus
             if isinstance(statement, ast.Assign) and isinstance(value, ast.Constant):
                 value.value = None if isinstance(value.value, float) else value.value
         structure = ast.dump(tree)

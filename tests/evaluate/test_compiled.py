@@ -120,13 +120,14 @@ def test_the_oldest_go_when_many_are_kept(tmp_path: Path, monkeypatch: pytest.Mo
     assert sorted(path.name for path in (tmp_path / "cache").iterdir()) == ["middle", "young"]
 
 
-SOURCE = "LR = 0.1  # 0..1\nWIDTH = 8  # 4..16\nNAME = 'x'\n\ndef model():\n    return 3\n"
+SOURCE = "LR = 0.1  # 0..1\nSHIFT = -0.5  # -1..1\nWIDTH = 8  # 4..16\nNAME = 'x'\n\ndef model():\n    return 3\n"
 
 
 @pytest.mark.parametrize(
     ("changed", "same"),
     [
         (SOURCE.replace("0.1 ", "0.2 "), True),
+        (SOURCE.replace("-0.5", "-0.25"), True),
         (SOURCE + "# a remark\n", True),
         (SOURCE.replace("return 3", "return 4"), False),
         (SOURCE.replace("LR", "RATE"), False),
