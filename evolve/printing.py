@@ -64,7 +64,7 @@ def leaderboard(rows: Rows, doubts: Mapping[str, Any]) -> str:
             ",".join(map(str, row["parents"])),
             row["generation"],
             duration(time.time() - row["born_at"]),
-            _marks(row),
+            marks(row),
         )
         for row in rows.objects()
     ]
@@ -72,13 +72,14 @@ def leaderboard(rows: Rows, doubts: Mapping[str, Any]) -> str:
     return "\n".join([table, *caveats(doubts)])
 
 
-def _marks(row: dict[str, Any]) -> str:
-    marks = [row["quarantine"] or ("alive" if row["alive"] else "")]
-    marks += ["pinned"] if row.get("pinned") else []
+def marks(row: Mapping[str, Any]) -> str:
+    """Return what else to know of a row of the leaderboard, in words."""
+    found = [row["quarantine"] or ("alive" if row["alive"] else "")]
+    found += ["pinned"] if row.get("pinned") else []
     if row["disturbed"]:
         some = row["disturbed"] < row["evaluations"]
-        marks.append(f"{row['disturbed']} disturbed" if some else "disturbed")
-    return " ".join(marks).strip()
+        found.append(f"{row['disturbed']} disturbed" if some else "disturbed")
+    return " ".join(found).strip()
 
 
 def status(found: dict[str, Any]) -> str:

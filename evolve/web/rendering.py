@@ -8,7 +8,7 @@ from typing import Any
 import jinja2
 
 from evolve.live import exam_line
-from evolve.printing import caveats
+from evolve.printing import caveats, marks
 from evolve.text import clean, count, half_width, number, one_line
 
 
@@ -28,6 +28,7 @@ def _templates() -> jinja2.Environment:
         "exam": exam_line,
         "latest": _latest,
         "line": lambda text, width=120: one_line(text, width),
+        "marks": marks,
         "moment": lambda at: time.strftime("%Y-%m-%d %H:%M", time.localtime(at)),
         "number": number,
         "width": lambda error: number(half_width(error)),

@@ -124,6 +124,9 @@ def test_scores_that_others_disturbed_are_said_to_be_where_they_rank(
     assert {row["individual"]: row["disturbed"] for row in ranked} == {6: 1, 4: 0, 3: 0, 2: 0, 1: 0}
     marked = [row for row in evolve("top", "--runs", runs).out.splitlines() if "disturbed" in row]
     assert len(marked) == 1 and marked[0].split()[1] == "6"
+    evolve("report", "--runs", runs, "-o", runs / "page.html")
+    page = (runs / "page.html").read_text(encoding="utf-8")
+    assert [row.count("#6<") for row in page.split("<tr") if "disturbed</td>" in row] == [1]
     shown = evolve("show", 6, "--runs", runs).out
     assert f"1 score was {DISTURBED}" in shown
     told = json.loads(evolve("show", 6, "--runs", runs, "--json").out)["evaluations"][0]
