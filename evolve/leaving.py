@@ -15,7 +15,6 @@ from evolve.evidence import (
     Finalists,
     export,
     published_finalists,
-    verdict,
 )
 from evolve.export import git_branch, results_tsv
 from evolve.interrupts import INTERRUPTED
@@ -24,6 +23,7 @@ from evolve.live import Watch, ended_in_the_end, exam_line, is_running, read_liv
 from evolve.reading import Reading
 from evolve.taskfile import load_task
 from evolve.text import call
+from evolve.verdict import verdict
 from evolve.writing import write_output
 from mutate.checks import Checks
 from population.errors import RunError

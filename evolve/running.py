@@ -26,12 +26,13 @@ from evolve.config import RunConfig, reserved
 from evolve.console import Display, display
 from evolve.control import Control, forget_stale
 from evolve.estimate import breeding_lines
-from evolve.evidence import best_founder, export, keep_apart, verdict
+from evolve.evidence import best_founder, export, keep_apart
 from evolve.inheriting import born, brought_founders, brought_to
 from evolve.interrupts import INTERRUPTED, interruptible
 from evolve.invigilating import Invigilation
 from evolve.live import Watch, ended_in_the_end, leader, write_live
 from evolve.reading import Reading
+from evolve.verdict import verdict
 from evolve.writing import write_text
 from mutate.checks import Checks
 from mutate.spending import Spent

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from evolve.evidence import Finalists, _noise, verdict
+from evolve.evidence import Finalists, _noise
+from evolve.verdict import verdict
 from population.individual import IndividualId
 
 

@@ -420,21 +420,10 @@ def test_the_first_step_after_the_warm_up_is_that_of_an_untouched_program(
 
 @pytest.mark.parametrize("name", FOUNDERS)
 def test_nothing_is_left_to_compile_after_the_warm_up(name: str, load: Load) -> None:
-    program, graphs = load(name), []
-
-    def counted(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:
-        graphs.append(graph)
-        return graph.forward
-
-    model = program.Model(256, 64)
-    optimizer = program.build_optimizer(model)
-    muon = optimizer.optimizers[1]
-    muon.update = torch.compile(muon.update, dynamic=False, backend=counted)
-    loss_of = program.training_loss(model, Run())
-    compiled = torch.compile(loss_of, dynamic=False, fullgraph=True, backend=counted)
-    program.warm_up(Run(), model, optimizer, compiled, 8)
-    before = len(graphs)
-    assert before == 1 + len({p.shape[-2:] for g in muon.param_groups for p in g["params"]})
+    program = load(name)
+    compiled, optimizer, graphs = warmed_up(program)
+    before, groups = len(graphs), optimizer.optimizers[1].param_groups
+    assert before == 1 + len({p.shape[-2:] for group in groups for p in group["params"]})
     for progress in (0.0, 0.4, 0.9):
         x, y = rows_of_text(8, 64, 0)
         compiled(x, y).backward()
@@ -452,11 +441,12 @@ def test_children_that_differ_in_no_whole_number_run_what_their_parent_compiled(
     assert len(floats) > 10
     changed = {one.name: next(v for v in extremes(one) if v != one.value) for one in floats}
     child = reduced(source_of(name), **changed)
-    assert compiled_graphs(load(name)) == compiled_graphs(load(name, child))
+    (_, _, before), (_, _, after) = (warmed_up(load(name, text)) for text in (None, child))
+    assert before == after
 
 
-def compiled_graphs(program: Any) -> list[str]:
-    """Return what a compiler is given of two steps of training, as text."""
+def warmed_up(program: Any) -> tuple[Callable[..., Any], Any, list[str]]:
+    """Return a compiled loss and its optimizer after the warm-up, and what compilers were given."""
     graphs: list[str] = []
 
     def written(graph: torch.fx.GraphModule, _: list[torch.Tensor]) -> Callable[..., Any]:
@@ -471,7 +461,7 @@ def compiled_graphs(program: Any) -> list[str]:
     loss_of = program.training_loss(model, Run())
     step = torch.compile(loss_of, dynamic=False, fullgraph=True, backend=written)
     program.warm_up(Run(), model, optimizer, step, 8)
-    return graphs
+    return step, optimizer, graphs
 
 
 @pytest.mark.parametrize("name", FOUNDERS)
