@@ -17,6 +17,7 @@ from evaluate.sandbox import Layer, probe, protects_data
 from evolve.composition import candidates_read, data_folder, founders, local_slots, prepared
 from evolve.printing import SELF_REPORTED
 from evolve.taskfile import format_budget, load_task, usual_device
+from evolve.text import count
 from population.errors import EvolveError, SandboxError
 from population.task import Task
 
@@ -172,5 +173,7 @@ def report(findings: list[Finding]) -> str:
         if found.remedy:
             lines.append(f"{'':<30} -> {found.remedy}")
     broken = sum(found.state == BROKEN for found in findings)
-    lines.append("everything that a run needs works" if not broken else f"{broken} things to mend")
+    lines.append(
+        "everything that a run needs works" if not broken else f"{count(broken, 'thing')} to mend"
+    )
     return "\n".join(lines)
