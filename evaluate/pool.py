@@ -258,12 +258,21 @@ def _connect(address: str | None, local_cpus: int | None) -> None:
     try:
         _knock(address)
         ray.init(**options)
-    except (OSError, RayError, RuntimeError, ValueError) as error:
-        where = f"the Ray cluster at {address}" if address else "a local Ray"
-        raise PoolError(
-            f"{where} does not answer: {str(error)[:300]}; check the address with `ray status`, "
-            "or leave --address out to train on this machine"
-        ) from error
+    except Exception as error:
+        raise PoolError(_why_no_ray(address, error)) from error
+
+
+def _why_no_ray(address: str | None, error: Exception) -> str:
+    said = " ".join(str(error).split())[:300]
+    if address is None:
+        return (
+            f"Ray does not start on this machine: {said}. Where it is very busy, try again: no "
+            "result is lost. `evolve doctor` tries Ray alone"
+        )
+    return (
+        f"the Ray cluster at {address} does not answer: {said}; check the address with "
+        "`ray status`, or leave --address out to train on this machine"
+    )
 
 
 def _knock(address: str | None) -> None:

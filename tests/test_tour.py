@@ -20,7 +20,7 @@ def named(text: str) -> list[tuple[str, str]]:
     return [
         (link[1], name)
         for link, end in zip(links, ends, strict=True)
-        for name in re.findall(r"`(\w+)`", text[link.end() : end].split("\n\n")[0])
+        for name in re.findall(r"`(\w+)`", text[link.end() : end].partition("\n\n")[0])
     ]
 
 

@@ -171,6 +171,18 @@ def test_an_address_that_does_not_answer_is_an_error_with_a_remedy(
         RayPool(task(tmp_path), text_data, slots=1, address="127.0.0.1:1")
 
 
+def test_a_local_ray_that_does_not_start_is_an_error_with_a_remedy_and_no_traceback(
+    text_data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dies(**_: object) -> None:
+        # what Ray raises where its node dies, or a machine is too busy, as it starts
+        raise Exception("The current node timed out during startup.")
+
+    monkeypatch.setattr("ray.init", dies)
+    with pytest.raises(PoolError, match=r"does not start.*timed out.*evolve doctor"):
+        RayPool(task(tmp_path), text_data, slots=1, address=None)
+
+
 @pytest.mark.parametrize(("counts", "most"), [([8, 8, 4], 8), ([8, 4, 4], 4), ([4, 8], 8), ([], 0)])
 def test_a_host_is_told_to_train_as_many_at_once_as_most_do(counts: list[int], most: int) -> None:
     assert usual(counts) == most
