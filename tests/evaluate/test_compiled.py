@@ -159,6 +159,12 @@ def test_a_copy_that_a_killed_worker_left_is_removed_once_it_is_old(tmp_path: Pa
     assert names == {".partial-new", "one"}
 
 
+@pytest.fixture(scope="module")
+def compilers_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return what all tests here compile into: kernels of one text are built once."""
+    return tmp_path_factory.mktemp("compiled")
+
+
 COMPILES = """
 import torch._dynamo.utils, torch._inductor.config
 from evaluate.compiled import set_up_compiler
@@ -179,18 +185,18 @@ print(torch._dynamo.utils.counters["aot_autograd"]["autograd_cache_hit"])
 
 
 def test_what_computes_in_16_bits_is_found_again_and_another_kind_of_them_is_not(
-    tmp_path: Path,
+    compilers_cache: Path,
 ) -> None:
     kinds = "bfloat16", "float16", "bfloat16"
-    assert [hits(tmp_path, kind, f", dtype=torch.{kind}") for kind in kinds] == [0, 0, 1]
+    assert [hits(compilers_cache, kind, f", dtype=torch.{kind}") for kind in kinds] == [0, 0, 1]
 
 
 def test_a_program_that_sets_the_type_of_every_autocast_computes_in_the_one_that_it_sets(
-    tmp_path: Path,
+    compilers_cache: Path,
 ) -> None:
     for kind in ("bfloat16", "float16"):
         source = f"torch.set_autocast_dtype('cpu', torch.{kind})"
-        assert hits(tmp_path, kind, "", source) == 0
+        assert hits(compilers_cache, kind, "", source) == 0
 
 
 def hits(cache: Path, kind: str, type: str, source: str = "") -> int:
