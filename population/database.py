@@ -18,6 +18,7 @@ SETTINGS = {
     "memory_limit": "1GB",
 }
 _DAMAGED = re.compile("not a valid DuckDB database|Corrupt database|Could not read enough bytes")
+_TORN = re.compile(r"Corrupt WAL file: entry at byte position (?P<byte>\d+)")
 _HOLDER = re.compile(r"lock is held in (?P<program>.*?) ?\(PID (?P<pid>\d+)\)", re.DOTALL)
 
 
@@ -79,6 +80,13 @@ def _explain(path: Path, error: Exception, views: Collection[str]) -> str:
         )
     if isinstance(error, duckdb.ConstraintException):
         return f"{path} refused a record that it holds already or that lacks a part: {cause}"
+    torn = _TORN.search(cause)
+    if torn:
+        return (
+            f"{path}.wal, which holds what was recorded last, is damaged from byte {torn['byte']} "
+            f"on, as a power cut may leave it. Keep a copy, then `truncate --size={torn['byte']} "
+            f"{path}.wal` and continue the run: what was recorded before is kept"
+        )
     if isinstance(error, duckdb.Error) and _DAMAGED.search(cause):
         return (
             f"{path} is damaged, or no database of DuckDB: {cause.rstrip('.!')}. Put a sound copy "

@@ -2,6 +2,7 @@ import os
 import random
 import re
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -280,6 +281,24 @@ def test_a_database_that_was_cut_or_overwritten_is_told_as_damaged(
     file.write_bytes(cut[: 3 << 12] + bytes(len(cut) - (3 << 12)))
     with pytest.raises(LineageError, match=DAMAGED):
         DuckLineage.open(tmp_path, IDENTITY)
+
+
+def test_a_torn_end_of_what_was_recorded_last_costs_no_more_than_that(tmp_path: Path) -> None:
+    records = [founded(number) for number in range(1, 6)]
+    with DuckLineage.open(tmp_path / "run", IDENTITY) as lineage:
+        for record in records:
+            lineage.record(record)
+        torn = shutil.copytree(tmp_path / "run", tmp_path / "torn")  # as when the power goes now
+    log = torn / "state.duckdb.wal"
+    written = log.read_bytes()
+    log.write_bytes(written[:-20] + bytes(20))
+    with pytest.raises(LineageError, match=r"damaged from byte \d+ on.*Keep a copy") as told:
+        DuckLineage.open(torn, IDENTITY)
+    size = re.search(r"truncate --size=(\d+) ([^`]+)`", str(told.value))
+    assert size is not None
+    os.truncate(size[2], int(size[1]))
+    with DuckLineage.open(torn, IDENTITY) as lineage:
+        assert list(lineage.replay()) == records[:-1]
 
 
 def test_a_run_of_a_newer_schema_is_not_touched(tmp_path: Path) -> None:
