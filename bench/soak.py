@@ -2,6 +2,7 @@
 
     python -m bench.soak RUNS                        40 harms, a task without torch
     python -m bench.soak RUNS --harms 10 --task . --budget 3s --seed 1
+    python -m bench.soak RUNS --llm                  beside a scripted language model
 
 One run is started, harmed after a while, and continued, over and over. The harms, drawn evenly:
 
@@ -16,6 +17,9 @@ but for derived ones. No evaluation may have been made twice while its first res
 was not to be repeated. No process may outlive its driver by more than two minutes, no temporary
 directory the next call. At the end the run is completed undisturbed, and what it exports must be
 its leader.
+
+With `--llm` it is counted, too, how many answers the language model gave, and how many of them no
+record holds since they were under way when the driver died: paid for and lost.
 
 Exit code 1 where a promise was broken: each is told in a line, and the run's folder stays.
 """
@@ -37,14 +41,19 @@ from pathlib import Path
 import duckdb
 import psutil
 
+from evaluate.trial import PREFIX
 from evolve.reading import Reading
 from evolve.taskfile import REPOSITORY
+from tests.evolve.scripted_model import ENDINGS, KINDS, ScriptedModel
+from tests.mutate.messages_server import MessagesServer
 
 RUN = "soak"
 FIRST_S, LAST_S = 1.0, 45.0
 """A harm comes so long after its call began: before the first record, or amid the search."""
 PATIENCE_S = 120.0
 """For processes that have lost their driver; Ray's own take a minute and more."""
+ANSWERED = {kind for kind in KINDS if ENDINGS.get(kind, "end_turn")}
+"""Answers that are charged for; the others are errors, which say nothing."""
 DERIVED = ("estimate", "segment")
 """Tables that are written anew, from others."""
 TWICE = """
@@ -66,7 +75,13 @@ class Soak:
         words = ["--run", RUN, "--task", options.task, "--evaluations", options.evaluations]
         words += ["--budget", options.budget] if options.budget else []
         words += ["--slots", options.slots] if options.slots else []
+        words += ["--llm", "--cost", "1000"] if options.llm else []
         self.words = [str(word) for word in words]
+        self.environment = {
+            name: text for name, text in os.environ.items() if "ANTHROP" not in name
+        }
+        self.environment |= {"TMPDIR": str(self.temporary)}
+        self.model = ScriptedModel()
         self.chance = random.Random(options.seed)
         self.broken: list[str] = []
         self.counted: Counter[str] = Counter()
@@ -77,8 +92,7 @@ class Soak:
         with (self.runs / "output.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", "evolve.cli", "run", *self.words, "--runs", str(self.runs)],
-                stdout=log, stderr=subprocess.STDOUT, cwd=REPOSITORY,
-                env={**os.environ, "TMPDIR": str(self.temporary)},
+                stdout=log, stderr=subprocess.STDOUT, cwd=REPOSITORY, env=self.environment,
             )  # fmt: skip
 
     def turn(self, number: int) -> bool:
@@ -173,12 +187,15 @@ class Soak:
                 "SELECT count(*) FROM individual i LEFT JOIN sources s ON s.individual = i.id "
                 "WHERE s.source IS NULL"
             ).rows
+            calls = reading.query("FROM calls WHERE stop_reason <> '' AND model <> ''").rows
         exported = {path.read_text() for path in (self.folder / "best").glob("*.py")}
         self.claim(source in exported, f"best/ does not hold the leader, #{leader}")
         self.claim(rows == ((0,),), f"individuals without their source: {rows}")
-        left = [path.name for path in self.temporary.iterdir() if path.name != "ray"]
+        left = [path.name for path in self.temporary.glob(f"{PREFIX}*")]
         self.claim(not left, f"temporary directories are left: {left[:5]}")
         print(f"{sum(self.counted.values())} calls ({dict(self.counted)}), {results} results")
+        if given := sum(kind in ANSWERED for kind in self.model.kinds):
+            print(f"the language model answered {given} times, {len(calls)} answers are recorded")
 
     def claim(self, holds: bool, what: str) -> None:
         """Note a promise that does not hold."""
@@ -266,17 +283,20 @@ def main() -> None:
     parser.add_argument("--task", type=Path, default=REPOSITORY / "tests" / "tasks" / "polynomial")
     parser.add_argument("--budget")
     parser.add_argument("--slots", type=int)
+    parser.add_argument("--llm", action="store_true", help="ask a scripted language model, too")
     parser.add_argument("--evaluations", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.runs = options.runs.resolve()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C
     soak = Soak(options)
-    for number in range(1, options.harms + 1):
-        if soak.turn(number):
-            break
-    soak.words += ["--evaluations", "1"]  # whoever is in flight is awaited, nobody else begun
-    soak.complete()
+    with MessagesServer(soak.model) as server:
+        soak.environment |= {"ANTHROPIC_BASE_URL": server.url, "ANTHROPIC_API_KEY": "none"}
+        for number in range(1, options.harms + 1):
+            if soak.turn(number):
+                break
+        soak.words += ["--evaluations", "1"]  # whoever is in flight is awaited, nobody else begun
+        soak.complete()
     if soak.broken:
         sys.exit(f"{len(soak.broken)} promises were broken; the run is in {soak.folder}")
     print("nothing was lost, nothing made twice, nothing left behind")

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from population.individual import Failed, IndividualId, Outcome, Result, Scored, Stage
 from population.jobs import is_infrastructure
-from population.statistics import counted_error
+from population.statistics import count_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,8 +45,8 @@ class Block:
     @property
     def sampling(self) -> float:
         """The standard error of the difference of its two values by sampling; 0 if not counted."""
-        errors = [counted_error(one) for one in self.results.values() if one is not None]
-        return math.hypot(*(error or 0.0 for error in errors))
+        counts = [count_of(one) for one in self.results.values() if one is not None]
+        return math.hypot(*(count.error for count in counts if count))
 
     def failures(self) -> Iterator[tuple[IndividualId | None, str]]:
         """Yield what it does not tell, and why; of nobody where it is no program's failure."""

@@ -7,10 +7,11 @@ from functools import cached_property
 from statistics import fmean
 
 from population.individual import Comparability, IndividualId
-from population.statistics import Estimate, Noise, estimate_noise, estimates
+from population.statistics import Count, Estimate, Noise, estimate_noise, estimates, pooled
 from population.task import Direction
 
 Ranks = dict[IndividualId, Estimate]
+Counts = dict[IndividualId, list[Count | None]]
 
 
 class Scores:
@@ -20,7 +21,7 @@ class Scores:
         self._direction = direction
         self._count: Counter[Comparability] = Counter()
         self._values: dict[Comparability, dict[IndividualId, list[float]]] = defaultdict(dict)
-        self._errors: dict[Comparability, dict[IndividualId, list[float]]] = defaultdict(dict)
+        self._counted: dict[Comparability, Counts] = defaultdict(dict)
         self._ranks: dict[frozenset[IndividualId], Ranks] = {}
 
     def add(
@@ -28,7 +29,7 @@ class Scores:
         made: Comparability,
         individual: IndividualId,
         value: float,
-        sampling: float | None = None,
+        count: Count | None = None,
     ) -> None:
         """Take one more value into account.
 
@@ -36,10 +37,9 @@ class Scores:
             made: the comparability that it was scored under.
             individual: whose it is.
             value: of the metric, finite.
-            sampling: its standard error, where it was counted.
+            count: what it was counted from, where it was.
         """
-        if sampling is not None:
-            self._errors[made].setdefault(individual, []).append(sampling)
+        self._counted[made].setdefault(individual, []).append(count)
         self._count[made] += 1
         self._values[made].setdefault(individual, []).append(value)
         self._ranks.clear()
@@ -57,8 +57,13 @@ class Scores:
     @cached_property
     def noise(self) -> Noise | None:
         """Of one evaluation, by the usual values; None while too few genomes were repeated."""
-        errors = self._errors.get(self.usual, {}) if self.usual else {}
-        sampling = {one: math.sqrt(fmean(e**2 for e in own)) for one, own in errors.items()}
+        counts = self._counted.get(self.usual, {}) if self.usual else {}
+        known = {one: [count for count in own if count] for one, own in counts.items()}
+        sampling = {
+            one: math.sqrt(fmean(count.error**2 for count in own))
+            for one, own in known.items()
+            if own
+        }
         return estimate_noise(self.of(self.usual), sampling)
 
     def ranked(self, doubted: Set[IndividualId] = frozenset()) -> Ranks:
@@ -74,8 +79,12 @@ class Scores:
 
     def _rank(self, doubted: Set[IndividualId]) -> Ranks:
         values, noise = self.of(self.usual), self.noise
-        sigmas = [noise.of(one) for one in values] if noise else None
-        means = [self._direction.fitness(fmean(own)) for own in values.values()]
-        counts = [len(own) for own in values.values()]
+        counts = self._counted.get(self.usual, {}) if self.usual else {}
+        found = [
+            pooled(own, counts[one], noise.of(one) if noise else 0.0) for one, own in values.items()
+        ]
+        means = [self._direction.fitness(mean) for mean, _ in found]
+        sigmas = [sigma for _, sigma in found] if noise else None
+        numbers = [len(own) for own in values.values()]
         believed = [one not in doubted for one in values]
-        return dict(zip(values, estimates(means, counts, sigmas, believed), strict=True))
+        return dict(zip(values, estimates(means, numbers, sigmas, believed), strict=True))

@@ -44,7 +44,7 @@ from population.ports import (
 )
 from population.rungs import Rungs
 from population.scores import Scores
-from population.statistics import Estimate, Noise, counted_error
+from population.statistics import Estimate, Noise, count_of
 from population.task import Direction
 
 LOG_CHARACTERS = 6_000
@@ -268,7 +268,7 @@ class State:
         self.reports[individual] = Report(failure, log, result.measurements, result.curve)
         if isinstance(outcome, Scored):
             made = result.comparability
-            self._scores.add(made, individual, outcome.value, counted_error(result))
+            self._scores.add(made, individual, outcome.value, count_of(result))
             self._known_to.setdefault(individual, self.next_individual)
             steps, tokens = result.measured("steps"), result.measured("tokens")
             if steps is not None and tokens is not None:

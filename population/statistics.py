@@ -51,10 +51,46 @@ def sampling_error(successes: float, trials: float) -> float:
     return math.sqrt(share * (1 - share) / (trials + 4))
 
 
-def counted_error(result: Result) -> float | None:
-    """Return the standard error of a value that was counted, None where it was not."""
+@dataclass(frozen=True, slots=True)
+class Count:
+    """A share that was counted: `successes` of `trials`, 1 or more."""
+
+    successes: float
+    trials: float
+
+    @property
+    def error(self) -> float:
+        """The standard error of the share."""
+        return sampling_error(self.successes, self.trials)
+
+
+def count_of(result: Result) -> Count | None:
+    """Return what a value was counted from, None where it was not."""
     successes, trials = result.measured("successes"), result.measured("trials")
-    return None if successes is None or not trials else sampling_error(successes, trials)
+    return None if successes is None or not trials else Count(successes, trials)
+
+
+def pooled(
+    values: Sequence[float], counts: Sequence[Count | None], sigma: float = 0.0
+) -> tuple[float, float]:
+    """Return the mean of some values, and the noise of one that gives the mean its error.
+
+    Where all were counted, each weighs as much as its trials: as if they were counted at once.
+
+    Args:
+        values: of one individual, at least one.
+        counts: what each was counted from.
+        sigma: noise of one of its values.
+    """
+    known = [one for one in counts if one is not None]
+    if len(known) < len(values):
+        return fmean(values), sigma
+    trials = sum(one.trials for one in known)
+    weights = [one.trials / trials for one in known]
+    beyond = max(0.0, sigma**2 - fmean(one.error**2 for one in known))  # what counting does not do
+    varies = (w**2 * (one.error**2 + beyond) for w, one in zip(weights, known, strict=True))
+    mean = sum(w * value for w, value in zip(weights, values, strict=True))
+    return mean, math.sqrt(len(values) * sum(varies))
 
 
 def estimate_noise(

@@ -37,8 +37,16 @@ _COUNTED = """
 """
 
 _MEANS = """
-    SELECT individual, avg(value) AS mean, count(*) AS evaluations
-    FROM counted GROUP BY individual
+    WITH weighed AS (
+        SELECT evaluation, max(value) FILTER (name = 'trials') AS trials
+        FROM measurement WHERE name IN ('successes', 'trials')
+        GROUP BY evaluation HAVING count(*) = 2 AND trials > 0
+    )
+    SELECT individual,
+        CASE WHEN count(trials) = count(*) THEN sum(value * trials) / sum(trials)
+            ELSE avg(value) END AS mean,
+        count(*) AS evaluations
+    FROM counted LEFT JOIN weighed USING (evaluation) GROUP BY individual
 """
 
 _GAINS = """

@@ -403,3 +403,20 @@ def test_whom_the_quarantine_holds_ranks_behind_all_others_and_is_named(tmp_path
     with published(tmp_path, records) as reader:
         board = rows(reader, "SELECT individual, quarantine FROM leaderboard ORDER BY rank")
     assert board == [(3, "confirmed"), (1, ""), (2, "held"), (4, "refused")]
+
+
+def test_counted_values_weigh_as_much_as_their_trials_where_all_were_counted(
+    tmp_path: Path,
+) -> None:
+    def counted(evaluation: int, who: int, successes: float, trials: float) -> Iterator[Record]:
+        began, ended = trial(evaluation, who, successes / trials)
+        assert isinstance(ended, Ended)
+        counts = {"successes": successes, "trials": trials}
+        measured = tuple(Measurement(name, value, "1") for name, value in counts.items())
+        yield from (began, replace(ended, result=replace(ended.result, measurements=measured)))
+
+    records = [founded(1), founded(2), *counted(1, 1, 1, 4), *counted(2, 1, 300, 1000)]
+    records += [*counted(3, 2, 1, 4), *trial(4, 2, 0.75)]
+    with published(tmp_path, records, UPWARD) as connection:
+        found = rows(connection, "SELECT individual, mean, evaluations FROM means ORDER BY 1")
+    assert found == [(1, pytest.approx(301 / 1004), 2), (2, pytest.approx(0.5), 2)]
