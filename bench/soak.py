@@ -18,8 +18,8 @@ was not to be repeated. No process may outlive its driver by more than two minut
 directory the next call. At the end the run is completed undisturbed, and what it exports must be
 its leader.
 
-With `--llm` it is counted, too, how many answers the language model gave, and how many of them no
-record holds since they were under way when the driver died: paid for and lost.
+With `--llm` it is told, too, how many tokens the language model charged for, and of how many no record
+knows: answers that were under way when the driver died.
 
 Exit code 1 where a promise was broken: each is told in a line, and the run's folder stays.
 """
@@ -44,7 +44,7 @@ import psutil
 from evaluate.trial import PREFIX
 from evolve.reading import Reading
 from evolve.taskfile import REPOSITORY
-from tests.evolve.scripted_model import ENDINGS, KINDS, ScriptedModel
+from tests.evolve.scripted_model import ScriptedModel
 from tests.mutate.messages_server import MessagesServer
 
 RUN = "soak"
@@ -52,8 +52,6 @@ FIRST_S, LAST_S = 1.0, 45.0
 """A harm comes so long after its call began: before the first record, or amid the search."""
 PATIENCE_S = 120.0
 """For processes that have lost their driver; Ray's own take a minute and more."""
-ANSWERED = {kind for kind in KINDS if ENDINGS.get(kind, "end_turn")}
-"""Answers that are charged for; the others are errors, which say nothing."""
 DERIVED = ("estimate", "segment")
 """Tables that are written anew, from others."""
 TWICE = """
@@ -187,15 +185,15 @@ class Soak:
                 "SELECT count(*) FROM individual i LEFT JOIN sources s ON s.individual = i.id "
                 "WHERE s.source IS NULL"
             ).rows
-            calls = reading.query("FROM calls WHERE stop_reason <> '' AND model <> ''").rows
+            read = reading.query("SELECT coalesce(sum(tokens_in), 0) FROM calls").rows[0][0]
         exported = {path.read_text() for path in (self.folder / "best").glob("*.py")}
         self.claim(source in exported, f"best/ does not hold the leader, #{leader}")
         self.claim(rows == ((0,),), f"individuals without their source: {rows}")
         left = [path.name for path in self.temporary.glob(f"{PREFIX}*")]
         self.claim(not left, f"temporary directories are left: {left[:5]}")
         print(f"{sum(self.counted.values())} calls ({dict(self.counted)}), {results} results")
-        if given := sum(kind in ANSWERED for kind in self.model.kinds):
-            print(f"the language model answered {given} times, {len(calls)} answers are recorded")
+        if charged := sum(usage.tokens_in for usage in self.model.usages):
+            print(f"the language model charged for {charged} tokens read; {read} are recorded")
 
     def claim(self, holds: bool, what: str) -> None:
         """Note a promise that does not hold."""

@@ -20,6 +20,9 @@ RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
 RETRIED = RANKING | {Purpose.RUNG, Purpose.CONFIRM}
 """Purposes whose evaluations are run again when they are disturbed or lost."""
 
+MOST_LOST = 30
+"""Attempts of one evaluation that our side may lose, whatever else came back meanwhile."""
+
 JobKey = tuple[IndividualId, int, str, Purpose]
 
 
@@ -29,14 +32,18 @@ class Job:
 
     Attributes:
         request: the latest attempt. running: whether it is in flight; if not, it is owed.
-        contended, infrastructure: attempts that ended so.
+        contended, lost: attempts that others disturbed, and that our side lost.
+        suspect: lost ones since whose predecessor something else has come back.
+        sound: how many had come back when it was lost last.
         spare: the latest contended result, used when no clean one can be had.
     """
 
     request: Request
     running: bool = True
     contended: int = 0
-    infrastructure: int = 0
+    lost: int = 0
+    suspect: int = 0
+    sound: int = -1
     spare: Result | None = None
 
 
@@ -49,14 +56,19 @@ class Jobs:
     `infrastructure_retries` times and then given up. One that somebody has killed is not run again:
     a contended result from before stands.
 
+    Where everything is lost, nobody is given up for it: a loss counts against a job once something
+    else has come back since its last one. Until then it lets others go first.
+
     Attributes:
         in_flight: attempts that run now. unsettled: by what all attempts of a job share.
+        sound: attempts that our side did not lose.
     """
 
     contended_retries: int
     infrastructure_retries: int
     in_flight: dict[EvaluationId, Request] = field(default_factory=dict)
     unsettled: dict[JobKey, Job] = field(default_factory=dict)
+    sound: int = 0
 
     def start(self, request: Request) -> bool:
         """Take an attempt up; return whether a job begins with it."""
@@ -75,13 +87,16 @@ class Jobs:
 
         None: another attempt is owed, or it is nobody's job.
         """
+        self.sound += not is_infrastructure(result)
         if request.purpose not in RETRIED:
             return None
         job = self.unsettled[job_key(request)]
         job.running = False
         if is_infrastructure(result):
-            job.infrastructure += 1
-            if job.infrastructure <= self.infrastructure_retries:
+            job.lost += 1
+            job.suspect += self.sound > job.sound
+            job.sound = self.sound
+            if job.suspect <= self.infrastructure_retries and job.lost < MOST_LOST:
                 return None
             result = job.spare or result
         elif is_by_hand(result):
@@ -110,10 +125,15 @@ class Jobs:
                 "or holds records of another run; restore it or begin a new run"
             ) from None
 
-    def owed(self, number: EvaluationId) -> Request | None:
-        """Return the first attempt that has to be made again, as `number`; None: there is none."""
+    def owed(self, number: EvaluationId, at_once: bool = False) -> Request | None:
+        """Return the first attempt that has to be made again; None: there is none.
+
+        Args:
+            number: of the new one.
+            at_once: also what was lost and would let others go first.
+        """
         for job in self.unsettled.values():
-            if not job.running:
+            if not job.running and (at_once or job.sound < self.sound):
                 return replace(job.request, id=number, attempt=job.request.attempt + 1)
         return None
 

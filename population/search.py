@@ -251,7 +251,8 @@ class Search:
         """Return the most urgent request.
 
         In this order: a rerun, a confirmation, whoever was let through at the rung, a founder,
-        whoever was put in, a contender, one newly bred.
+        whoever was put in, a contender, one newly bred; a rerun of what was lost while nothing else
+        came back.
         """
         owed = self._state.owed() or confirmation_request(self.config, self._state, self.shards[1])
         if owed is not None:
@@ -261,7 +262,7 @@ class Search:
         if let_through is not None:
             return self._request(let_through, Purpose.SCREEN)
         if self._is_over():
-            return None
+            return self._state.owed(at_once=True)
         founder = founder_due(self.config, self._state)
         if founder is not None:
             return self._request(founder, Purpose.SCREEN)
@@ -272,7 +273,7 @@ class Search:
             return self._request(contender, Purpose.RACE)
         newcomer = first or next(iter(waiting), None) or self._nursery.breed()
         if newcomer is None:
-            return None
+            return self._state.owed(at_once=True)
         return self._request(newcomer, first_purpose(self.config, self._state, newcomer))
 
     def _request(self, individual: IndividualId, purpose: Purpose) -> Request:
@@ -311,7 +312,7 @@ class Search:
         idle = not self._state.jobs.in_flight
         if not idle or self._paused or self.evaluation.slots:
             self._had_slots_at = now
-            if idle and self._paused:
+            if idle and (self._paused or not self._has_room()):
                 time.sleep(timeout_s)
             return
         if now - self._had_slots_at > NO_SLOTS_S:

@@ -357,9 +357,13 @@ class State:
             running=individual in self.jobs.by_individual({Purpose.CONFIRM}),
         )
 
-    def owed(self) -> Request | None:
-        """Return the first evaluation that has to be asked for again, None if there is none."""
-        return self.jobs.owed(self.next_evaluation)
+    def owed(self, at_once: bool = False) -> Request | None:
+        """Return the first evaluation that has to be asked for again, None if there is none.
+
+        Args:
+            at_once: also one that was lost when nothing else has come back since.
+        """
+        return self.jobs.owed(self.next_evaluation, at_once)
 
     def noise(self) -> Noise | None:
         """Return the noise of one evaluation, None while too few genomes were repeated."""

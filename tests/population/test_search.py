@@ -24,6 +24,7 @@ from journal import IDENTITY
 
 from population import lookahead as lookahead_module
 from population import nursery as nursery_module
+from population import rests
 from population import search as search_module
 from population.errors import EvolveError, PoolError, RunError, TaskError
 from population.history import Program
@@ -519,13 +520,45 @@ def test_a_lost_node_costs_an_attempt_and_no_evaluation():
     assert len(kinds(records, Ended)) > 16
 
 
-def test_infrastructure_that_fails_all_the_time_ends_the_run_with_its_reason():
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(rests, "PAUSE_S", 0.0)
+
+
+def test_infrastructure_that_fails_all_the_time_ends_the_run_with_its_reason(no_pauses):
     healthy = itertools.count()
     evaluation = FakeEvaluation(
         outcome=lambda r: value_of(r) if next(healthy) < 6 else WORSE_MACHINE
     )
     with pytest.raises(PoolError, match="the node went away"):
         run(evaluation=evaluation)
+
+
+def test_an_outage_ends_a_call_and_costs_no_candidate(no_pauses):
+    broken = itertools.count()
+    outage = FakeEvaluation(outcome=lambda r: value_of(r) if next(broken) < 9 else WORSE_MACHINE)
+    lineage = MemoryLineage()
+    with pytest.raises(PoolError):
+        search(SearchConfig(max_evaluations=30), lineage, outage).run(never)
+    state, _, _ = run(SearchConfig(max_evaluations=60), records=lineage.records)
+    assert all(one.evaluations and not one.lost for one in state.history().standings.values())
+
+
+def test_after_a_loss_a_machine_that_worked_is_left_alone_for_longer_each_time(monkeypatch):
+    clock, slept = itertools.count(step=1e-6), []
+    monkeypatch.setattr(time, "monotonic", lambda: next(clock) + sum(slept))
+    monkeypatch.setattr(search_module.time, "sleep", slept.append)
+    begun = []
+
+    def outcome(request):
+        begun.append(sum(slept))
+        return value_of(request) if len(begun) < 9 or len(begun) > 13 else WORSE_MACHINE
+
+    state, _, _ = run(evaluation=FakeEvaluation(outcome=outcome))
+    waits = [after - before for before, after in itertools.pairwise(begun)]
+    assert [round(wait) for wait in waits[8:13]] == [1, 2, 4, 8, 16]
+    assert sum(waits[:8]) == sum(waits[13:]) == 0
+    assert not any(one.lost for one in state.history().standings.values())
 
 
 def test_one_device_that_fails_at_once_costs_no_candidate_and_does_not_end_the_run(monkeypatch):
@@ -585,7 +618,7 @@ def test_generations_are_whole_however_often_the_run_is_stopped():
     assert len(state.individuals) == len(whole.individuals)
 
 
-def test_what_was_prepared_is_recorded_where_the_infrastructure_ends_the_run():
+def test_what_was_prepared_is_recorded_where_the_infrastructure_ends_the_run(no_pauses):
     healthy, calls, told_to_stop = itertools.count(), itertools.count(), threading.Event()
 
     def late_ones_take_their_time():

@@ -7,7 +7,8 @@ from journal import IDENTITY
 
 from population.errors import LineageError
 from population.history import Report, Tally
-from population.individual import Failed, Measurement, Purpose, Stage
+from population.individual import EvaluationId, Failed, Measurement, Purpose, Stage
+from population.jobs import MOST_LOST
 from population.lineage import DuckLineage
 from population.ports import (
     ACCEPTED,
@@ -137,13 +138,27 @@ def test_what_an_earlier_version_made_again_is_read_as_it_was_meant():
 
 def test_an_infrastructure_failure_is_tried_again_a_bounded_number_of_times_and_never_counts():
     state = folded([*FOUNDED, Started(request(1, ONE))], infrastructure_retries=2)
-    for number in (1, 2, 3):
+    for number in (1, 4, 7):
         state.apply(Ended(failed(number, Stage.INFRASTRUCTURE)))
-        if number < 3:
-            state.apply(Started(state.owed()))
-    assert state.owed() is None
-    assert state.counted == 0
+        assert state.owed() is None  # others go first
+        for record in evaluated(number + 1, TWO, 2.0):
+            state.apply(record)
+        if number < 7:
+            state.apply(Started(replace(state.owed(), id=EvaluationId(number + 3))))
+    assert state.owed(at_once=True) is None
+    assert state.counted == 3
     assert [failure.reason for _, failure in state.failures] == ["crash"]
+
+
+def test_nobody_is_given_up_for_an_outage_however_often_it_loses_him():
+    state = folded([*FOUNDED, Started(request(1, ONE))], infrastructure_retries=2)
+    for number in range(1, MOST_LOST):
+        state.apply(Ended(failed(number, Stage.INFRASTRUCTURE)))
+        assert state.owed() is None
+        state.apply(Started(state.owed(at_once=True)))
+    assert not state.failures
+    state.apply(Ended(failed(MOST_LOST, Stage.INFRASTRUCTURE)))
+    assert len(state.failures) == 1  # whatever loses him, it is enough
 
 
 def test_a_contended_score_is_kept_where_the_rerun_is_killed_and_no_other_is_owed():
