@@ -18,8 +18,8 @@ was not to be repeated. No process may outlive its driver by more than two minut
 directory the next call. At the end the run is completed undisturbed, and what it exports must be
 its leader.
 
-With `--llm` it is told, too, how many tokens the language model charged for, and of how many no record
-knows: answers that were under way when the driver died.
+With `--llm` it is told, too, how many tokens the language model charged for, and of how many no
+record knows: answers that were under way when the driver died.
 
 Exit code 1 where a promise was broken: each is told in a line, and the run's folder stays.
 """

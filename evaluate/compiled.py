@@ -54,16 +54,20 @@ def set_up_compiler(processes: int, source: str) -> None:
     Of itself it traces and divides anew every graph that enters autocast: the functions are missing
     from its list of those that are safe to keep, an oversight by the account of pytorch/pytorch
     issue 191106. What they are called with is part of the graph, and of its key. A type that a
-    program sets for every autocast is not, so such a program has no share in this.
+    program sets for every autocast is not, so such a program has no share in this: torch 2.11 would
+    keep it of itself, under one name for all types.
 
     Args:
         processes: how many.
         source: of the program that will compile.
     """
+    import torch._functorch.config as functorch
     import torch._inductor.config as inductor
 
     inductor.compile_threads = processes
-    if SETS_A_TYPE not in source:
+    if SETS_A_TYPE in source:
+        functorch.enable_autograd_cache = False
+    else:
         inductor.unsafe_marked_cacheable_functions.update(AUTOCAST)
 
 
