@@ -5,14 +5,15 @@ import os
 import platform
 import socket
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import ray
-from ray.exceptions import GetTimeoutError, RayError
+from ray.exceptions import GetTimeoutError, LocalRayletDiedError, NodeDiedError, RayError
 
 from evaluate import cores
 from evaluate.device import device_count
@@ -36,6 +37,11 @@ REFRESH_S = 15.0
 KILL_PATIENCE_S = 10.0
 """How long a kill waits for the death of a worker: one on a node that is lost never tells of it."""
 OBJECT_STORE_BYTES = 128 << 20
+KNOCK_S, KNOCK_PATIENCE_S = 5.0, 10.0
+"""How often a local Ray is asked whether it lives: without an answer for a minute, Ray's own client
+ends this process."""
+RESTARTS, RESTARTS_WITHIN_S = 3, 3600.0
+"""A local Ray that dies more often in that time is not started again."""
 KIND_PREFIX = "accelerator_type:"
 """Of the resource by which Ray tells a node's kind of GPU."""
 
@@ -101,6 +107,9 @@ class RayPool:
 
     On a cluster of several kinds of GPU it trains on one kind alone, `kind`.
 
+    A Ray of its own that dies on this machine, as for want of memory, is started again; what was
+    in flight comes back as lost.
+
     Args:
         data: directory of the prepared data, the same path on every node; None without data.
         slots: candidates at once on this machine; None: one per device, on the processor one per
@@ -127,7 +136,9 @@ class RayPool:
         self._tasks: dict[Any, Submitted] = {}
         self._fixed = None if address else slots or slots_here(task)
         self._slots, self._refreshed = 0, 0.0
-        _connect(address, None if self._fixed is None else self._fixed * task.cores)
+        self._cpus = None if self._fixed is None else self._fixed * task.cores
+        self._dead, self._knocked, self._restarts = "", time.monotonic(), deque[float]()
+        _connect(address, self._cpus)
         self.kind = common_kind(ray.nodes()) if self._gpus else None
         self._slots = self._count_slots()
         self._per_host = self._slots if address is None else usual(self._fits())
@@ -196,6 +207,8 @@ class RayPool:
 
     def wait(self, timeout_s: float) -> list[Result]:
         """Return what has ended; see the port's contract."""
+        if self._fixed is not None and not self._lives():
+            return self._begin_anew()
         if not self._tasks:
             return []
         _require_connection()
@@ -214,13 +227,49 @@ class RayPool:
             results: list[Result] = ray.get(reference, timeout=CONNECT_PATIENCE_S)
         except (RayError, GetTimeoutError) as error:
             why = f"{type(error).__name__}: {str(error)[:500]}"
+            if isinstance(error, LocalRayletDiedError | NodeDiedError):
+                self._dead = type(error).__name__
             return task.unfinished("worker_lost", why)
+        return results
+
+    def _lives(self) -> bool:
+        """Tell whether the local Ray answers, as far as its tasks and a look now and then tell."""
+        now = time.monotonic()
+        if not self._dead and now - self._knocked > KNOCK_S:
+            self._knocked = now
+            try:
+                _knock(ray.get_runtime_context().gcs_address, KNOCK_PATIENCE_S)
+            except (OSError, RuntimeError) as error:
+                self._dead = str(error)
+        return not self._dead
+
+    def _begin_anew(self) -> list[Result]:
+        """Start the local Ray again; return what was in flight when it died."""
+        now, why = time.monotonic(), f"Ray has died on this machine ({self._dead})"
+        self._restarts.append(now)
+        while self._restarts[0] < now - RESTARTS_WITHIN_S:
+            self._restarts.popleft()
+        if len(self._restarts) > RESTARTS:
+            raise PoolError(
+                f"{why}, for the {len(self._restarts)}th time within an hour. All results are "
+                "kept. Is it short of memory (`dmesg`)? Train fewer at once with --slots, or lower "
+                "`memory` in task.toml, and go on with `evolve run`"
+            )
+        results = [
+            result
+            for task in self._tasks.values()
+            for result in task.unfinished("ray_died", f"{why} and was started again")
+        ]
+        self.close()
+        _connect(None, self._cpus)
+        self._dead, self._knocked = "", time.monotonic()
         return results
 
     def close(self) -> None:
         """Let go of Ray; what still trains is ended with its workers."""
         for reference in self._tasks:
-            ray.cancel(reference, force=True)
+            with suppress(RayError):  # it has died
+                ray.cancel(reference, force=True)
         self._tasks.clear()
         ray.shutdown()
 
@@ -275,8 +324,8 @@ def _why_no_ray(address: str | None, error: Exception) -> str:
     )
 
 
-def _knock(address: str | None) -> None:
+def _knock(address: str | None, patience_s: float = CONNECT_PATIENCE_S) -> None:
     """Raise OSError where nobody listens: Ray itself would end this whole process."""
     host, _, port = (address or "auto").removeprefix("ray://").rpartition(":")
     if host and port.isdigit():
-        socket.create_connection((host, int(port)), CONNECT_PATIENCE_S).close()
+        socket.create_connection((host, int(port)), patience_s).close()

@@ -157,6 +157,38 @@ def test_what_is_killed_before_it_began_or_after_it_ended_comes_back_once(pool: 
     assert pool.wait(0.0) == []
 
 
+@pytest.mark.parametrize("part", ["raylet", "gcs_server"])
+def test_a_local_ray_that_dies_is_started_again_and_what_it_lost_comes_back(
+    pool: RayPool, part: str
+) -> None:
+    pool.submit(request(40, program(before_clock="import time; time.sleep(15)\n")))
+    _, descendants = at_work()
+    for process in psutil.Process().children(recursive=True):
+        if process.name() == part:
+            process.kill()
+    for number in (41, 42):  # without a raylet nothing begins, without a GCS what has begun goes on
+        pool.submit(request(number, program()))
+    lost = [one.outcome for one in collect(pool, 3).values() if not isinstance(one.outcome, Scored)]
+    assert lost and all(
+        one.stage is Stage.INFRASTRUCTURE for one in lost if isinstance(one, Failed)
+    )
+    for number in (43, 44):
+        pool.submit(request(number, program()))
+    again = collect(pool, 2)
+    assert [type(again[number].outcome) for number in (43, 44)] == [Scored, Scored]
+    _, alive = psutil.wait_procs(descendants, timeout=20)
+    assert alive == []
+
+
+def test_a_local_ray_that_dies_again_and_again_ends_the_run(
+    pool: RayPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("evaluate.pool.RESTARTS", 0)
+    monkeypatch.setattr(pool, "_dead", "it was ended")
+    with pytest.raises(PoolError, match=r"Ray has died.*All results are kept.*--slots"):
+        pool.wait(0.0)
+
+
 def _title(process: psutil.Process) -> str:
     try:
         return " ".join(process.cmdline())
