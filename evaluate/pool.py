@@ -307,7 +307,7 @@ def _connect(address: str | None, local_cpus: int | None) -> None:
     try:
         _knock(address)
         ray.init(**options)
-    except Exception as error:
+    except Exception as error:  # Ray raises what has no type of its own, too
         raise PoolError(_why_no_ray(address, error)) from error
 
 

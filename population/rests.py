@@ -48,7 +48,7 @@ class Rests:
         self._until.append(now + min(REST_S * 2**before, LONGEST_REST_S))
 
     def usable(self, slots: int, busy: int, now: float) -> int:
-        """Return how many of `slots` may be in use while `busy` are."""
+        """Return how many of `slots` may be in use while `busy` are; none in a pause of all."""
         if not busy:
             self._until = []
             return slots if now >= self._paused_until else 0
