@@ -15,8 +15,8 @@ One run is started, harmed after a while, and continued, over and over. The harm
 Afterwards the state is compared with what it was before: every row must still be there as it was,
 but for derived ones. No evaluation may have been made twice while its first result was kept and
 was not to be repeated. No process may outlive its driver by more than two minutes, no temporary
-directory the next call. At the end the run is completed undisturbed, and what it exports must be
-its leader.
+directory the next call. At the end the run is completed undisturbed: nobody may have been given up
+for what our side lost, and what is exported must be the leader.
 
 With `--llm` it is told, too, how many tokens the language model charged for, and of how many no
 record knows: answers that were under way when the driver died.
@@ -185,9 +185,14 @@ class Soak:
                 "SELECT count(*) FROM individual i LEFT JOIN sources s ON s.individual = i.id "
                 "WHERE s.source IS NULL"
             ).rows
+            given_up = reading.query(
+                "SELECT individual FROM evaluations GROUP BY individual "
+                "HAVING bool_and(status = 'abandoned' OR coalesce(stage, '') = 'infrastructure')"
+            ).rows
             read = reading.query("SELECT coalesce(sum(tokens_in), 0) FROM calls").rows[0][0]
         exported = {path.read_text() for path in (self.folder / "best").glob("*.py")}
         self.claim(source in exported, f"best/ does not hold the leader, #{leader}")
+        self.claim(not given_up, f"individuals were given up for what was done here: {given_up}")
         self.claim(rows == ((0,),), f"individuals without their source: {rows}")
         left = [path.name for path in self.temporary.glob(f"{PREFIX}*")]
         self.claim(not left, f"temporary directories are left: {left[:5]}")
