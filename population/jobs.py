@@ -20,7 +20,7 @@ RANKING = frozenset({Purpose.SCREEN, Purpose.RACE})
 RETRIED = RANKING | {Purpose.RUNG, Purpose.CONFIRM}
 """Purposes whose evaluations are run again when they are disturbed or lost."""
 
-MOST_LOST = 30
+MOST_LOSSES = 30
 """Attempts of one evaluation that our side may lose, whatever else came back meanwhile."""
 
 JobKey = tuple[IndividualId, int, str, Purpose]
@@ -96,7 +96,7 @@ class Jobs:
             job.lost += 1
             job.suspect += self.sound > job.sound
             job.sound = self.sound
-            if job.suspect <= self.infrastructure_retries and job.lost < MOST_LOST:
+            if job.suspect <= self.infrastructure_retries and job.lost < MOST_LOSSES:
                 return None
             result = job.spare or result
         elif is_by_hand(result):

@@ -8,7 +8,7 @@ from journal import IDENTITY
 from population.errors import LineageError
 from population.history import Report, Tally
 from population.individual import EvaluationId, Failed, Measurement, Purpose, Stage
-from population.jobs import MOST_LOST
+from population.jobs import MOST_LOSSES
 from population.lineage import DuckLineage
 from population.ports import (
     ACCEPTED,
@@ -152,12 +152,12 @@ def test_an_infrastructure_failure_is_tried_again_a_bounded_number_of_times_and_
 
 def test_nobody_is_given_up_for_an_outage_however_often_it_loses_him():
     state = folded([*FOUNDED, Started(request(1, ONE))], infrastructure_retries=2)
-    for number in range(1, MOST_LOST):
+    for number in range(1, MOST_LOSSES):
         state.apply(Ended(failed(number, Stage.INFRASTRUCTURE)))
         assert state.owed() is None
         state.apply(Started(state.owed(at_once=True)))
     assert not state.failures
-    state.apply(Ended(failed(MOST_LOST, Stage.INFRASTRUCTURE)))
+    state.apply(Ended(failed(MOST_LOSSES, Stage.INFRASTRUCTURE)))
     assert len(state.failures) == 1  # whatever loses him, it is enough
 
 
