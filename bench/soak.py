@@ -128,7 +128,7 @@ class Soak:
             self.claim(False, f"{harm}: Ctrl-C did not end the driver within {PATIENCE_S:.0f} s")
             process.kill()
             process.wait()
-        told = {0, 130, -signal.SIGKILL} if harm != "part" else {0, 1, 130}
+        told = {0, 130, -signal.SIGKILL} | ({2} if harm == "part" else set())  # Ray did not start
         self.claim(process.returncode in told, f"{harm}: exit code {process.returncode}")
 
     def look(self, harm: str) -> int:
