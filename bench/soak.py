@@ -197,7 +197,7 @@ class Soak:
         left = [path.name for path in self.temporary.glob(f"{PREFIX}*")]
         self.claim(not left, f"temporary directories are left: {left[:5]}")
         print(f"{sum(self.counted.values())} calls ({dict(self.counted)}), {results} results")
-        if charged := sum(usage.tokens_in for usage in self.model.usages):
+        if charged := sum(usage.read for usage in self.model.usages):
             print(f"the language model charged for {charged} tokens read; {read} are recorded")
 
     def claim(self, holds: bool, what: str) -> None:
