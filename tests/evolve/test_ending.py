@@ -18,6 +18,7 @@ from evolve.taskfile import load_task
 from mutate.checks import Checks
 from mutate.novelty import Offer, checked, refused
 from mutate.portfolio import Arm, Portfolio
+from population import rests
 from population.history import History
 from population.individual import Failed, Individual, Outcome, Request, Scored, Stage
 from population.ports import Proposal
@@ -154,8 +155,9 @@ def test_a_run_that_holds_no_exam_is_called_ended_as_soon_as_its_search_is(
 
 
 def test_a_machine_that_has_to_be_mended_is_no_negative_result(
-    evolve: Evolve, tmp_path: Path, train: Train
+    evolve: Evolve, tmp_path: Path, train: Train, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(rests, "PAUSE_S", 0.0)
     train(lost, 50)
     said = evolve("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a", "--export")
     assert said.code == 2
