@@ -143,6 +143,7 @@ class Soak:
         with database(now) as connection:
             tables = [name for (name,) in connection.execute("SHOW TABLES").fetchall()]
             if "result" not in tables:
+                self.claim(self._before is None, f"{harm}: the tables are gone")
                 return 0
             twice = connection.execute(TWICE).fetchall()
             self.claim(not twice, f"{harm}: evaluated twice: {twice}")
@@ -291,6 +292,8 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
     options.runs = options.runs.resolve()
+    if options.runs.exists():
+        parser.error(f"{options.runs} is there already: name a new folder")
     signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job ignores Ctrl-C
     soak = Soak(options)
     with MessagesServer(soak.model) as server:
