@@ -111,6 +111,10 @@ CANTERBURY = {
 # The text of karpathy/autoresearch: shards in Parquet, of which it pins the last for validation.
 CLIMBMIX = "https://huggingface.co/datasets/karpathy/climbmix-400b-shuffle"
 CLIMBMIX_TERMS = "CC BY-NC 4.0: not for commercial use, and its makers are to be named"
+KINDS = {
+    "canterbury": "the King James Bible and the CIA World Factbook",
+    "climbmix": "web pages of all kinds, in English",
+}
 CLIMBMIX_SHARDS = {"selection": 6542, "confirmation": 6541, "exam": 6540}
 CONNECTIONS = 4
 TRIES = 6  # of a download, in a row, without another byte
@@ -893,6 +897,16 @@ def _load(path: Path) -> npt.NDArray[Any]:
 def data_sha256(directory: Path) -> str:
     """Return the identity of prepared data as its manifest states it; reads no array."""
     return str(_manifest(directory)["data_sha256"])
+
+
+def describe(directory: Path) -> str:
+    """Return what whoever writes a program may know of the training text: a line for prompts."""
+    kind = KINDS.get(str(_manifest(directory)["source"]).partition(":")[0], "a text of the user's")
+    size, packed = _load(directory / "train" / "tokens.npy").size, settings(directory).packed
+    return (
+        f"The training text has {size:,} {'tokens' if packed else 'bytes, each a token'}: {kind}. "
+        "Its rows come in random order, none twice before all have come."
+    )
 
 
 def verify(directory: Path) -> None:

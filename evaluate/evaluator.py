@@ -11,7 +11,7 @@ from typing import Any, Protocol, cast
 import numpy.typing as npt
 
 from population.errors import DataError, TaskError
-from population.task import Task
+from population.task import EvaluatorKind, Task
 
 
 class Settings(Protocol):
@@ -77,6 +77,23 @@ def load(path: Path) -> Evaluator:
             "model task provides"
         )
     return cast(Evaluator, module)
+
+
+def described(task: Task, data: Path | None) -> str:
+    """Return what a model task's programs find in their data, for people and prompts.
+
+    Empty without data, and of other tasks. Raises TaskError and the module's own errors.
+    """
+    if data is None or task.kind is not EvaluatorKind.MODEL:
+        return ""
+    evaluator = load(task.evaluator)
+    sizes = evaluator.settings(data)
+    told = (
+        f"T = {sizes.sequence_length}, V = {sizes.vocab_size}, "
+        f"forwards of E = {sizes.evaluation_batch} rows are scored."
+    )
+    describe: Callable[[Path], str] = getattr(evaluator, "describe", lambda _: "")
+    return f"{told} {describe(data)}".strip()
 
 
 def data_sha256(task: Task, data: Path | None) -> str:

@@ -20,6 +20,7 @@ from typing import Any
 from evaluate import wire
 from evaluate.clock import Clock
 from evaluate.container import MAX_GRAPH_BYTES, HandInError, parse
+from evaluate.curve import Curve
 from evaluate.evaluator import load
 from evaluate.pruning import HopelessError, Seen, check_losses, check_pace
 from evaluate.sandbox import Jail
@@ -33,7 +34,6 @@ MAX_REPORTS, REPORTS_PER_BATCH = 1_000, 4
 MEMORY_BYTES = 2 << 30
 """For batches and for reading a graph; the training rows are mapped and come on top."""
 UID_OFFSET = 1_000
-CURVE_POINTS = 64
 LOOK_S = 0.5
 """A candidate that says nothing for so long is looked at."""
 COPY_BYTES_PER_S, COPY_SHARE = 1e9, 0.5
@@ -48,10 +48,8 @@ class Feeder:
     trial: socket.socket
     spec: dict[str, Any]
     clock: Clock
-    curve: list[tuple[float, float]] = field(default_factory=list)
-    stride: int = 1
+    curve: Curve = field(default_factory=Curve)
     reports: int = 0
-    points: int = 0
     not_finite: int = 0
     graph: int | None = None
     memory: int | None = None
@@ -163,7 +161,7 @@ class Feeder:
         )
 
     def _report(self, payload: bytes) -> None:
-        """Keep at most a few points of the reported loss, evenly spread."""
+        """Take a reported loss into the curve."""
         if len(payload) != 8:
             raise HandInError("a report is one float64")
         self.reports += 1
@@ -178,12 +176,7 @@ class Feeder:
             check_losses(self.not_finite)
             return
         self.not_finite = 0
-        if self.points % self.stride == 0:
-            self.curve.append((round(self.clock.progress(), 4), loss))
-            if len(self.curve) > CURVE_POINTS:
-                self.curve = self.curve[::2]
-                self.stride *= 2
-        self.points += 1
+        self.curve.add(self.clock.progress(), loss)
 
     def _register(self, payload: bytes) -> None:
         """Check a graph at once, so that a refusal costs no training, and lend the memory."""
@@ -250,7 +243,7 @@ class Feeder:
             "billed_s": self.clock.billed_s,
             "steps": self.clock.steps,
             "tokens": self.clock.tokens,
-            "curve": self.curve,
+            "curve": self.curve.told(),
         }
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from evolve.briefing import brief_of
 from evolve.config import Breeding
 from evolve.controls import CONTROLS
-from evolve.taskfile import format_budget
 from mutate.checks import Checks
 from mutate.constants import ConstantsMutation
 from mutate.desk import Desk, Gate
@@ -20,9 +20,10 @@ from mutate.portfolio import Arm, Portfolio, Tuner, crossover_share
 from mutate.prompt import Brief, Intent
 from mutate.recombination import Recombination
 from mutate.spending import Purse, Spent
-from population.errors import RunError, TaskError
+from population.errors import RunError
 from population.history import History
 from population.newcomers import has_stalled, owed_trials
+from population.nursery import LEFTOVERS_S
 from population.parents import Mode
 from population.ports import Variation
 from population.task import Task
@@ -76,32 +77,24 @@ class Breeders:
         if self.desk is not None:
             self.desk.hold(paused)
 
-    def ask_no_more(self) -> None:
-        """Let the calls under way end, and begin no other."""
+    def ask_no_more(self, awaited: int) -> None:
+        """Let the calls under way end, and begin no other.
+
+        Args:
+            awaited: how many proposals are being made.
+        """
         if self.desk is not None:
             self.desk.close()
+            if awaited:
+                answers = "an answer that is" if awaited == 1 else f"{awaited} answers that are"
+                self.notices.put(f"waiting for {answers} paid for, {LEFTOVERS_S:.0f} s at most")
 
     def give_up(self) -> None:
         """End what is under way: answers that nobody waits for any more."""
-        self.ask_no_more()
+        if self.desk is not None:
+            self.desk.close()
         for adapter in self.adapters:
             adapter.close()
-
-
-def brief_of(task: Task) -> Brief:
-    """Return what of the task every prompt tells.
-
-    Raises:
-        TaskError: its contract cannot be read.
-    """
-    contract = ""
-    if task.contract is not None:
-        try:
-            contract = task.contract.read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError) as error:
-            raise TaskError(f"{task.contract} cannot be read ({error}); correct it") from error
-    budget = format_budget(task.budget.whole) if task.trains else ""
-    return Brief(task.artifact, task.metric, task.direction, budget, contract, task.kind)
 
 
 def models_of(breeding: Breeding) -> tuple[Model, ...]:
@@ -114,13 +107,14 @@ def models_of(breeding: Breeding) -> tuple[Model, ...]:
     return choose_models(breeding.models, load_models(table))
 
 
-def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
+def breeders(breeding: Breeding, task: Task, spent: Spent, data: Path | None = None) -> Breeders:
     """Return the operators of a run: the keyless ones, and where models are named theirs, too.
 
     Args:
         breeding: how proposals come about.
         task: for checks and prompts.
         spent: by earlier calls of the run.
+        data: what is prepared for the task, of which prompts tell; None: they do not.
 
     Raises:
         RunError: a model, the table of models or an operator of the user's is wrong.
@@ -150,7 +144,7 @@ def breeders(breeding: Breeding, task: Task, spent: Spent) -> Breeders:
     adapters, gates = _adapters(models)
     purse = Purse(breeding.cost_usd, breeding.tokens, spent)
     desk = Desk(models, adapters, purse, notices.put, gates)
-    asking = _Asking(desk, checks, brief_of(task), breeding.effort or "")
+    asking = _Asking(desk, checks, brief_of(task, data), breeding.effort or "")
     portfolio = Portfolio(
         [*asking.arms(), constants, recombination, *own],
         repair=asking.arm(Intent.REPAIR, 1.0),

@@ -83,6 +83,19 @@ def prepared(task: Task, cache: Path) -> Path | None:
         raise DataError(str(error)) from error
 
 
+def prepared_before(task: Task, cache: Path) -> Path | None:
+    """Return the folder of a model task's data if an earlier call has prepared it, else None."""
+    if task.data is None or task.kind is not EvaluatorKind.MODEL:
+        return None
+    evaluator = load(task.evaluator)
+    sized = {} if task.scale == "cpu" else {"scale": task.scale}
+    try:
+        data = evaluator.data_dir(task.data, cache, **sized)
+    except getattr(evaluator, "DataError", OSError) as error:
+        raise DataError(str(error)) from error
+    return data if (data / "train").is_dir() else None
+
+
 def _readable(task: Task, data: Path, cache: Path) -> Path:
     """Return data that programs read themselves, once nothing else lies in it."""
     named = "name the file or folder that holds the data in `[data] source` or with --data"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from evolve.breeding import CLAUDE_CODE, Breeders, breeders, brief_of, models_of
-from evolve.composition import founders, local_slots
+from evolve.breeding import CLAUDE_CODE, Breeders, breeders, models_of
+from evolve.briefing import brief_of
+from evolve.composition import cache_folder, founders, local_slots, prepared_before
 from evolve.config import RunConfig
 from evolve.controls import CONTROLS
 from evolve.taskfile import load_llm
@@ -106,7 +107,7 @@ def _call_usd(model: Model, tokens_in: int) -> float:
 def first_question(config: RunConfig, task: Task, alive: Sequence[Individual]) -> Question:
     """Return the question with which an unscored run of these founders would begin."""
     model = models_of(config.breeding)[0]
-    brief = brief_of(task)
+    brief = brief_of(task, prepared_before(task, cache_folder(config.cache)))
     longest = max(alive, key=lambda one: len(one.genome.source))
     standings = {one.id: Standing(one, None, float("inf"), 0, 0, 0) for one in alive}
     program = Program(task.program.read_text(encoding="utf-8"))

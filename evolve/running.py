@@ -215,7 +215,7 @@ def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
         forget_stale(config.folder, Checks.of(task))
         brought = brought_to(lineage)
         individuals = [*founders(task), *brought_founders(brought, known.program_sha256)]
-        bred_by = breeders(config.breeding, task, Spent(*lineage.spent()))
+        bred_by = breeders(config.breeding, task, Spent(*lineage.spent()), data)
         if bred_by.desk is not None:
             bred_by.desk.remember(lineage.dearest())
         if task.trains:

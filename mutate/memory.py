@@ -8,6 +8,7 @@ from mutate.credit import Worth, worths
 from mutate.text import one_line, tokens_of
 from population.history import History, Standing
 from population.individual import Individual, IndividualId
+from population.task import Direction
 
 CONSTANTS = "constants"
 """The operator whose many small steps are summed up instead of told."""
@@ -61,22 +62,23 @@ def effect(standing: Standing, history: History) -> Effect:
     return Effect(standing.fitness - parent.fitness, error)
 
 
-def memory(history: History, parents: Sequence[Individual], room: int) -> str:
+def memory(history: History, parents: Sequence[Individual], direction: Direction, room: int) -> str:
     """Return what was tried, in at most `room` tokens.
 
     What comes first goes in first, line by line, until the room is full: the distilled notes, what
-    is in flight, what was tried on these parents, what helped most, near-misses, what earlier runs
-    left, what is held back, what failed, what lost, what was stopped, the sums by category. No
-    individual is told twice.
+    is in flight, what was tried on these parents, what the first of them has from its ancestors,
+    what helped most, near-misses, what earlier runs left, what is held back, what failed, what
+    lost, what was stopped, the sums by category. No individual is told twice.
 
     Args:
         history: of the run.
         parents: of the proposal.
+        direction: of the metric.
         room: in tokens.
     """
     told: set[IndividualId] = set()
     parts: list[str] = []
-    for title, lines in _sections(history, [one.id for one in parents]):
+    for title, lines in _sections(history, [one.id for one in parents], direction):
         kept: list[str] = []
         for who, line in lines:
             cost = tokens_of(line) + (0 if kept else tokens_of(title) + 2)
@@ -94,7 +96,9 @@ def memory(history: History, parents: Sequence[Individual], room: int) -> str:
 Lines = Iterable[tuple[IndividualId | None, str]]
 
 
-def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tuple[str, Lines]]:
+def _sections(
+    history: History, parents: Sequence[IndividualId], direction: Direction
+) -> Iterator[tuple[str, Lines]]:
     bred = [s for s in history.standings.values() if s.individual.changes]
     bred.reverse()
     effects = {s.individual.id: effect(s, history) for s in bred}
@@ -104,15 +108,18 @@ def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tup
         return effects[standing.individual.id].gain or 0.0
 
     def told(standings: Iterable[Standing]) -> Lines:
-        return [(s.individual.id, _line(s, effects[s.individual.id], known)) for s in standings]
+        return [
+            (s.individual.id, _line(s, effects[s.individual.id], known, direction))
+            for s in standings
+        ]
 
-    structural = [s for s in bred if s.individual.operator != CONSTANTS]
+    structural = [s for s in bred if _is_structural(s)]
     scored = [s for s in structural if effects[s.individual.id].gain is not None]
     fine = sorted(scored, key=gain, reverse=True)
     near = [s for s in fine if _is_near(effects[s.individual.id], history.sigma)]
     if history.notes:
         yield (
-            "Notes that were distilled from this run:",
+            "Notes that were distilled from this run a while ago; what follows is newer:",
             [(None, f"| {one_line(line, LINE)}") for line in history.notes.splitlines() if line],
         )
     yield (
@@ -122,6 +129,10 @@ def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tup
     yield (
         "Tried on this parent before:",
         told(s for s in structural if set(s.individual.parents) & set(parents)),
+    )
+    yield (
+        "In this program already, latest first:",
+        told(s for s in _ancestors(history, parents[:1]) if _is_structural(s)),
     )
     yield "Helped most in this run:", told(s for s in fine if effects[s.individual.id].better)
     yield "Unresolved, best first (not refuted):", told(near)
@@ -138,8 +149,22 @@ def _sections(history: History, parents: Sequence[IndividualId]) -> Iterator[tup
     yield "Lost:", told(s for s in reversed(fine) if effects[s.individual.id].worse)
     stopped = told(s for s in structural if s.stopped)
     yield "Stopped after a short training, others did better:", stopped
-    yield "By category:", _categories(structural, effects)
-    yield "Constants, which a numeric optimiser tunes:", _constants(bred, effects)
+    yield "By category (name yours the same where it fits):", _categories(structural, effects)
+    yield "Constants, which a numeric optimiser tunes:", _constants(bred, effects, direction)
+
+
+def _ancestors(history: History, individuals: Sequence[IndividualId]) -> Iterator[Standing]:
+    """Yield how those stand from whom individuals descend by their first parents, latest first."""
+    known = history.standings
+    line = [known[one] for one in individuals if one in known]
+    while line and line[-1].individual.parents and line[-1].individual.parents[0] in known:
+        line.append(known[line[-1].individual.parents[0]])
+        yield line[-1]
+
+
+def _is_structural(standing: Standing) -> bool:
+    individual = standing.individual
+    return bool(individual.changes) and individual.operator != CONSTANTS
 
 
 def _is_near(effect_: Effect, sigma: float) -> bool:
@@ -148,7 +173,9 @@ def _is_near(effect_: Effect, sigma: float) -> bool:
     return hidden and (not sigma or (effect_.gain or 0.0) >= -NEAR_SIGMAS * sigma)
 
 
-def _line(standing: Standing, effect_: Effect, known: Mapping[str, Worth]) -> str:
+def _line(
+    standing: Standing, effect_: Effect, known: Mapping[str, Worth], direction: Direction
+) -> str:
     individual = standing.individual
     hypothesis = "; ".join(change.hypothesis for change in individual.changes)
     report = standing.report
@@ -160,12 +187,22 @@ def _line(standing: Standing, effect_: Effect, known: Mapping[str, Worth]) -> st
     elif standing.stopped:
         verdict = "stopped after a short training"
     else:
-        verdict = "in flight" if report is None else f"{effect_}{_credit(individual, known)}"
+        done = f"{_score(standing, direction)}{effect_}{_credit(individual, known)}"
+        verdict = "in flight" if report is None else done
     origin = f"#{individual.id}"
     if individual.parents:
         origin += f" from #{individual.parents[0]}"
     category = individual.changes[0].category
     return f"- {origin} [{one_line(category, 40)}] {one_line(hypothesis, LINE)}: {verdict}"
+
+
+def _score(standing: Standing, direction: Direction) -> str:
+    """Return the score and the steps that it took, empty where there is none."""
+    if standing.fitness is None or standing.report is None:
+        return ""
+    steps = [m.value for m in standing.report.measurements if m.name == "steps"]
+    taken = f" in {steps[0]:,.0f} steps" if steps else ""
+    return f"{direction.fitness(standing.fitness):.4f}{taken}, "
 
 
 def _credit(individual: Individual, known: Mapping[str, Worth]) -> str:
@@ -201,7 +238,7 @@ def _categories(
 
 
 def _constants(
-    bred: Sequence[Standing], effects: dict[IndividualId, Effect]
+    bred: Sequence[Standing], effects: dict[IndividualId, Effect], direction: Direction
 ) -> Iterator[tuple[None, str]]:
     steps = [s for s in bred if s.individual.operator == CONSTANTS]
     if not steps:
@@ -210,4 +247,4 @@ def _constants(
     yield None, f"- {len(steps)} steps, {len(better)} clearly better"
     best = max(better, key=lambda s: effects[s.individual.id].gain or 0.0, default=None)
     if best is not None:
-        yield None, _line(best, effects[best.individual.id], {})
+        yield None, _line(best, effects[best.individual.id], {}, direction)

@@ -18,7 +18,7 @@ from enum import StrEnum
 import numpy as np
 
 from mutate.llm import Block
-from mutate.memory import effect, memory
+from mutate.memory import LINE, effect, memory
 from mutate.models import Model
 from mutate.novelty import normalised_diff
 from mutate.text import BYTES_PER_TOKEN, bounded, one_line, quoted, tokens_of
@@ -32,7 +32,10 @@ MEMORY_SHARE = 0.75
 INSPIRATIONS = 2
 DONOR_TOKENS = 3_000
 CRASH_CHARACTERS = 4_000
-CURVE_POINTS = 5
+CURVE_PARTS = 5
+HYPOTHESIS = 200
+"""Characters that a hypothesis is asked to have, so that it stands whole wherever it is told."""
+NOTES_LINES = 12
 SHOWN = ("steps", "tokens_per_s", "peak_memory_bytes", "parameters", "startup_s")
 
 
@@ -54,6 +57,7 @@ class Brief:
         artifact, metric, direction, kind: as in `Task`.
         budget: as a person reads it, such as `300s`; empty where results come from outside.
         contract: the text that says what a program must do.
+        place: what a program finds where it runs: cores, sizes, data; may be empty.
     """
 
     artifact: str
@@ -62,6 +66,7 @@ class Brief:
     budget: str
     contract: str
     kind: EvaluatorKind = EvaluatorKind.MODEL
+    place: str = ""
 
 
 _ROLE = """\
@@ -99,7 +104,7 @@ printed."""
 _EDITS = """\
 Answer in this form and with nothing else:
 
-Hypothesis: one line, what you change and why it should help
+Hypothesis: what you change and why it should help, in one line of at most {most} characters
 Category: one or two words for the part it touches, such as attention, optimizer, embedding
 
 <<<<<<< SEARCH
@@ -114,7 +119,7 @@ them or none. To insert, repeat a line and add yours beside it."""
 _WHOLE = """\
 Answer in this form and with nothing else:
 
-Hypothesis: one line, what you change and why it should help
+Hypothesis: what you change and why it should help, in one line of at most {most} characters
 Category: one or two words for the part it touches, such as attention, optimizer, embedding
 
 ```python
@@ -123,14 +128,16 @@ the whole changed program, every line of it, nothing left out
 
 _TASKS = {
     Intent.EXPLORE: (
-        "Propose one idea that this run has not tried yet: another mechanism, not another value. "
-        "Prefer what the human's notes above suggest and nobody has tested, or what the speed, "
-        "memory and loss curve of this program suggest."
+        "Propose one idea that this program has not had yet: another mechanism, not another value. "
+        "Prefer what the human's notes above suggest and nobody has tested, what the speed, memory "
+        "and loss curve of this program suggest, or what helped another program and is missing "
+        "here."
     ),
     Intent.REFINE: (
         "Build on what works. Take what helped in this line of descent, or a near-miss that is "
         "unresolved, and carry it further: complete it, remove what holds it back, make its steps "
-        "cheaper."
+        "cheaper. Unresolved steps that do not exclude each other may go in together: what noise "
+        "hides in each of them adds up."
     ),
     Intent.SIMPLIFY: (
         "Make the program simpler or cheaper without losing score: remove a part that does not "
@@ -152,9 +159,12 @@ _TASKS = {
 
 def system(brief: Brief, program: str, model: Model) -> tuple[Block, ...]:
     """Return what never changes within a run: byte-stable, marked for the cache at its end."""
-    parts = [_role(brief), _WHOLE if model.whole_file else _EDITS]
+    form = _WHOLE if model.whole_file else _EDITS
+    parts = [_role(brief), form.format(most=HYPOTHESIS)]
     if brief.contract:
         parts.append(f"# The contract\n\n{brief.contract.strip()}")
+    if brief.place:
+        parts.append(f"# Where programs run\n\n{brief.place.strip()}")
     parts.append(f"# What the human asks for\n\n{program.strip()}")
     return (Block("\n\n".join(parts), cached=True),)
 
@@ -199,7 +209,7 @@ def opening(
     room = max(
         model.prompt_tokens - said - sum(tokens_of(block.text) for block in rest), LEAST_ROOM
     )
-    remembered = memory(history, parents, int(room * MEMORY_SHARE))
+    remembered = memory(history, parents, brief.direction, int(room * MEMORY_SHARE))
     if remembered:
         parts.append(f"# What was tried\n\n{remembered}")
     if intent in (Intent.EXPLORE, Intent.REFINE):
@@ -229,13 +239,15 @@ def facts(individual: Individual, history: History, brief: Brief) -> str:
         lines.append(f"noise of one score (standard deviation): {history.sigma:.4f}")
     report = standing.report
     if report is not None:
+        parent = history.standings.get(individual.parents[0]) if individual.parents else None
+        before = parent.report.measurements if parent and parent.report else ()
         measured = ", ".join(
-            _measured(m) for name in SHOWN for m in report.measurements if m.name == name
+            _measured(m, before) for name in SHOWN for m in report.measurements if m.name == name
         )
         if measured:
-            lines.append(f"measured: {measured}")
+            lines.append(f"measured{' (its parent)' if before else ''}: {measured}")
         if report.curve:
-            lines.append(f"reported loss at {_curve(report.curve)}")
+            lines.append(f"reported loss, means of each part: {_curve(report.curve)}")
     return "\n".join(lines)
 
 
@@ -255,19 +267,26 @@ def _score(standing: Standing, direction: Direction) -> str:
     return f"{value:.4f}{interval}, {standing.evaluations} evaluation{plural}"
 
 
-def _measured(measurement: Measurement) -> str:
+def _measured(measurement: Measurement, before: Sequence[Measurement]) -> str:
+    """Return a measurement by its name, and in brackets what it was before, if that is known."""
+    old = [f" ({_amount(one)})" for one in before if one.name == measurement.name]
+    return f"{measurement.name.removesuffix('_bytes')} {_amount(measurement)}{''.join(old[:1])}"
+
+
+def _amount(measurement: Measurement) -> str:
+    value = measurement.value
     if measurement.unit == "B":
-        return f"{measurement.name.removesuffix('_bytes')} {measurement.value / (1 << 20):.0f} MiB"
-    number = (
-        f"{measurement.value:,.0f}" if measurement.value >= 1_000 else f"{measurement.value:.4g}"
-    )
-    unit = f" {measurement.unit}" if measurement.unit == "s" else ""
-    return f"{measurement.name} {number}{unit}"
+        return f"{value / (1 << 20):.0f} MiB"
+    unit = " s" if measurement.unit == "s" else ""
+    return (f"{value:,.0f}" if value >= 1_000 else f"{value:.4g}") + unit
 
 
 def _curve(curve: Sequence[tuple[float, float]]) -> str:
-    places = np.unique(np.linspace(0, len(curve) - 1, CURVE_POINTS).round().astype(int))
-    return ", ".join(f"{curve[i][0]:.0%}: {curve[i][1]:.3f}" for i in places)
+    """Return the mean loss of each part of the budget: one batch says little."""
+    parts = [part for part in np.array_split(np.array(curve), CURVE_PARTS) if len(part)]
+    return ", ".join(
+        f"{part[0, 0]:.0%} to {part[-1, 0]:.0%} {part[:, 1].mean():.3f}" for part in parts
+    )
 
 
 def _donor(base: Individual, donor: Individual) -> str:
@@ -343,10 +362,11 @@ def rewrite_whole(problem: str) -> str:
 
 
 DISTIL = """\
-Distil what this run teaches into at most twelve lines for whoever proposes next, each a sentence
-with its evidence (numbers of programs, gains): what helps and why it seems to, what costs more than
-it gives, which directions look open, which unresolved ideas deserve another try. No programs, no
-advice that the record below does not support. Answer with these lines and nothing else."""
+Distil what this run teaches for whoever proposes next, into at most {lines} lines, each a sentence
+of at most {most} characters with its evidence (numbers of programs, gains): what helps and why it
+seems to, what costs more than it gives, which directions look open, which unresolved ideas deserve
+another try. Leave out what is in flight: it will be known when these lines are read. No programs,
+no advice that the record below does not support. Answer with these lines and nothing else."""
 
 
 def distil(
@@ -355,6 +375,10 @@ def distil(
     """Return system and first turn of the call that distils the lineage into notes."""
     role = Block(_role(brief))
     best = [history.standings[one].individual for one in history.survivors[:3]]
-    parts = [DISTIL, *(facts(one, history, brief) for one in best)]
-    parts.append(f"# What was tried\n\n{memory(history, (), model.prompt_tokens // 2)}")
+    parts = [
+        DISTIL.format(lines=NOTES_LINES, most=LINE),
+        *(facts(one, history, brief) for one in best),
+    ]
+    room = model.prompt_tokens // 2
+    parts.append(f"# What was tried\n\n{memory(history, (), brief.direction, room)}")
     return (role,), (Block("\n\n".join(parts)),)

@@ -16,6 +16,8 @@ from population.state import State
 
 WAIT_S = 0.5
 GIVE_UP_S = 5.0
+LEFTOVERS_S = 60.0
+"""How long answers are waited for that no slot needs any more: they are paid for, and may teach."""
 """How long proposals that were told to give up are awaited, for what they have cost."""
 REFUSALS_IN_A_ROW = 200
 BLIND_REFUSALS = 20
@@ -57,9 +59,9 @@ class Nursery:
         return len(self.refusals) >= REFUSALS_IN_A_ROW
 
     @property
-    def asks_slowly(self) -> bool:
-        """Whether anything in preparation takes its time."""
-        return self._proposals.any_slow
+    def awaited(self) -> int:
+        """How many of those in preparation take their time."""
+        return self._proposals.slow
 
     def wait(self, timeout_s: float) -> None:
         """Wait until a proposal is ready, at most so long."""
@@ -185,7 +187,7 @@ class Nursery:
         self._lookahead.refused(ready.slow)
         if not self.state.anything_scored:
             self._blind_refusals += 1
-        elif ready.slow or not self._proposals.any_slow:
+        elif ready.slow or not self._proposals.slow:
             self.refusals.append(reason)
 
     def _refuse(self, ready: Ready, reason: str) -> None:
@@ -197,14 +199,15 @@ class Nursery:
     ) -> None:
         """Record what was prepared for slots that never came free: it has cost something.
 
-        After a stop, what is still not ready a few seconds after it was told to give up is lost;
-        the order is then that in which they come.
+        After a stop or `LEFTOVERS_S`, what is still not ready a few seconds after it was told to
+        give up is lost; the order is then that in which they come.
         """
-        given_up_at = math.inf
+        given_up_at, patient_until = math.inf, time.monotonic() + LEFTOVERS_S
         in_order = self.config.sync
         self._proposals.forget_quick()
         while len(self._proposals) and time.monotonic() < given_up_at:
-            if should_stop() and given_up_at == math.inf:
+            impatient = should_stop() or time.monotonic() > patient_until
+            if impatient and given_up_at == math.inf:
                 given_up_at = time.monotonic() + GIVE_UP_S
                 in_order = False
                 give_up()

@@ -110,9 +110,9 @@ class Proposals:
         return all(pending.choice.variation.slow for pending in self._pending.values())
 
     @property
-    def any_slow(self) -> bool:
-        """Whether anything in preparation takes its time."""
-        return any(pending.choice.variation.slow for pending in self._pending.values())
+    def slow(self) -> int:
+        """How many of those in preparation take their time."""
+        return sum(pending.choice.variation.slow for pending in self._pending.values())
 
     def prepare(self, history: History, quick: bool = False) -> None:
         """Choose an operator for one more, and start it where it is slow; returns at once.

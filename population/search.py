@@ -70,7 +70,8 @@ class Search:
         shards: names of the selection, confirmation and exam shards.
         observer: called after each new record, with the state that holds it.
         program: returns program.md as it reads now; its digest is kept with each child.
-        on_end: called once when nothing more is to be bred: proposals begin nothing new.
+        on_end: called once when nothing more is to be bred, with how many slow proposals are being
+            made: they begin nothing new.
         on_stop: called once after `should_stop()`: they give up what they wait for.
         injections: programs from outside; None where nobody can put one in.
         steering: what is asked of the search from outside; None where nobody can, and it is never
@@ -86,7 +87,7 @@ class Search:
     shards: tuple[str, str, str]
     observer: Callable[[Record, State], None]
     program: Callable[[], Program] = Program
-    on_end: Callable[[], None] = lambda: None
+    on_end: Callable[[int], None] = lambda awaited: None
     on_stop: Callable[[], None] = lambda: None
     injections: Injections | None = None
     steering: Steering | None = None
@@ -131,7 +132,7 @@ class Search:
         )
         try:
             self._loop(should_stop)
-            self.on_end()
+            self.on_end(self._nursery.awaited)
             self._nursery.record_leftovers(should_stop, self.on_stop)
         except (PoolError, RunError):
             self._nursery.record_leftovers(lambda: True, self.on_stop)
@@ -287,7 +288,7 @@ class Search:
     def _collect(self, timeout_s: float) -> None:
         """Record what has ended, listening at most `timeout_s` for results and proposals."""
         in_flight = len(self._state.jobs.in_flight)
-        beside_answers = self._nursery.asks_slowly and not self._paused
+        beside_answers = self._nursery.awaited and not self._paused
         if beside_answers and in_flight < self.evaluation.slots:
             if not in_flight:
                 self._nursery.wait(timeout_s)

@@ -16,7 +16,7 @@ import pytest
 
 from evaluate.sandbox import Layer
 from evolve import announcing, running
-from evolve.breeding import brief_of
+from evolve.briefing import brief_of
 from evolve.composition import identity, prepared, search_config
 from evolve.config import configure
 from evolve.control import attempt_name

@@ -1,5 +1,6 @@
 """Prompts are fixed by golden files: `python -m tests.mutate.test_prompt` writes them anew."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -129,6 +130,34 @@ def test_a_long_parent_leaves_the_memory_its_least_room() -> None:
 
 def test_a_prompt_is_a_function_of_its_arguments() -> None:
     assert opening(Intent.EXPLORE) == opening(Intent.EXPLORE)
+
+
+def test_what_was_measured_of_a_program_stands_beside_its_parents_figures() -> None:
+    history = told.history()
+    slower = tuple(replace(m, value=m.value / 2) for m in told.MEASURED)
+    one, report = IndividualId(1), told.scored(chosen(history, 1), -2.4).report
+    assert report is not None
+    before = replace(history.standings[one], report=replace(report, measurements=slower))
+    known = replace(history, standings={**history.standings, one: before})
+    facts = prompt.facts(chosen(history, 3), known, told.BRIEF)
+    assert "measured (its parent): steps 612 (306), tokens_per_s 57,123 (28,562)" in facts
+    assert "measured: steps 306," in prompt.facts(chosen(known, 1), known, told.BRIEF)
+
+
+@pytest.mark.parametrize("points", [1, 3, 64])
+def test_a_curve_is_told_in_a_few_means_however_many_points_it_has(points: int) -> None:
+    history, one = told.history(), IndividualId(3)
+    standing = history.standings[one]
+    assert standing.report is not None
+    curve = tuple(((n + 1) / points, 2.0 + (-1) ** n) for n in range(points))
+    changed = replace(standing, report=replace(standing.report, curve=curve))
+    known = replace(history, standings={**history.standings, one: changed})
+    (line,) = [
+        x for x in prompt.facts(chosen(history, 3), known, told.BRIEF).split("\n") if "loss" in x
+    ]
+    assert line.count("%") == 2 * min(points, prompt.CURVE_PARTS)
+    if points == 64:
+        assert all(1.8 < float(loss) < 2.2 for loss in re.findall(r"% (\d\.\d+)", line))
 
 
 if __name__ == "__main__":

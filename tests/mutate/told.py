@@ -22,6 +22,7 @@ BRIEF = Brief(
     direction=Direction.MINIMIZE,
     budget="300s",
     contract="Call deliver() once.",
+    place="Each program has 4 cores of a processor.\nT = 2048, V = 8192.",
 )
 PROGRAM = Program("# What to look for\n\nLower is better. Be bold.\n", "p" * 64)
 HOSTILE = (

@@ -886,12 +886,38 @@ def test_at_its_limit_a_search_waits_for_what_it_has_asked_and_begins_nothing_ne
         portfolio=Mixed(asking),
         on_stop=lambda: stops.append(1),
     )
-    made.on_end = lambda: ends.append(asking.asked)
+    made.on_end = lambda awaited: ends.append(asking.asked)
     made.run(look)
     assert stops == []
     assert ends == [asking.asked]
     asked = [r for r in kinds(lineage.records, Proposed) if r.proposal.operator == "asking"]
     assert len(asked) == asking.asked >= 2
+
+
+def test_a_search_at_its_end_gives_up_an_answer_that_takes_too_long(impatient, monkeypatch):
+    monkeypatch.setattr(nursery_module, "LEFTOVERS_S", 0.1)
+    asking, stops = Asking(), []
+
+    def on_stop():
+        stops.append(asking.asked)
+        asking.may_go_on.set()
+
+    def look():
+        if asking.asked >= 2:
+            made._deadline = 0.0  # its hours are over
+        return False
+
+    made = search(
+        SearchConfig(max_evaluations=99),
+        MemoryLineage(),
+        FakeEvaluation(2),
+        portfolio=Mixed(asking),
+        on_stop=on_stop,
+    )
+    awaited = []
+    made.on_end = awaited.append
+    made.run(look)
+    assert stops == awaited == [asking.asked]
 
 
 # What is kept with a child, and who breeds
