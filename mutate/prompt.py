@@ -214,8 +214,19 @@ def opening(
         parts.append(f"# What was tried\n\n{remembered}")
     if intent in (Intent.EXPLORE, Intent.REFINE):
         parts += _inspirations(parents, history, room - tokens_of(remembered), rng)
-    parts.append(f"# Your task now\n\n{_TASKS[intent]}")
+    parts.append(f"# Your task now\n\n{_TASKS[intent]}{_beside(intent, history)}")
     return Block(text, cached=True), Block("\n\n".join(parts))
+
+
+def _beside(intent: Intent, history: History) -> str:
+    """Return what keeps those apart who are asked at the same time, empty where nobody else is."""
+    if not history.beside or intent not in (Intent.EXPLORE, Intent.REFINE):
+        return ""
+    others = "another proposal is" if history.beside == 1 else f"{history.beside} others are"
+    return (
+        f" At this moment {others} being written without sight of yours: leave to them what anybody"
+        " would name first."
+    )
 
 
 def _fenced(source: str) -> str:

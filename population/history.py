@@ -150,6 +150,7 @@ class History:
         tried: individuals that a proposal has named as a parent or is about to.
         proposal: the number of the proposal that is made. program: what it is made under.
         earlier: what this run was born from: it informs operators and ranks nobody.
+        beside: how many slow proposals are being made already when this one begins.
     """
 
     standings: dict[IndividualId, Standing]
@@ -163,6 +164,7 @@ class History:
     proposal: ProposalId = NO_PROPOSAL
     program: Program = Program()
     earlier: tuple[Earlier, ...] = ()
+    beside: int = 0
 
     @property
     def breeders(self) -> tuple[IndividualId, ...]:

@@ -123,7 +123,8 @@ class Proposals:
         """
         own = self.reserve()
         rng = np.random.default_rng([self._seed, own])
-        history = replace(history, proposal=own, tried=history.tried | self._parents())
+        tried = history.tried | self._parents()
+        history = replace(history, proposal=own, tried=tried, beside=self.slow)
         choice = self._portfolio.choose(history, rng, quick)
         future: Future[Proposal] | None = None
         if choice.variation.slow:

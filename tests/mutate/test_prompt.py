@@ -160,6 +160,17 @@ def test_a_curve_is_told_in_a_few_means_however_many_points_it_has(points: int) 
         assert all(1.8 < float(loss) < 2.2 for loss in re.findall(r"% (\d\.\d+)", line))
 
 
+@pytest.mark.parametrize("intent", Intent)
+def test_those_who_are_asked_at_the_same_time_are_kept_apart(intent: Intent) -> None:
+    alone = opening(intent)[1].text
+    beside = opening(intent, replace(told.history(), beside=2))[1].text
+    if intent in (Intent.EXPLORE, Intent.REFINE):
+        assert "2 others are being written without sight of yours" in beside
+        assert beside.startswith(alone)
+    else:
+        assert beside == alone
+
+
 if __name__ == "__main__":
     GOLDEN.mkdir(exist_ok=True)
     for name, blocks in prompts().items():

@@ -234,6 +234,18 @@ def test_a_proposal_keeps_the_program_that_it_was_made_under(made):
     assert taken(proposals).program.sha256 == "a" * 64
 
 
+def test_each_proposal_is_told_how_many_slow_ones_are_being_made_beside_it():
+    go_on = threading.Event()
+    slow = Nudge(slow=True, before=lambda: go_on.wait(60))
+    portfolio = Recorded(Choice(slow), Choice(slow), Choice(Nudge()), Choice(slow))
+    proposals = Proposals(portfolio, 1, 1)
+    for _ in range(4):
+        proposals.prepare(HISTORY)
+    assert [history.beside for history, _ in portfolio.shown] == [0, 1, 2, 2]
+    go_on.set()
+    proposals.close()
+
+
 def test_quick_proposals_do_not_wait_for_slow_ones_however_many_hang(made):
     go_on = threading.Event()
     slow = Nudge(slow=True, before=lambda: go_on.wait(60))
