@@ -36,7 +36,7 @@ CURVE_PARTS = 5
 HYPOTHESIS = 200
 """Characters that a hypothesis is asked to have, so that it stands whole wherever it is told."""
 NOTES_LINES = 12
-SHOWN = ("steps", "tokens_per_s", "peak_memory_bytes", "parameters", "startup_s")
+SHOWN = ("steps", "tokens_per_s", "peak_memory_bytes", "parameters", "startup_s", "billed_s")
 
 
 class Intent(StrEnum):

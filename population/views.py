@@ -4,7 +4,10 @@ They read the tables of `population/schema.py` and a relation `text(kind, key, b
 columns are a promise to whoever queries a run: `docs/lineage.md` describes them.
 """
 
-_EVALUATIONS = """
+SELF_REPORTED = """(SELECT json_extract_string(conditions, '$."evaluator.kind"') FROM run)
+            IS NOT DISTINCT FROM 'reported' AS self_reported"""
+
+_EVALUATIONS = f"""
     SELECT e.id AS evaluation, e.individual, e.purpose, e.shard, e.seed, e.attempt,
         CASE WHEN r.value IS NOT NULL THEN 'scored'
              WHEN r.evaluation IS NOT NULL THEN 'failed'
@@ -13,8 +16,7 @@ _EVALUATIONS = """
         r.value, r.stage, r.reason, r.detail, r.contended, r.comparability,
         r.host, r.device, r.started_at, r.ended_at, e.seq AS started_seq, r.seq AS ended_seq,
         list_contains(r.sandbox, 'landlock') AS protected,
-        (SELECT json_extract_string(conditions, '$."evaluator.kind"') FROM run)
-            IS NOT DISTINCT FROM 'reported' AS self_reported
+        {SELF_REPORTED}
     FROM evaluation e
     LEFT JOIN result r ON r.evaluation = e.id
     LEFT JOIN abandoned a ON a.evaluation = e.id
@@ -57,7 +59,7 @@ _GAINS = """
     WHERE p.ordinal = 1
 """
 
-_LEADERBOARD = """
+_LEADERBOARD = f"""
     WITH latest AS (
         SELECT seq, sigma FROM selection ORDER BY seq DESC LIMIT 1
     ), ranked AS (
@@ -108,7 +110,8 @@ _LEADERBOARD = """
     SELECT row_number() OVER (
             ORDER BY quarantine IN ('held', 'refused'), raw,
                 (SELECT fitness_sign FROM run) * shrunken_mean DESC, individual
-        ) AS rank, * EXCLUDE (raw)
+        ) AS rank, * EXCLUDE (raw),
+        {SELF_REPORTED}
     FROM standing ORDER BY rank
 """
 

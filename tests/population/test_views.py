@@ -70,7 +70,7 @@ def rows(reader: Connection, query: str) -> list[tuple[object, ...]]:
 
 COLUMNS = {
     "leaderboard": "rank individual name operator generation mean shrunken_mean standard_error "
-    "evaluations failures alive parents born_at quarantine pinned",
+    "evaluations failures alive parents born_at quarantine pinned self_reported",
     "ancestry": "individual ancestor depth",
     "line_of_descent": "individual depth ancestor operator name mean gain",
     "progress": "n ended_at individual value best_so_far",
@@ -134,7 +134,7 @@ def test_whom_no_ranking_names_stands_by_its_raw_mean_behind_all_whom_one_does(
         board = rows(reader, "SELECT * EXCLUDE (parents, born_at) FROM leaderboard")
     founder, own = board
     assert own[1:8] == (2, "", "nudge", 1, 2.5, 2.5, pytest.approx(0.2 / 2**0.5))
-    assert own[8:] == (2, 0, True, "", False)
+    assert own[8:] == (2, 0, True, "", False, False)
     assert founder[7] == pytest.approx(0.2)
 
 
