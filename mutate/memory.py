@@ -113,7 +113,7 @@ def _sections(
             for s in standings
         ]
 
-    structural = [s for s in bred if _is_structural(s)]
+    structural = [s for s in bred if is_structural(s)]
     scored = [s for s in structural if effects[s.individual.id].gain is not None]
     fine = sorted(scored, key=gain, reverse=True)
     near = [s for s in fine if _is_near(effects[s.individual.id], history.sigma)]
@@ -130,11 +130,11 @@ def _sections(
         "Tried on this parent before:",
         told(s for s in structural if set(s.individual.parents) & set(parents)),
     )
-    yield (
-        "In this program already, latest first:",
-        told(s for s in _ancestors(history, parents[:1]) if _is_structural(s)),
-    )
-    yield "Helped most in this run:", told(s for s in fine if effects[s.individual.id].better)
+    line = _line_of(history, parents[:1])
+    yield "In this program already, latest first:", told(s for s in line[1:] if is_structural(s))
+    has = {_place(s) for s in line}
+    helped = [s for s in fine if effects[s.individual.id].better and _place(s) not in has]
+    yield "Helped most in this run, besides:", told(helped)
     yield "Unresolved, best first (not refuted):", told(near)
     for earlier in history.earlier:
         yield (
@@ -153,16 +153,25 @@ def _sections(
     yield "Constants, which a numeric optimiser tunes:", _constants(bred, effects, direction)
 
 
-def _ancestors(history: History, individuals: Sequence[IndividualId]) -> Iterator[Standing]:
-    """Yield how those stand from whom individuals descend by their first parents, latest first."""
+def _line_of(history: History, individuals: Sequence[IndividualId]) -> list[Standing]:
+    """Return how somebody stands and all from whom it descends by first parents, latest first."""
     known = history.standings
     line = [known[one] for one in individuals if one in known]
     while line and line[-1].individual.parents and line[-1].individual.parents[0] in known:
         line.append(known[line[-1].individual.parents[0]])
-        yield line[-1]
+    return line
 
 
-def _is_structural(standing: Standing) -> bool:
+def _place(standing: Standing) -> tuple[IndividualId, str] | None:
+    """Return which part of whose program was changed: twins of one idea are equal in that."""
+    individual = standing.individual
+    if not individual.parents or not individual.changes:
+        return None
+    return individual.parents[0], individual.changes[0].category
+
+
+def is_structural(standing: Standing) -> bool:
+    """Whether it came about by a change of more than constants."""
     individual = standing.individual
     return bool(individual.changes) and individual.operator != CONSTANTS
 

@@ -18,25 +18,36 @@ from enum import StrEnum
 import numpy as np
 
 from mutate.llm import Block
-from mutate.memory import LINE, effect, memory
+from mutate.memory import LINE, effect, is_structural, memory
 from mutate.models import Model
 from mutate.novelty import normalised_diff
 from mutate.text import BYTES_PER_TOKEN, bounded, one_line, quoted, tokens_of
 from population.history import History, Standing
-from population.individual import Individual, IndividualId, Measurement
+from population.individual import Individual, Measurement
 from population.task import Direction, EvaluatorKind
 
 LEAST_ROOM = 1_500
 MEMORY_SHARE = 0.75
 """Of the room that is left when facts, donors and crashes have taken theirs."""
 INSPIRATIONS = 2
+INSPIRATION_HEAD = 600
+"""Characters around the change itself, bars in front of its lines included."""
+MOST_QUOTED = 1 << 17
 DONOR_TOKENS = 3_000
 CRASH_CHARACTERS = 4_000
 CURVE_PARTS = 5
 HYPOTHESIS = 200
 """Characters that a hypothesis is asked to have, so that it stands whole wherever it is told."""
 NOTES_LINES = 12
-SHOWN = ("steps", "tokens_per_s", "peak_memory_bytes", "parameters", "startup_s", "billed_s")
+SHOWN = (
+    "steps",
+    "tokens_per_s",
+    "peak_memory_bytes",
+    "parameters",
+    "startup_s",
+    "billed_s",
+    "forward_s",
+)
 
 
 class Intent(StrEnum):
@@ -220,7 +231,7 @@ def opening(
 
 def _beside(intent: Intent, history: History) -> str:
     """Return what keeps those apart who are asked at the same time, empty where nobody else is."""
-    if not history.beside or intent not in (Intent.EXPLORE, Intent.REFINE):
+    if not history.beside or intent is not Intent.EXPLORE:
         return ""
     others = "another proposal is" if history.beside == 1 else f"{history.beside} others are"
     return (
@@ -324,30 +335,39 @@ def _crash(standing: Standing) -> str:
 def _inspirations(
     parents: Sequence[Individual], history: History, room: int, rng: np.random.Generator
 ) -> list[str]:
-    """Return what one or two other survivors changed, as ideas to borrow, not as parents."""
+    """Return what one or two other survivors changed, as ideas to borrow, not as parents.
+
+    In full where any fits into the room: the middle of a change is what it does.
+    """
     known = {one.id for one in parents}
-    others: list[IndividualId] = [
-        one
-        for one in history.survivors
-        if one not in known and history.standings[one].individual.changes
+    others = [
+        standing
+        for standing in (history.standings[one] for one in history.survivors if one not in known)
+        if is_structural(standing)
     ]
+    drawn = [others[int(place)] for place in rng.permutation(len(others))]
     parts: list[str] = []
-    for place in rng.permutation(len(others))[:INSPIRATIONS]:
-        standing = history.standings[others[int(place)]]
-        individual = standing.individual
-        diff = "\n".join(change.diff for change in individual.changes)
-        most = max(room // (2 * INSPIRATIONS), 100) * 3
-        text = "\n".join(
-            [
-                f"# Another survivor, #{individual.id}, for inspiration",
-                f"{_origin(individual)}: {effect(standing, history)}",
-                quoted(bounded(diff, most), most * 2),
-            ]
-        )
-        if tokens_of(text) <= room:
+    for standing in drawn:
+        text = _inspiration(standing, history)
+        if len(parts) < INSPIRATIONS and tokens_of(text) <= room:
             room -= tokens_of(text)
             parts.append(text)
+    if drawn and not parts:
+        text = _inspiration(drawn[0], history, int(room * BYTES_PER_TOKEN) - INSPIRATION_HEAD)
+        parts += [text] if tokens_of(text) <= room else []
     return parts
+
+
+def _inspiration(standing: Standing, history: History, most: int = MOST_QUOTED) -> str:
+    individual = standing.individual
+    diff = bounded("\n".join(change.diff for change in individual.changes), most)
+    return "\n".join(
+        [
+            f"# Another survivor, #{individual.id}, for inspiration",
+            f"{_origin(individual)}: {effect(standing, history)}",
+            quoted(diff, MOST_QUOTED),
+        ]
+    )
 
 
 def mend(problem: str, whole_file: bool) -> str:

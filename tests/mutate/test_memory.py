@@ -187,7 +187,7 @@ def test_a_quotation_cannot_be_left_by_what_is_quoted() -> None:
 def test_what_a_program_has_from_its_ancestors_is_told_apart_from_what_helped_elsewhere() -> None:
     history = told.history()
     child = told.scored(told.child(10, 4, "a gate of its own"), -2.20)
-    other = told.scored(told.child(11, 1, "bigrams"), -2.10)
+    other = told.scored(told.child(11, 1, "bigrams", "embedding"), -2.10)
     known = history.standings | {one.individual.id: one for one in (child, other)}
     grown = replace(history, standings=known)
     text = memory(grown, parent(grown, 10), DOWN, ROOM)
@@ -200,3 +200,18 @@ def test_what_a_program_has_from_its_ancestors_is_told_apart_from_what_helped_el
 def test_a_score_is_told_with_the_steps_that_it_took() -> None:
     (line,) = lines_with("linear attention")
     assert "2.6000 in 612 steps, worse by" in line
+
+
+def test_twins_of_a_change_that_the_program_has_are_not_told_as_help_from_elsewhere() -> None:
+    history = told.history()
+    grown = told.scored(told.child(10, 1, "trigrams", "embedding"), -2.10)
+    twin = told.scored(told.child(11, 1, "trigrams, too", "embedding"), -2.12)
+    other = told.scored(told.child(12, 1, "a wider head", "head"), -2.11)
+    child = told.scored(told.child(13, 10, "norms", "norm"), -2.00)
+    known = history.standings | {s.individual.id: s for s in (grown, twin, other, child)}
+    history = replace(history, standings=known)
+    assert "trigrams, too" in memory(history, parent(history, 3), DOWN, ROOM)
+    for number in (10, 13):
+        text = memory(history, parent(history, number), DOWN, ROOM)
+        assert "trigrams, too" not in text
+        assert "a wider head" in text[text.index("Helped most") :]

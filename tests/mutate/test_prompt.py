@@ -11,7 +11,7 @@ import pytest
 from mutate import prompt
 from mutate.llm import Block
 from mutate.prompt import Intent
-from mutate.text import tokens_of
+from mutate.text import quoted, tokens_of
 from population.history import History
 from population.individual import Genome, Individual, IndividualId
 from population.task import EvaluatorKind
@@ -164,11 +164,42 @@ def test_a_curve_is_told_in_a_few_means_however_many_points_it_has(points: int) 
 def test_those_who_are_asked_at_the_same_time_are_kept_apart(intent: Intent) -> None:
     alone = opening(intent)[1].text
     beside = opening(intent, replace(told.history(), beside=2))[1].text
-    if intent in (Intent.EXPLORE, Intent.REFINE):
+    if intent is Intent.EXPLORE:
         assert "2 others are being written without sight of yours" in beside
         assert beside.startswith(alone)
     else:
         assert beside == alone
+
+
+def test_what_other_survivors_changed_is_shown_whole_where_it_fits_and_constants_never() -> None:
+    history = told.many(50, BASE)
+    long = "\n".join(f"+line {n} of a mechanism" for n in range(120))
+    one, two, numeric = history.survivors[:3]
+    known = dict(history.standings)
+    for who, diff, operator in (
+        (one, long, "explore"),
+        (two, "+short", "explore"),
+        (numeric, "+LR", "constants"),
+    ):
+        individual = known[who].individual
+        change = replace(individual.changes[0], diff=diff)
+        changed = replace(individual, changes=(change,), operator=operator)
+        known[who] = replace(known[who], individual=changed)
+    history = replace(history, standings=known, survivors=(one, two, numeric))
+    founder = chosen(history, 1)
+    for seed in range(4):
+        rng = np.random.default_rng(seed)
+        wide = "\n".join(prompt._inspirations([founder], history, 4_000, rng))
+        assert quoted(long, 1 << 17) in wide
+        assert "| +short" in wide
+        assert "| +LR" not in wide
+        narrow = "\n".join(prompt._inspirations([founder], history, 500, rng))
+        assert "| +short" in narrow
+        assert "of a mechanism" not in narrow
+    alone = replace(history, survivors=(one,))
+    (cut,) = prompt._inspirations([founder], alone, 700, np.random.default_rng(0))
+    assert "characters ..." in cut
+    assert tokens_of(cut) <= 700
 
 
 if __name__ == "__main__":
