@@ -107,14 +107,14 @@ def models_of(breeding: Breeding) -> tuple[Model, ...]:
     return choose_models(breeding.models, load_models(table))
 
 
-def breeders(breeding: Breeding, task: Task, spent: Spent, data: Path | None = None) -> Breeders:
+def breeders(breeding: Breeding, task: Task, spent: Spent, place: str = "") -> Breeders:
     """Return the operators of a run: the keyless ones, and where models are named theirs, too.
 
     Args:
         breeding: how proposals come about.
         task: for checks and prompts.
         spent: by earlier calls of the run.
-        data: what is prepared for the task, of which prompts tell; None: they do not.
+        place: what prompts tell of where programs run.
 
     Raises:
         RunError: a model, the table of models or an operator of the user's is wrong.
@@ -144,7 +144,7 @@ def breeders(breeding: Breeding, task: Task, spent: Spent, data: Path | None = N
     adapters, gates = _adapters(models)
     purse = Purse(breeding.cost_usd, breeding.tokens, spent)
     desk = Desk(models, adapters, purse, notices.put, gates)
-    asking = _Asking(desk, checks, brief_of(task, data), breeding.effort or "")
+    asking = _Asking(desk, checks, brief_of(task, place), breeding.effort or "")
     portfolio = Portfolio(
         [*asking.arms(), constants, recombination, *own],
         repair=asking.arm(Intent.REPAIR, 1.0),

@@ -14,12 +14,12 @@ _ELSEWHERE = {"cpu": "On a GPU", "gpu": "On a processor"}
 _SECTION = re.compile(r"^(?=## )", re.MULTILINE)
 
 
-def brief_of(task: Task, data: Path | None = None) -> Brief:
+def brief_of(task: Task, place: str = "") -> Brief:
     """Return what of the task every prompt tells.
 
     Args:
         task: of the run.
-        data: what is prepared for it, of which the prompts tell; None: they do not.
+        place: where its programs run, as `place_of` tells it.
 
     Raises:
         TaskError: its contract cannot be read.
@@ -31,15 +31,8 @@ def brief_of(task: Task, data: Path | None = None) -> Brief:
         except (OSError, UnicodeDecodeError) as error:
             raise TaskError(f"{task.contract} cannot be read ({error}); correct it") from error
     budget = format_budget(task.budget.whole) if task.trains else ""
-    return Brief(
-        task.artifact,
-        task.metric,
-        task.direction,
-        budget,
-        contract_for(contract, task.scale),
-        task.kind,
-        place_of(task, data),
-    )
+    told = contract_for(contract, task.scale)
+    return Brief(task.artifact, task.metric, task.direction, budget, told, task.kind, place)
 
 
 def contract_for(contract: str, scale: str) -> str:
@@ -49,11 +42,17 @@ def contract_for(contract: str, scale: str) -> str:
     return "".join(part for part in parts if part.partition("\n")[0].strip() != heading)
 
 
-def place_of(task: Task, data: Path | None) -> str:
-    """Return what a program finds where it runs: its share of the machine, sizes, the data."""
+def place_of(task: Task, data: Path | None, kind: str) -> str:
+    """Return what a program finds where it runs: its share of the machine, sizes, the data.
+
+    Args:
+        task: of the run.
+        data: what is prepared for it; None: nothing, or not yet.
+        kind: name of the devices.
+    """
     if not task.trains:
         return ""
-    gpus = f"{task.gpus:g} GPU" if task.gpus else "no GPU"
+    gpus = f"{task.gpus:g} GPU ({kind})" if task.gpus else "no GPU"
     cores = f"{task.cores} core" + "s" * (task.cores > 1)
     memory = f"{task.limits.memory_bytes / 2**30:.3g} GiB of the machine's memory"
     return f"Each program has {cores} of a processor, {memory} and {gpus}.\n{described(task, data)}"

@@ -5,8 +5,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from evaluate.device import device_name
 from evolve.breeding import CLAUDE_CODE, Breeders, breeders, models_of
-from evolve.briefing import brief_of
+from evolve.briefing import brief_of, place_of
 from evolve.composition import cache_folder, founders, local_slots, prepared_before
 from evolve.config import RunConfig
 from evolve.controls import CONTROLS
@@ -107,7 +108,9 @@ def _call_usd(model: Model, tokens_in: int) -> float:
 def first_question(config: RunConfig, task: Task, alive: Sequence[Individual]) -> Question:
     """Return the question with which an unscored run of these founders would begin."""
     model = models_of(config.breeding)[0]
-    brief = brief_of(task, prepared_before(task, cache_folder(config.cache)))
+    kind = "of the cluster" if config.address else device_name(task.device)
+    data = prepared_before(task, cache_folder(config.cache))
+    brief = brief_of(task, place_of(task, data, kind))
     longest = max(alive, key=lambda one: len(one.genome.source))
     standings = {one.id: Standing(one, None, float("inf"), 0, 0, 0) for one in alive}
     program = Program(task.program.read_text(encoding="utf-8"))

@@ -7,10 +7,11 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from evaluate.device import require_device
+from evaluate.device import device_name, require_device
 from evaluate.outside import Outside
 from evolve.announcing import announce, summarise
 from evolve.breeding import Breeders, breeders
+from evolve.briefing import place_of
 from evolve.composition import (
     Trainers,
     cache_folder,
@@ -215,12 +216,13 @@ def _driven(config: RunConfig, task: Task, data: Path | None) -> int:
         forget_stale(config.folder, Checks.of(task))
         brought = brought_to(lineage)
         individuals = [*founders(task), *brought_founders(brought, known.program_sha256)]
-        bred_by = breeders(config.breeding, task, Spent(*lineage.spent()), data)
-        if bred_by.desk is not None:
-            bred_by.desk.remember(lineage.dearest())
         if task.trains:
             print("starting Ray ...", flush=True)
         with closing(pool(config, task, data)) as trainers:
+            place = place_of(task, data, trainers.kind or device_name(task.device))
+            bred_by = breeders(config.breeding, task, Spent(*lineage.spent()), place)
+            if bred_by.desk is not None:
+                bred_by.desk.remember(lineage.dearest())
             announce(config, task, data, trainers, brought)
             print(breeding_lines(config, task, bred_by, individuals, trainers.slots), flush=True)
             watch = Watch(

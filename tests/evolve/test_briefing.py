@@ -55,7 +55,8 @@ def test_the_default_contract_has_a_section_for_each_size_of_machine() -> None:
 
 
 def test_a_model_is_told_the_sizes_and_the_amount_of_training_text_but_no_path(data: Path) -> None:
-    place = brief_of(load_task(REPOSITORY), data).place
+    place = place_of(load_task(REPOSITORY), data, "a processor's name")
+    assert brief_of(load_task(REPOSITORY), place).place == place
     assert "1 core of a processor, 4 GiB" in place
     assert "T = 128, V = 256, forwards of E = 64 rows" in place
     size = prepare._load(data / "train" / "tokens.npy").size
@@ -70,16 +71,23 @@ def test_an_evaluator_that_describes_nothing_is_told_of_by_its_sizes(
     silent = tmp_path / "silent.py"
     silent.write_text(Path(prepare.__file__).read_text().replace("def describe(", "def other("))
     task = replace(load_task(REPOSITORY), evaluator=silent)
-    assert place_of(task, data).endswith("rows are scored.")
+    assert place_of(task, data, "").endswith("rows are scored.")
 
 
 def test_of_a_task_without_data_or_trainings_nothing_is_made_up() -> None:
     task = load_task(REPOSITORY / "tests" / "tasks" / "polynomial")
-    assert place_of(task, None) == (
+    assert place_of(task, None, "") == (
         f"Each program has {task.cores} core of a processor, "
         f"{task.limits.memory_bytes / 2**30:.3g} GiB of the machine's memory and no GPU.\n"
     )
-    assert place_of(replace(task, kind=EvaluatorKind.RECORDED), None) == ""
+    assert place_of(replace(task, kind=EvaluatorKind.RECORDED), None, "") == ""
+
+
+def test_a_model_is_told_which_gpu_its_programs_have() -> None:
+    task = replace(load_task(REPOSITORY), gpus=1.0, cores=4)
+    place = place_of(task, None, "NVIDIA H200")
+    assert "4 cores of a processor" in place
+    assert "1 GPU (NVIDIA H200)" in place
 
 
 def test_data_that_an_earlier_call_prepared_is_found_and_none_is_prepared_for_a_prompt(
