@@ -40,14 +40,9 @@ HYPOTHESIS = 200
 """Characters that a hypothesis is asked to have, so that it stands whole wherever it is told."""
 NOTES_LINES = 12
 SHOWN = (
-    "steps",
-    "tokens_per_s",
-    "peak_memory_bytes",
-    "parameters",
-    "startup_s",
-    "billed_s",
-    "forward_s",
-)
+    "steps", "tokens", "tokens_per_s", "mfu", "peak_memory_bytes", "peak_device_bytes",
+    "parameters", "startup_s", "billed_s", "forward_s",
+)  # fmt: skip
 
 
 class Intent(StrEnum):

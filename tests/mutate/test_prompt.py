@@ -13,7 +13,7 @@ from mutate.llm import Block
 from mutate.prompt import Intent
 from mutate.text import quoted, tokens_of
 from population.history import History
-from population.individual import Genome, Individual, IndividualId
+from population.individual import Genome, Individual, IndividualId, Measurement
 from population.task import EvaluatorKind
 from tests.mutate import told
 from tests.mutate.asking import LOCAL, OPUS
@@ -142,6 +142,16 @@ def test_what_was_measured_of_a_program_stands_beside_its_parents_figures() -> N
     facts = prompt.facts(chosen(history, 3), known, told.BRIEF)
     assert "measured (its parent): steps 612 (306), tokens_per_s 57,123 (28,562)" in facts
     assert "measured: steps 306," in prompt.facts(chosen(known, 1), known, told.BRIEF)
+
+
+def test_of_a_training_on_a_gpu_its_memory_and_use_are_told() -> None:
+    history, one = told.history(), IndividualId(1)
+    report = history.standings[one].report
+    assert report is not None
+    card = (Measurement("mfu", 0.41234, "1"), Measurement("peak_device_bytes", 41 * 2.0**30, "B"))
+    before = replace(history.standings[one], report=replace(report, measurements=card))
+    facts = prompt.facts(chosen(history, 1), replace(history, standings={one: before}), told.BRIEF)
+    assert "measured: mfu 0.4123, peak_device 41984 MiB" in facts
 
 
 @pytest.mark.parametrize("points", [1, 3, 64])
