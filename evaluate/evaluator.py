@@ -82,18 +82,24 @@ def load(path: Path) -> Evaluator:
 def described(task: Task, data: Path | None) -> str:
     """Return what a model task's programs find in their data, for people and prompts.
 
-    Empty without data, and of other tasks. Raises TaskError and the module's own errors.
+    Empty without data, and of other tasks.
+
+    Raises:
+        TaskError: as `load`.
+        DataError: the prepared data is damaged.
     """
     if data is None or task.kind is not EvaluatorKind.MODEL:
         return ""
     evaluator = load(task.evaluator)
-    sizes = evaluator.settings(data)
-    told = (
-        f"T = {sizes.sequence_length}, V = {sizes.vocab_size}, "
-        f"forwards of E = {sizes.evaluation_batch} rows are scored."
-    )
     describe: Callable[[Path], str] = getattr(evaluator, "describe", lambda _: "")
-    return f"{told} {describe(data)}".strip()
+    try:
+        sizes, text = evaluator.settings(data), describe(data)
+    except getattr(evaluator, "DataError", OSError) as error:
+        raise DataError(str(error)) from error
+    return (
+        f"T = {sizes.sequence_length}, V = {sizes.vocab_size}, "
+        f"forwards of E = {sizes.evaluation_batch} rows are scored. {text}"
+    ).strip()
 
 
 def data_sha256(task: Task, data: Path | None) -> str:

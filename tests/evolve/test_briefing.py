@@ -7,7 +7,7 @@ import prepare
 from evolve.briefing import brief_of, contract_for, place_of
 from evolve.composition import prepared_before
 from evolve.taskfile import REPOSITORY, load_task
-from population.errors import TaskError
+from population.errors import DataError, TaskError
 from population.task import EvaluatorKind
 
 CONTRACT = """# The contract
@@ -72,6 +72,12 @@ def test_an_evaluator_that_describes_nothing_is_told_of_by_its_sizes(
     silent.write_text(Path(prepare.__file__).read_text().replace("def describe(", "def other("))
     task = replace(load_task(REPOSITORY), evaluator=silent)
     assert place_of(task, data, "").endswith("rows are scored.")
+
+
+def test_data_that_is_damaged_is_an_error_with_a_remedy_and_no_traceback(data: Path) -> None:
+    (data / "manifest.json").unlink()
+    with pytest.raises(DataError, match="manifest"):
+        place_of(load_task(REPOSITORY), data, "")
 
 
 def test_of_a_task_without_data_or_trainings_nothing_is_made_up() -> None:
