@@ -76,7 +76,7 @@ def test_an_evaluator_that_describes_nothing_is_told_of_by_its_sizes(
 
 def test_data_that_is_damaged_is_an_error_with_a_remedy_and_no_traceback(data: Path) -> None:
     (data / "manifest.json").unlink()
-    with pytest.raises(DataError, match="manifest"):
+    with pytest.raises(DataError, match="no prepared data"):
         place_of(load_task(REPOSITORY), data, "")
 
 
