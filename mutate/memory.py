@@ -167,7 +167,12 @@ def _place(standing: Standing) -> tuple[IndividualId, str] | None:
     individual = standing.individual
     if not individual.parents or not individual.changes:
         return None
-    return individual.parents[0], individual.changes[0].category
+    return individual.parents[0], _alike(individual.changes[0].category)
+
+
+def _alike(category: str) -> str:
+    """Return what names of one part have in common: `n-gram counts` and `ngram counts` are one."""
+    return "".join(c for c in category.lower() if c.isalnum())
 
 
 def is_structural(standing: Standing) -> bool:
@@ -232,9 +237,11 @@ def _categories(
     standings: Sequence[Standing], effects: dict[IndividualId, Effect]
 ) -> Iterator[tuple[None, str]]:
     groups: dict[str, list[Effect]] = {}
+    names: dict[str, str] = {}
     for standing in standings:
         category = one_line(standing.individual.changes[0].category, 40)
-        groups.setdefault(category, []).append(effects[standing.individual.id])
+        name = names.setdefault(_alike(category), category)
+        groups.setdefault(name, []).append(effects[standing.individual.id])
     for category, own in sorted(groups.items(), key=lambda item: (-len(item[1]), item[0])):
         better = sum(one.better for one in own)
         worse = sum(one.worse for one in own)

@@ -215,3 +215,15 @@ def test_twins_of_a_change_that_the_program_has_are_not_told_as_help_from_elsewh
         text = memory(history, parent(history, number), DOWN, ROOM)
         assert "trigrams, too" not in text
         assert "a wider head" in text[text.index("Helped most") :]
+
+
+def test_categories_that_differ_in_a_hyphen_are_one() -> None:
+    history = told.history()
+    twins = [
+        told.scored(told.child(number, 1, "counts", category), -2.3)
+        for number, category in ((10, "n-gram counts"), (11, "ngram counts"))
+    ]
+    known = history.standings | {one.individual.id: one for one in twins}
+    text = memory(replace(history, standings=known), parent(history, 2), DOWN, ROOM)
+    assert "- ngram counts: 2 tried" in text
+    assert "- n-gram counts:" not in text
