@@ -16,9 +16,9 @@ from population.state import State
 
 WAIT_S = 0.5
 GIVE_UP_S = 5.0
+"""How long proposals that were told to give up are awaited, for what they have cost."""
 LEFTOVERS_S = 60.0
 """How long answers are waited for that no slot needs any more: they are paid for, and may teach."""
-"""How long proposals that were told to give up are awaited, for what they have cost."""
 REFUSALS_IN_A_ROW = 200
 BLIND_REFUSALS = 20
 """Refused proposals from founders without a score, after which slots wait for the scores."""
