@@ -4,7 +4,8 @@ import hashlib
 import importlib.util
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol, cast
 
@@ -79,6 +80,15 @@ def load(path: Path) -> Evaluator:
     return cast(Evaluator, module)
 
 
+@contextmanager
+def as_data_error(evaluator: Evaluator) -> Iterator[None]:
+    """Raise the module's own error about data as ours, which every command tells as a message."""
+    try:
+        yield
+    except getattr(evaluator, "DataError", OSError) as error:
+        raise DataError(str(error)) from error
+
+
 def described(task: Task, data: Path | None) -> str:
     """Return what a model task's programs find in their data, for people and prompts.
 
@@ -92,10 +102,8 @@ def described(task: Task, data: Path | None) -> str:
         return ""
     evaluator = load(task.evaluator)
     describe: Callable[[Path], str] = getattr(evaluator, "describe", lambda _: "")
-    try:
+    with as_data_error(evaluator):
         sizes, text = evaluator.settings(data), describe(data)
-    except getattr(evaluator, "DataError", OSError) as error:
-        raise DataError(str(error)) from error
     return (
         f"T = {sizes.sequence_length}, V = {sizes.vocab_size}, "
         f"forwards of E = {sizes.evaluation_batch} rows are scored. {text}"

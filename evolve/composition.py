@@ -7,8 +7,9 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from evaluate.evaluator import data_sha256, load
+from evaluate.evaluator import as_data_error, data_sha256, load
 from evaluate.namespaces import SHARED_MEMORY
 from evaluate.outside import AT_ONCE, Outside
 from evaluate.pool import RayPool, slots_here
@@ -75,12 +76,8 @@ def prepared(task: Task, cache: Path) -> Path | None:
     if (mirror := os.environ.get("EVOLVE_MIRROR")) and Path(mirror).exists():
         out_of_reach(Path(mirror), "name another folder in EVOLVE_MIRROR")
     evaluator = load(task.evaluator)
-    try:
-        if task.scale == "cpu":
-            return evaluator.prepare(task.data, cache)
-        return evaluator.prepare(task.data, cache, scale=task.scale)
-    except getattr(evaluator, "DataError", OSError) as error:
-        raise DataError(str(error)) from error
+    with as_data_error(evaluator):
+        return evaluator.prepare(task.data, cache, **_sized(task))
 
 
 def prepared_before(task: Task, cache: Path) -> Path | None:
@@ -88,12 +85,14 @@ def prepared_before(task: Task, cache: Path) -> Path | None:
     if task.data is None or task.kind is not EvaluatorKind.MODEL:
         return None
     evaluator = load(task.evaluator)
-    sized = {} if task.scale == "cpu" else {"scale": task.scale}
-    try:
-        data = evaluator.data_dir(task.data, cache, **sized)
-    except getattr(evaluator, "DataError", OSError) as error:
-        raise DataError(str(error)) from error
+    with as_data_error(evaluator):
+        data = evaluator.data_dir(task.data, cache, **_sized(task))
     return data if (data / "train").is_dir() else None
+
+
+def _sized(task: Task) -> dict[str, Any]:
+    """Return how an evaluator is told the scale: one without a GPU's need not know the word."""
+    return {} if task.scale == "cpu" else {"scale": task.scale}
 
 
 def _readable(task: Task, data: Path, cache: Path) -> Path:

@@ -1,6 +1,5 @@
 """Prompts are fixed by golden files: `python -m tests.mutate.test_prompt` writes them anew."""
 
-import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,9 +10,9 @@ import pytest
 from mutate import prompt
 from mutate.llm import Block
 from mutate.prompt import Intent
-from mutate.text import quoted, tokens_of
+from mutate.text import tokens_of
 from population.history import History
-from population.individual import Genome, Individual, IndividualId, Measurement
+from population.individual import Genome, Individual, IndividualId
 from population.task import EvaluatorKind
 from tests.mutate import told
 from tests.mutate.asking import LOCAL, OPUS
@@ -132,44 +131,6 @@ def test_a_prompt_is_a_function_of_its_arguments() -> None:
     assert opening(Intent.EXPLORE) == opening(Intent.EXPLORE)
 
 
-def test_what_was_measured_of_a_program_stands_beside_its_parents_figures() -> None:
-    history = told.history()
-    slower = tuple(replace(m, value=m.value / 2) for m in told.MEASURED)
-    one, report = IndividualId(1), told.scored(chosen(history, 1), -2.4).report
-    assert report is not None
-    before = replace(history.standings[one], report=replace(report, measurements=slower))
-    known = replace(history, standings={**history.standings, one: before})
-    facts = prompt.facts(chosen(history, 3), known, told.BRIEF)
-    assert "measured (its parent): steps 612 (306), tokens_per_s 57,123 (28,562)" in facts
-    assert "measured: steps 306," in prompt.facts(chosen(known, 1), known, told.BRIEF)
-
-
-def test_of_a_training_on_a_gpu_its_memory_and_use_are_told() -> None:
-    history, one = told.history(), IndividualId(1)
-    report = history.standings[one].report
-    assert report is not None
-    card = (Measurement("mfu", 0.41234, "1"), Measurement("peak_device_bytes", 41 * 2.0**30, "B"))
-    before = replace(history.standings[one], report=replace(report, measurements=card))
-    facts = prompt.facts(chosen(history, 1), replace(history, standings={one: before}), told.BRIEF)
-    assert "measured: mfu 0.4123, peak_device 41984 MiB" in facts
-
-
-@pytest.mark.parametrize("points", [1, 3, 64])
-def test_a_curve_is_told_in_a_few_means_however_many_points_it_has(points: int) -> None:
-    history, one = told.history(), IndividualId(3)
-    standing = history.standings[one]
-    assert standing.report is not None
-    curve = tuple(((n + 1) / points, 2.0 + (-1) ** n) for n in range(points))
-    changed = replace(standing, report=replace(standing.report, curve=curve))
-    known = replace(history, standings={**history.standings, one: changed})
-    (line,) = [
-        x for x in prompt.facts(chosen(history, 3), known, told.BRIEF).split("\n") if "loss" in x
-    ]
-    assert line.count("%") == 2 * min(points, prompt.CURVE_PARTS)
-    if points == 64:
-        assert all(1.8 < float(loss) < 2.2 for loss in re.findall(r"% (\d\.\d+)", line))
-
-
 @pytest.mark.parametrize("intent", Intent)
 def test_those_who_are_asked_at_the_same_time_are_kept_apart(intent: Intent) -> None:
     alone = opening(intent)[1].text
@@ -179,37 +140,6 @@ def test_those_who_are_asked_at_the_same_time_are_kept_apart(intent: Intent) -> 
         assert beside.startswith(alone)
     else:
         assert beside == alone
-
-
-def test_what_other_survivors_changed_is_shown_whole_where_it_fits_and_constants_never() -> None:
-    history = told.many(50, BASE)
-    long = "\n".join(f"+line {n} of a mechanism" for n in range(120))
-    one, two, numeric = history.survivors[:3]
-    known = dict(history.standings)
-    for who, diff, operator in (
-        (one, long, "explore"),
-        (two, "+short", "explore"),
-        (numeric, "+LR", "constants"),
-    ):
-        individual = known[who].individual
-        change = replace(individual.changes[0], diff=diff)
-        changed = replace(individual, changes=(change,), operator=operator)
-        known[who] = replace(known[who], individual=changed)
-    history = replace(history, standings=known, survivors=(one, two, numeric))
-    founder = chosen(history, 1)
-    for seed in range(4):
-        rng = np.random.default_rng(seed)
-        wide = "\n".join(prompt._inspirations([founder], history, 4_000, rng))
-        assert quoted(long, 1 << 17) in wide
-        assert "| +short" in wide
-        assert "| +LR" not in wide
-        narrow = "\n".join(prompt._inspirations([founder], history, 500, rng))
-        assert "| +short" in narrow
-        assert "of a mechanism" not in narrow
-    alone = replace(history, survivors=(one,))
-    (cut,) = prompt._inspirations([founder], alone, 700, np.random.default_rng(0))
-    assert "characters ..." in cut
-    assert tokens_of(cut) <= 700
 
 
 if __name__ == "__main__":
