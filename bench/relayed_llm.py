@@ -149,9 +149,15 @@ def main() -> int:
     if options.next:
         return take(options.folder)
     if options.answer is not None:
+        if not (options.folder / f"{options.answer:04}.body.json").exists():
+            parser.error(f"{options.folder} holds no question {options.answer}")
         write_text(options.folder / f"{options.answer:04}.answer.md", sys.stdin.read())
         return 0
-    with Relay(options.folder, options.port) as relay:
+    try:
+        relay = Relay(options.folder, options.port)
+    except OSError as error:
+        parser.error(f"port {options.port} or {options.folder} cannot be used ({error})")
+    with relay:
         print(f"ANTHROPIC_BASE_URL=http://{HOST}:{relay.server_address[1]}", flush=True)
         with contextlib.suppress(KeyboardInterrupt):
             relay.serve_forever()

@@ -60,3 +60,13 @@ def test_whoever_waits_in_vain_is_told_so(
     monkeypatch.setattr("sys.argv", ["relayed_llm", str(tmp_path), "--next"])
     assert main() == 1
     assert capsys.readouterr().out == "no question came\n"
+
+
+def test_an_answer_to_what_nobody_asked_is_refused_and_waits_for_no_later_question(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr("sys.argv", ["relayed_llm", str(tmp_path), "--answer", "7"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert "holds no question 7" in capsys.readouterr().err
+    assert list(tmp_path.iterdir()) == []
