@@ -25,7 +25,7 @@ from bench.intervals import paired_difference
 from evaluate.evaluator import data_sha256
 from evaluate.spec import TrialSpec, trial_spec
 from evaluate.trial import run_trial
-from evolve.composition import cache_folder, prepared
+from evolve.taskdata import cache_folder, prepared
 from evolve.taskfile import find_task, load_task
 from population.individual import (
     EvaluationId,

@@ -39,7 +39,7 @@ from evaluate.device import accelerator, device_name, require_device
 from evaluate.evaluator import data_sha256
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
-from evolve.composition import cache_folder, prepared
+from evolve.taskdata import cache_folder, prepared
 from evolve.taskfile import find_task, format_budget, load_task
 from mutate.genome import rewrite, values
 from mutate.ranges import Value

@@ -26,7 +26,7 @@ from evaluate.evaluator import data_sha256
 from evaluate.reference import REPEATS
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
-from evolve.composition import cache_folder, prepared
+from evolve.taskdata import cache_folder, prepared
 from evolve.taskfile import find_task, load_task
 from population.individual import (
     EvaluationId,

@@ -8,7 +8,7 @@ from evaluate.awaited import waiting_folder
 from evaluate.device import device_name, utilisation_share
 from evaluate.evaluator import load
 from evaluate.sandbox import probe, protects_data
-from evolve.composition import Trainers, candidates_read, local_slots
+from evolve.composition import Trainers, local_slots
 from evolve.config import RunConfig
 from evolve.console import best_line
 from evolve.estimate import BESIDE_S, COMPILED_S, newcomer_s
@@ -16,6 +16,7 @@ from evolve.inheriting import brought_line
 from evolve.live import Snapshot, Watch
 from evolve.printing import SELF_REPORTED, leaderboard
 from evolve.reading import Reading
+from evolve.taskdata import candidates_read
 from evolve.taskfile import format_budget
 from evolve.text import count, number, one_line
 from population.ports import Brought

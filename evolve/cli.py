@@ -156,7 +156,7 @@ def try_(file: Path, repeat: int, as_json: bool, require_sandbox: bool, **given:
     """Train and score one FILE as the search would."""
     from evaluate.device import require_device
     from evaluate.sandbox import require_all
-    from evolve.composition import cache_folder, candidates_read, prepared
+    from evolve.taskdata import cache_folder, candidates_read, prepared
     from evolve.taskfile import find_task, load_task, usual_device
     from evolve.trying import Trial, read_genome, try_program
 
@@ -254,8 +254,8 @@ def doctor(
     """What works on this machine, what does not, and what to do about it."""
     from dataclasses import asdict
 
-    from evolve.composition import cache_folder
     from evolve.doctor import BROKEN, examine_machine, report
+    from evolve.taskdata import cache_folder
     from evolve.taskfile import find_task
     from evolve.writing import print_answer
 

@@ -14,8 +14,9 @@ from evaluate.device import accelerator, device_files, device_name
 from evaluate.evaluator import data_sha256
 from evaluate.pool import RayPool
 from evaluate.sandbox import Layer, probe, protects_data
-from evolve.composition import candidates_read, data_folder, founders, local_slots, prepared
+from evolve.composition import founders, local_slots
 from evolve.printing import SELF_REPORTED
+from evolve.taskdata import candidates_read, data_folder, prepared
 from evolve.taskfile import format_budget, load_task, usual_device
 from evolve.text import count
 from population.errors import EvolveError, SandboxError

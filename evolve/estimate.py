@@ -8,9 +8,10 @@ import numpy as np
 from evaluate.device import device_name
 from evolve.breeding import CLAUDE_CODE, Breeders, breeders, models_of
 from evolve.briefing import brief_of, place_of
-from evolve.composition import cache_folder, founders, local_slots, prepared_before
+from evolve.composition import founders, local_slots
 from evolve.config import RunConfig
 from evolve.controls import CONTROLS
+from evolve.taskdata import cache_folder, prepared_before
 from evolve.taskfile import load_llm
 from mutate import prompt
 from mutate.llm import Question

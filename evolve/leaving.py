@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evaluate.device import require_device
-from evolve.composition import cache_folder, identity, pool, prepared
+from evolve.composition import identity, pool
 from evolve.config import RunConfig, configure
 from evolve.control import forget_stale
 from evolve.evidence import (
@@ -21,6 +21,7 @@ from evolve.interrupts import INTERRUPTED
 from evolve.invigilating import Invigilation
 from evolve.live import Watch, ended_in_the_end, exam_line, is_running, read_live
 from evolve.reading import Reading
+from evolve.taskdata import cache_folder, prepared
 from evolve.taskfile import load_task
 from evolve.text import call
 from evolve.verdict import verdict

@@ -12,17 +12,7 @@ from evaluate.outside import Outside
 from evolve.announcing import announce, summarise
 from evolve.breeding import Breeders, breeders
 from evolve.briefing import place_of
-from evolve.composition import (
-    Trainers,
-    cache_folder,
-    founders,
-    identity,
-    local_slots,
-    out_of_reach,
-    pool,
-    prepared,
-    search_config,
-)
+from evolve.composition import Trainers, founders, identity, local_slots, pool, search_config
 from evolve.config import RunConfig, reserved
 from evolve.console import Display, display
 from evolve.control import Control, forget_stale
@@ -33,6 +23,7 @@ from evolve.interrupts import INTERRUPTED, interruptible
 from evolve.invigilating import Invigilation
 from evolve.live import Watch, ended_in_the_end, leader, write_live
 from evolve.reading import Reading
+from evolve.taskdata import cache_folder, out_of_reach, prepared
 from evolve.verdict import verdict
 from evolve.writing import write_text
 from mutate.checks import Checks

@@ -13,7 +13,7 @@ import torch
 
 from evaluate.layers import compute
 from evaluate.sandbox import exposed, probe, protects_data, require_all
-from evolve.composition import prepared
+from evolve.taskdata import prepared
 from evolve.taskfile import load_task
 from population.errors import SandboxError
 

@@ -5,7 +5,7 @@ import pytest
 
 import prepare
 from evolve.briefing import brief_of, contract_for, place_of
-from evolve.composition import prepared_before
+from evolve.taskdata import prepared_before
 from evolve.taskfile import REPOSITORY, load_task
 from population.errors import DataError, TaskError
 from population.task import EvaluatorKind

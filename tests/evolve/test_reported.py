@@ -17,7 +17,7 @@ import pytest
 from evaluate.sandbox import Layer
 from evolve import announcing, running
 from evolve.briefing import brief_of
-from evolve.composition import identity, prepared, search_config
+from evolve.composition import identity, search_config
 from evolve.config import configure
 from evolve.control import attempt_name
 from evolve.doctor import _sandbox_in_all, examine_machine
@@ -25,6 +25,7 @@ from evolve.injecting import describe, look
 from evolve.printing import SELF_REPORTED
 from evolve.reading import Reading
 from evolve.report import report
+from evolve.taskdata import prepared
 from evolve.taskfile import REPOSITORY, load_task
 from evolve.trying import Trial, as_object, as_text
 from population import views
