@@ -63,6 +63,7 @@ PIECES = (  # no token crosses their bounds: GPT-4's rule, with at most two digi
 )
 LEARNED_CHARACTERS = 200_000_000  # of the training part, at most, teach the tokenizer its tokens
 ENCODED_CHARACTERS = 4_000_000  # are tokenized at once
+LOOK_S, SHOWN_LINES = 0.02, 8  # between two looks at a training; the lines that are told of it
 WAITING_DOCUMENTS = 1_000  # among them each row finds what fits it best
 LEAST_BATCHES = 16  # of evaluation rows, which a small text's shards have at least
 PACKED_BYTES = 8  # of text, at most, for a token in a row: what is cropped off counts, too
@@ -1048,6 +1049,7 @@ class Session:
         self._table: list[tuple[dict[str, Any], int, int]] = []
         self._constants: dict[str, torch.Tensor] = {}
         self._memory: mmap.mmap | None = None
+        self._sampler: Sampler | None = None
         random.seed(self.seed)
         np.random.seed(self.seed % 2**32)
         torch.manual_seed(self.seed)
@@ -1094,6 +1096,8 @@ class Session:
                 return
             if kind == b"R":
                 raise HandInRefusedError(payload.decode())
+            if self._sampler is None and self.device == "cpu":  # a GPU's program waits in any line
+                self._sampler = Sampler(getattr(sys.modules["__main__"], "__file__", ""))
             (self.progress,) = struct.unpack_from("<d", payload)
             rows = np.frombuffer(payload, self._dtype, offset=8).reshape(batch_size, width)
             tokens = torch.from_numpy(rows.astype(np.int64))
@@ -1147,7 +1151,8 @@ class Session:
                 place.copy_(data.reshape(-1))
         sys.stdout.flush()
         sys.stderr.flush()
-        self._send(b"D", b"")
+        lines = self._sampler.told() if self._sampler is not None else []
+        self._send(b"D", json.dumps({"lines": lines}).encode())
         self._socket.recv(1)  # until the harness ends this process
         raise SystemExit(0)
 
@@ -1175,6 +1180,36 @@ class Session:
                 raise SystemExit("the harness closed the connection")
             view = view[count:]
         return head[:1], bytes(payload)
+
+
+class Sampler:
+    """Finds out in which lines of a program training spends its time, by looking now and then.
+
+    Args:
+        file: the program's, as its code objects name it.
+    """
+
+    def __init__(self, file: str) -> None:
+        self._file, self._thread = file, threading.get_ident()
+        self._seen: Counter[int] = Counter()
+        self._over = threading.Event()
+        threading.Thread(target=self._look, daemon=True).start()
+
+    def told(self) -> list[tuple[int, float]]:
+        """Stop looking; return (line, share of the time), those with most of it first."""
+        self._over.set()
+        seen = Counter(self._seen)  # a copy: a last look may be under way
+        total = sum(seen.values())
+        return [(line, round(n / total, 4)) for line, n in seen.most_common(SHOWN_LINES)]
+
+    def _look(self) -> None:
+        while not self._over.wait(LOOK_S):
+            frame = sys._current_frames().get(self._thread)
+            while frame is not None and frame.f_code.co_filename != self._file:
+                frame = frame.f_back
+            if frame is not None:
+                self._seen[frame.f_lineno] += 1
+            del frame  # or what its function holds would live until the next look
 
 
 _NUMPY_NAMES = {

@@ -29,6 +29,8 @@ from population.individual import Pace
 MAX_BATCH_TOKENS = 1 << 26
 MAX_REQUEST_BYTES = 1 << 10
 MAX_REGISTRATIONS = 16
+MOST_LINES, MOST_LINE = 8, 1_000_000
+"""Lines that may be told of, and the largest number of one."""
 MAX_REPORTS, REPORTS_PER_BATCH = 1_000, 4
 """Losses that may be reported before the clock, and for each batch: reading them is work."""
 MEMORY_BYTES = 2 << 30
@@ -103,7 +105,7 @@ class Feeder:
             elif kind == b"G":
                 self._register(payload)
             elif kind == b"D":
-                self._delivered()
+                self._delivered(_lines(payload))
                 return
             else:
                 raise HandInError(f"the candidate sent a message of unknown kind {kind!r}")
@@ -214,7 +216,7 @@ class Feeder:
         wire.send_event(self.trial, event="refused", detail=why)
         wire.send(self.candidate, b"R", why.encode(errors="backslashreplace"))
 
-    def _delivered(self) -> None:
+    def _delivered(self, lines: list[tuple[int, float]]) -> None:
         """Judge whether the tensors are in time, and pass on the memory that they lie in.
 
         Nothing is copied here: the candidate still runs, so whatever takes time lets it train on.
@@ -233,6 +235,7 @@ class Feeder:
             ends=self.clock.ends(),
             room_s=self.clock.room(),
             handin_s=0.0 if bell is None else now - bell,
+            lines=lines,
             **self.account(),
         )
 
@@ -260,6 +263,16 @@ def _rows(payload: bytes, width: int) -> int:
     if type(rows) is not int or not rows >= 1 or rows * width > MAX_BATCH_TOKENS:
         raise HandInError(f"a batch of {rows!r} rows was asked for: 1 to {MAX_BATCH_TOKENS} tokens")
     return rows
+
+
+def _lines(payload: bytes) -> list[tuple[int, float]]:
+    """Return (line, share of the time) as a hand-in tells them, of which nothing has to be true."""
+    try:
+        told = {int(line): float(share) for line, share in json.loads(payload or b"{}")["lines"]}
+    except (ValueError, KeyError, TypeError, RecursionError, OverflowError):
+        return []
+    fits = len(told) <= MOST_LINES and all(0 < line <= MOST_LINE for line in told)
+    return list(told.items()) if fits and all(0 <= one <= 1 for one in told.values()) else []
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

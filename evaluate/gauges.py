@@ -9,7 +9,7 @@ from typing import Any
 from evaluate.cores import busy_s
 from evaluate.device import QUERY_S, memory_used_bytes
 from evaluate.warm import Exit
-from population.individual import Measurement
+from population.individual import LINE, SHARE, Measurement
 
 DEVICE_EVERY_S = 5.0
 """Between two looks at an accelerator's memory."""
@@ -108,6 +108,9 @@ class Gauges:
             Measurement(name, told[name], unit)
             for name, unit in ACCOUNT_UNITS.items()
             if told.get(name) is not None
+        ]
+        rows += [
+            Measurement(f"{LINE}{line}", share, SHARE) for line, share in told.get("lines", [])
         ]
         if ended is not None and "delivered" in events:
             arrived = events["delivered"]["arrived"]

@@ -1,10 +1,12 @@
 """All that is known about individuals, each question asked once for all of them."""
 
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 from evolve.disturbed import DISTURBED
+from mutate.text import where_time_went
+from population.individual import SHARE, Measurement
 
 CUT_OFF = "cut off"
 """What is told of an evaluation that was in flight when the last driver of its run ended."""
@@ -90,6 +92,7 @@ def details(ask: Ask, individuals: Sequence[int], over: bool) -> Iterator[dict[s
     reported = curves(ask, individuals)
     for one in individuals:
         own = {name: rows[one] for name, rows in told.items()}
+        source = own["sources"][0]["source"]
         yield {
             "standing": own["standing"][0] if own["standing"] else None,
             "parents": [row["parent"] for row in own["parents"]],
@@ -97,11 +100,21 @@ def details(ask: Ask, individuals: Sequence[int], over: bool) -> Iterator[dict[s
             "changes": own["changes"],
             "calls": own["calls"],
             "evaluations": [_unended(row, over) for row in own["evaluations"]],
-            "measurements": own["measurements"],
+            "measurements": [row for row in own["measurements"] if row["unit"] != SHARE],
+            "time_by_line": _time_by_line(own["measurements"], source),
             "curve": [list(point.values()) for point in reported[one]],
             "log": own["logs"][0]["log"] if own["logs"] else "",
-            "source": own["sources"][0]["source"],
+            "source": source,
         }
+
+
+def _time_by_line(measured: Sequence[Mapping[str, Any]], source: str) -> str:
+    """Return where the latest training that tells it spent its time."""
+    shares = [row for row in measured if row["unit"] == SHARE]
+    latest = [row for row in shares if row["evaluation"] == shares[-1]["evaluation"]]
+    return where_time_went(
+        [Measurement(row["name"], row["value"], row["unit"]) for row in latest], source
+    )
 
 
 def _unended(row: dict[str, Any], over: bool) -> dict[str, Any]:

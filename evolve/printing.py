@@ -203,6 +203,8 @@ def _evaluations(found: dict[str, Any]) -> list[str]:
     ]
     if measured:
         lines.append(f"measured in {last}: " + ", ".join(measured))
+    if found["time_by_line"]:
+        lines.append(f"time of the training by line: {clean(found['time_by_line'])}")
     if found["curve"]:
         lines.append(f"reported loss: {sparkline([loss for _, loss in found['curve']])}")
     return lines

@@ -15,8 +15,10 @@ from evolve.composition import local_slots
 from evolve.printing import caveats
 from evolve.text import clean, count, duration, number, one_line
 from evolve.writing import json_text
+from mutate.text import where_time_went
 from population.errors import TaskError
 from population.individual import (
+    SHARE,
     EvaluationId,
     Genome,
     IndividualId,
@@ -119,7 +121,8 @@ def as_object(result: Result, trial: Trial, seed: int) -> dict[str, Any]:
         "failure": None if isinstance(outcome, Scored) else asdict(outcome),
         "seed": seed,
         "shard": trial.shard or trial.task.shards[0],
-        "measurements": {m.name: m.value for m in result.measurements},
+        "measurements": {m.name: m.value for m in result.measurements if m.unit != SHARE},
+        "time_by_line": where_time_went(result.measurements, trial.genome.source),
         "comparability": asdict(result.comparability) | {"key": result.comparability.key},
         "sandbox": list(result.sandbox),
         "protected": not secret or protects_data(result.sandbox),
@@ -147,6 +150,8 @@ def as_text(found: dict[str, Any]) -> str:
     lines += [
         f"  {name:<18}{_quantity(name, measured[name])}" for name in SHOWN if name in measured
     ]
+    if found["time_by_line"]:
+        lines.append(f"time of the training by line: {found['time_by_line']}")
     shown = SCORED_LOG_LINES if found["failure"] is None else LOG_LINES
     if tail := clean(found["log"]).rstrip().splitlines()[-shown:]:
         lines += [f"its output, last {count(len(tail), 'line')}:", *(f"  {one}" for one in tail)]

@@ -9,7 +9,7 @@ import numpy as np
 
 from mutate.memory import effect, is_structural
 from mutate.novelty import normalised_diff
-from mutate.text import BYTES_PER_TOKEN, bounded, one_line, quoted, tokens_of
+from mutate.text import BYTES_PER_TOKEN, bounded, one_line, quoted, tokens_of, where_time_went
 from population.history import History, Standing
 from population.individual import Individual, Measurement
 from population.task import Direction
@@ -48,8 +48,10 @@ def facts(individual: Individual, history: History, metric: str, direction: Dire
         )
         if measured:
             lines.append(f"measured{' (its parent)' if before else ''}: {measured}")
+        if spent := where_time_went(report.measurements, individual.genome.source):
+            lines.append(f"time of the training by line: {spent}")
         if report.curve:
-            lines.append(f"reported loss, means of each part: {_curve(report.curve)}")
+            lines.append(f"loss as it reports it, means of each part: {_curve(report.curve)}")
     return "\n".join(lines)
 
 

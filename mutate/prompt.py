@@ -32,6 +32,8 @@ MEMORY_SHARE = 0.75
 HYPOTHESIS = 200
 """Characters that a hypothesis is asked to have, so that it stands whole wherever it is told."""
 NOTES_LINES = 12
+PLACES = ("second", "third", "fourth")
+"""Which of its ideas a proposal takes while others are being written; no later one."""
 
 
 class Intent(StrEnum):
@@ -214,13 +216,18 @@ def opening(
 
 
 def _beside(intent: Intent, history: History) -> str:
-    """Return what keeps those apart who are asked at the same time, empty where nobody else is."""
+    """Return what keeps those apart who are asked at the same time, empty where nobody else is.
+
+    A place in line may: told to leave the obvious to others, twelve of thirteen had the same idea.
+    """
     if not history.beside or intent is not Intent.EXPLORE:
         return ""
     others = "another proposal is" if history.beside == 1 else f"{history.beside} others are"
+    place = PLACES[min(history.beside, len(PLACES)) - 1]
     return (
-        f" At this moment {others} being written without sight of yours: leave to them what anybody"
-        " would name first."
+        f" At this moment {others} being written without sight of yours. So that they differ, line "
+        "up the ideas that promise most, each in another part of the program, and write the "
+        f"{place} of them."
     )
 
 

@@ -1,10 +1,15 @@
 """Text for prompts: estimated, bounded, quoted as data."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+
+from population.individual import LINE, SHARE, Measurement
 
 BYTES_PER_TOKEN = 2.7
 """Of code with little vocabulary (SmolLM2's packs 2.8 of the founders, 4.0 of program.md): low on
 purpose, so that an estimate is rarely too small."""
+
+LINE_CHARACTERS = 60
+"""Of a line of a program that is named."""
 
 
 def tokens_of(text: str) -> int:
@@ -35,6 +40,17 @@ def bounded(text: str, most: int) -> str:
         return text
     half = (most - 40) // 2
     return f"{text[:half]}\n[... {len(text) - 2 * half} characters ...]\n{text[-half:]}"
+
+
+def where_time_went(measured: Sequence[Measurement], source: str) -> str:
+    """Return in which lines of a program most of its training's time went, empty if not known."""
+    text, parts = source.splitlines(), []
+    for one in measured:
+        place = one.name.removeprefix(LINE)
+        if one.unit == SHARE and place.isdecimal() and 0 < int(place) <= len(text):
+            code = one_line(text[int(place) - 1].strip(), LINE_CHARACTERS)
+            parts.append(f"{one.value:.0%} `{code}` ({place})")
+    return ", ".join(parts)
 
 
 _printable: Callable[[str], str] = lambda c: c if c.isprintable() or c == "\t" else " "  # noqa: E731

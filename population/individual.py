@@ -109,6 +109,10 @@ class Failed:
 Outcome = Scored | Failed
 
 
+LINE, SHARE = "line_", "share"
+"""Name and unit of a measurement that tells a share of the training's time: `line_120`."""
+
+
 @dataclass(frozen=True, slots=True)
 class Measurement:
     """Any other number about an evaluation: tokens/s, steps, peak memory. Never a fitness."""

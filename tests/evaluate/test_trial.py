@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 import signal
 import subprocess
@@ -17,12 +18,14 @@ import torch
 
 from evaluate import cores
 from evaluate.compiled import Compiled
+from evaluate.feeder import MOST_LINES, _lines
 from evaluate.spec import trial_spec
 from evaluate.training import Training
 from evaluate.trial import PREFIX, MachineError, bearing, utilisation
 from evaluate.warm import Warm
 from evolve.taskfile import load_task
 from population.individual import (
+    SHARE,
     EvaluationId,
     Failed,
     Genome,
@@ -47,6 +50,32 @@ def test_an_honest_program_scores_and_its_training_is_measured(trial: Trial) -> 
     assert result.measured("tokens") == 20 * 4 * 128
     assert len(result.curve) == 20
     assert result.comparability.torch
+
+
+def test_the_lines_of_a_program_in_which_its_training_spends_its_time_are_told(
+    trial: Trial,
+) -> None:
+    source = program(in_loop="    __import__('time').sleep(0.05)\n")
+    result = trial(source)
+    assert isinstance(result.outcome, Scored), result
+    shares = {one.name: one.value for one in result.measurements if one.unit == SHARE}
+    slept = 1 + source[: source.index("sleep(0.05)")].count("\n")
+    assert shares[f"line_{slept}"] > 0.5
+    assert len(shares) <= MOST_LINES
+    assert 0.5 < sum(shares.values()) < 1.001
+
+
+@pytest.mark.parametrize(
+    "payload",
+    [
+        *(b"", b"\xff", b"[" * 900, b"{}", b"[]", b'{"lines": 3}', b'{"lines": [[1]]}'),
+        *(b'{"lines": [[0, 0.5]]}', b'{"lines": [[1, 2]]}', b'{"lines": [[1, NaN]]}'),
+        *(b'{"lines": [["x", 0.5]]}', b'{"lines": [[1e400, 0.5]]}'),
+        json.dumps({"lines": [[line, 0.1] for line in range(1, 10)]}).encode(),
+    ],
+)
+def test_what_a_program_makes_up_about_its_lines_is_left_out(payload: bytes) -> None:
+    assert _lines(payload) == []
 
 
 def test_the_same_seed_under_a_budget_in_steps_gives_the_same_score(trial: Trial) -> None:

@@ -10,6 +10,7 @@ import pytest
 from evaluate.trial import end_warm_process
 from evolve.cli import main
 from population.individual import (
+    SHARE,
     Change,
     Comparability,
     EvaluationId,
@@ -106,6 +107,7 @@ def evaluation(
         measurements=(
             Measurement("foreign_share", foreign_share, "1"),
             Measurement("peak_memory_bytes", 2.0**30, "B"),
+            Measurement("line_1", 0.75, SHARE),
         ),
         log=EVIL,
         curve=((0.1, 5.0), (0.9, 3.0)),

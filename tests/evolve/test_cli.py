@@ -1,4 +1,5 @@
 import csv
+import html
 import io
 import json
 import os
@@ -156,6 +157,16 @@ def test_show_tells_hypothesis_diff_scores_and_log(evolve: Evolve, runs: Path) -
     text = evolve("show", 3, "--runs", runs).out
     for part in ("a larger A helps", "+A = 2.5", "2.5", "constants of #1", "step 1"):
         assert part in text
+
+
+def test_show_and_the_page_tell_where_a_trainings_time_went(evolve: Evolve, runs: Path) -> None:
+    said = "time of the training by line: 75% `A = 2.5` (1)"
+    text = evolve("show", 3, "--runs", runs).out
+    assert said in text and "line_1" not in text
+    evolve("report", "--runs", runs, "-o", runs / "page.html")
+    assert said in html.unescape((runs / "page.html").read_text(encoding="utf-8"))
+    rows = evolve("query", "SELECT value FROM measurement WHERE name = 'line_1'", "--runs", runs)
+    assert "0.75" in rows.out
 
 
 def test_what_a_candidate_printed_cannot_steer_the_terminal(evolve: Evolve, runs: Path) -> None:

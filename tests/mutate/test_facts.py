@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 
 from mutate.facts import CURVE_PARTS, facts, inspirations
-from mutate.text import quoted, tokens_of
-from population.individual import IndividualId, Measurement
+from mutate.text import one_line, quoted, tokens_of
+from population.individual import SHARE, IndividualId, Measurement
 from population.task import Direction
 from tests.mutate import told
 from tests.mutate.programs import BASE
@@ -38,6 +38,29 @@ def test_of_a_training_on_a_gpu_its_memory_and_use_are_told() -> None:
         chosen(history, 1), replace(history, standings={one: before}), "val_bpb", Direction.MINIMIZE
     )
     assert "measured: mfu 0.4123, peak_device 41984 MiB" in said
+
+
+def test_where_a_trainings_time_went_is_told_by_the_text_of_its_lines() -> None:
+    history, one = told.history(), IndividualId(1)
+    report = history.standings[one].report
+    assert report is not None
+    source = chosen(history, 1).genome.source.splitlines()
+    shares = (
+        ("line_2", 0.625),
+        ("line_1", 0.25),
+        (f"line_{len(source) + 1}", 0.1),
+        ("line_x", 1.0),
+    )
+    lines = tuple(Measurement(name, share, SHARE) for name, share in shares)
+    timed = replace(history.standings[one], report=replace(report, measurements=lines))
+    said = facts(
+        chosen(history, 1),
+        replace(history, standings={one: timed}),
+        "val_bpb",
+        Direction.MINIMIZE,
+    )
+    second, first = (one_line(source[place].strip(), 60) for place in (1, 0))
+    assert f"time of the training by line: 62% `{second}` (2), 25% `{first}` (1)\n" in said
 
 
 @pytest.mark.parametrize("points", [1, 3, 64])

@@ -1,5 +1,6 @@
 """Prompts are fixed by golden files: `python -m tests.mutate.test_prompt` writes them anew."""
 
+import re
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -138,6 +139,15 @@ def test_those_who_are_asked_at_the_same_time_are_kept_apart(intent: Intent) -> 
     if intent is Intent.EXPLORE:
         assert "2 others are being written without sight of yours" in beside
         assert beside.startswith(alone)
+        places = [
+            found[1]
+            for beside in range(6)
+            for found in re.finditer(
+                "write the (.+) of them",
+                opening(intent, replace(told.history(), beside=beside))[1].text,
+            )
+        ]
+        assert places == ["second", "third", "fourth", "fourth", "fourth"]
     else:
         assert beside == alone
 
