@@ -9,9 +9,9 @@
 # that need a card run. What comes of it lies in OUT; rows.jsonl is added to as trainings end, so nothing
 # is lost with the machine. PYTHON, BYTES (of text), STEPS and MORE (options of bench.gpu) may be set.
 set -u
-cd "$(dirname "$0")/.."
-mkdir -p "$1/hides"
+mkdir -p "${1:?where? usage: bash bench/warm_gpu.sh OUT [AUTORESEARCH]}/hides"
 OUT=$(cd "$1" && pwd); REFERENCE=${2:+$(cd "$2" && pwd)}
+cd "$(dirname "$0")/.."
 PYTHON=${PYTHON:-python3}; BYTES=${BYTES:-1e9}; STEPS=${STEPS:-60}; MORE=${MORE:-}
 SCALE=$([[ $MORE == *--small* ]] && echo cpu || echo gpu)
 

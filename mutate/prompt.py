@@ -26,7 +26,7 @@ from population.history import History
 from population.individual import Individual
 from population.task import Direction, EvaluatorKind
 
-LEAST_ROOM = 1_500
+LEAST_ROOM = 3_000
 MEMORY_SHARE = 0.75
 """Of the room that is left when facts, donors and crashes have taken theirs."""
 HYPOTHESIS = 200

@@ -44,7 +44,7 @@ def bounded(text: str, most: int) -> str:
 
 def where_time_went(measured: Sequence[Measurement], source: str) -> str:
     """Return in which lines of a program most of its training's time went, empty if not known."""
-    text, parts = source.splitlines(), []
+    text, parts = source.split("\n"), []  # as Python counts lines
     for one in measured:
         place = one.name.removeprefix(LINE)
         if one.unit == SHARE and place.isdecimal() and 0 < int(place) <= len(text):

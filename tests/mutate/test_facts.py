@@ -44,7 +44,7 @@ def test_where_a_trainings_time_went_is_told_by_the_text_of_its_lines() -> None:
     history, one = told.history(), IndividualId(1)
     report = history.standings[one].report
     assert report is not None
-    source = chosen(history, 1).genome.source.splitlines()
+    source = chosen(history, 1).genome.source.split("\n")
     shares = (
         ("line_2", 0.625),
         ("line_1", 0.25),
