@@ -1183,14 +1183,14 @@ class Session:
 
 
 class Sampler:
-    """Finds out in which lines of a program training spends its time, by looking now and then.
+    """Looks now and then in which line of a program its main thread is, while it trains.
 
     Args:
         file: the program's, as its code objects name it.
     """
 
     def __init__(self, file: str) -> None:
-        self._file, self._thread = file, threading.get_ident()
+        self._file, self._thread = file, threading.main_thread().ident
         self._seen: Counter[int] = Counter()
         self._over = threading.Event()
         threading.Thread(target=self._look, daemon=True).start()

@@ -23,6 +23,7 @@ exec $(command -v nvidia-smi || echo false) "\$@"
 END
 chmod +x "$OUT/hides/nvidia-smi"
 
+trap 'trap - TERM; kill -TERM -- -$$ 2>/dev/null; exit 130' INT TERM  # jobs in the background go with it
 began=$(date +%s)
 said() { echo "$(($(date +%s) - began)) s: $*" | tee -a "$OUT/warm.log"; }
 data() { "$PYTHON" -m bench.texts "$OUT/$1" --bytes "$2" &&

@@ -218,7 +218,7 @@ def opening(
 def _beside(intent: Intent, history: History) -> str:
     """Return what keeps those apart who are asked at the same time, empty where nobody else is.
 
-    A place in line may: told to leave the obvious to others, twelve of thirteen had the same idea.
+    A place in line may: told to leave the obvious to others, seventeen of eighteen had one idea.
     """
     if not history.beside or intent is not Intent.EXPLORE:
         return ""

@@ -10,10 +10,12 @@ import resource
 import shutil
 import subprocess
 import sys
+import time
 import venv
 import zipfile
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -616,3 +618,14 @@ def test_a_gpu_has_one_step_to_work_on_whenever_the_next_batch_is_asked_for(
     session.device, before = "cpu", len(computed)
     session._keep_pace(steps)
     assert len(computed) == before
+
+
+def test_the_main_thread_is_looked_at_even_if_another_one_draws_the_batches() -> None:
+    with ThreadPoolExecutor(1) as drawing:
+        sampler = drawing.submit(prepare.Sampler, __file__).result()
+    first = sys._getframe().f_lineno
+    while sum(sampler._seen.values()) < 5:
+        time.sleep(prepare.LOOK_S)
+    shares = dict(sampler.told())
+    assert shares.keys() <= set(range(first - 3, first + 4))
+    assert sum(shares.values()) == pytest.approx(1.0, abs=0.001)

@@ -1,5 +1,7 @@
 """Programs beside each other: what is trained, at which size, with which changes."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -34,3 +36,11 @@ def test_every_change_is_made_alone_and_only_where_it_is_declared() -> None:
 def test_a_change_of_what_nobody_declares_is_refused() -> None:
     with pytest.raises(SystemExit, match="no program declares DEPHT=3"):
         list(programs(FOUNDERS, ["DEPHT=3"], {}))
+
+
+def test_neither_ray_nor_duckdb_is_needed_where_minutes_of_a_card_are_dear() -> None:
+    program = "import sys, bench.gpu; print({'ray', 'duckdb'} & {*sys.modules})"
+    found = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert found.stdout == "set()\n"
