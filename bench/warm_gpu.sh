@@ -9,9 +9,11 @@
 # that need a card run. What comes of it lies in OUT; rows.jsonl is added to as trainings end, so nothing
 # is lost with the machine. PYTHON, BYTES (of text), STEPS and MORE (options of bench.gpu) may be set.
 set -u
-mkdir -p "${1:?where? usage: bash bench/warm_gpu.sh OUT [AUTORESEARCH]}/hides"
-OUT=$(cd "$1" && pwd); REFERENCE=${2:+$(cd "$2" && pwd)}
-cd "$(dirname "$0")/.."
+mkdir -p "${1:?where? usage: bash bench/warm_gpu.sh OUT [AUTORESEARCH]}/hides" || exit 2
+OUT=$(cd "$1" && pwd) || exit 2
+REFERENCE=${2:-}
+[ -z "$REFERENCE" ] || REFERENCE=$(cd "$REFERENCE" && pwd) || exit 2
+cd "$(dirname "$0")/.." || exit 2
 PYTHON=${PYTHON:-python3}; BYTES=${BYTES:-1e9}; STEPS=${STEPS:-60}; MORE=${MORE:-}
 SCALE=$([[ $MORE == *--small* ]] && echo cpu || echo gpu)
 
@@ -35,7 +37,7 @@ reference() { "$PYTHON" -m bench.gpu_reference "$REFERENCE" --seed 0 --seconds 3
 beside() { local name=$1; shift; { "$@"; said "$name ended with $?"; } >"$OUT/$name.log" 2>&1 & }
 
 beside texts data texts "$BYTES"
-data few 3e7 >"$OUT/few.log" 2>&1; said "few texts ended with $?"
+data few 3e7 >"$OUT/few.log" 2>&1 || { tail -n 3 "$OUT/few.log"; kill -TERM %1; exit 1; }
 export PATH="$OUT/hides:$PATH"
 beside tests "$PYTHON" -m pytest -m gpu -q --durations 0 -o filterwarnings= tests/evaluate/test_compiled.py \
     tests/evaluate/test_sandbox.py tests/seeds tests/bench/test_gpu_reference.py
@@ -47,3 +49,4 @@ room; [ -z "$REFERENCE" ] || beside reference reference
 room; beside founders both
 wait
 said ready
+! grep "ended with [^0]" "$OUT/warm.log"  # whose log tells why
