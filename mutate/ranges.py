@@ -6,8 +6,9 @@
     # one of 8, 16, 32           choices; numbers among them are ordered
     # fixed                      not tunable
 
-A remark may follow after a semicolon, a comma, a colon or in parentheses. Without a range a
-positive number gets a quarter to four times its value on a logarithmic scale; one below 1 comes
+A remark may follow after a semicolon, a comma, a colon or in parentheses. Capitals count as small
+letters, and choices may stand in brackets or behind a colon, as models write them. Without a range
+a positive number gets a quarter to four times its value on a logarithmic scale; one below 1 comes
 closer to it by three quarters at most, as it may be a share. A bool gets both values; other values
 are left alone, and so is a number whose choices cannot be read.
 """
@@ -28,12 +29,12 @@ STEP = 0.15
 LARGEST = 2**53
 
 _NUMBER = r"[-+]?(?:\d[\d_]*(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?"
-_INTERVAL = re.compile(rf"(log\s+)?({_NUMBER})\s*\.\.\s*({_NUMBER})(?=$|[\s;:,(])")
-_CHOICES = re.compile(r"one of\s+([^;:(]+)")
+_INTERVAL = re.compile(rf"(log\s+)?({_NUMBER})\s*\.\.\s*({_NUMBER})(?=$|[\s;:,(])", re.IGNORECASE)
+_CHOICES = re.compile(r"one of\b:?\s*[(\[{]?\s*([^;:()\[\]{}]+)", re.IGNORECASE)
 _BETWEEN = re.compile(r"\s*,\s*(?:or\s+)?|\s+or\s+")
 _DECIMALS = re.compile(r"\.\d")
-_UNREADABLE = re.compile(r"one of\s+[-+.\d]")
-_FIXED = re.compile(r"fixed\b")
+_UNREADABLE = re.compile(r"one of\b[\s:(\[{]*[-+.\d]", re.IGNORECASE)
+_FIXED = re.compile(r"fixed\b", re.IGNORECASE)
 _WORD = re.compile(r"\S+")
 
 
