@@ -58,8 +58,7 @@ def worths(history: History) -> dict[str, Worth]:
     that were never seen apart share what they are worth. Nothing is known while the noise is not.
     """
     scored = [s for s in history.standings.values() if _counts(s)][-MOST_SCORES:]
-    carried = _carried(history)
-    programs = [carried[standing.individual.id] for standing in scored]
+    programs = [_carried(standing, history) for standing in scored]
     diffs = list(dict.fromkeys(diff for program in programs for diff in program.changes))
     if not diffs:
         return {}
@@ -83,17 +82,18 @@ class _Carried:
     changes: Counter[str]
 
 
-def _carried(history: History) -> dict[IndividualId, _Carried]:
-    """Return what everybody carries; parents come before their children."""
-    found: dict[IndividualId, _Carried] = {}
-    for one, standing in history.standings.items():
-        individual = standing.individual
-        before = found.get(individual.parents[0]) if individual.parents else None
-        own = Counter(change.diff for change in individual.changes if change.diff)
-        found[one] = (
-            _Carried(one, own) if before is None else _Carried(before.root, before.changes + own)
-        )
-    return found
+def descent(standing: Standing, history: History) -> list[Standing]:
+    """Return how somebody stands and all from whom it descends by first parents, latest first."""
+    line = [standing]
+    while (parents := line[-1].individual.parents) and parents[0] in history.standings:
+        line.append(history.standings[parents[0]])
+    return line
+
+
+def _carried(standing: Standing, history: History) -> _Carried:
+    line = descent(standing, history)
+    changes = (change for one in reversed(line) for change in one.individual.changes)
+    return _Carried(line[-1].individual.id, Counter(c.diff for c in changes if c.diff))
 
 
 def _constants(history: History) -> set[str]:

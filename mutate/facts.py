@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mutate.credit import descent
 from mutate.memory import effect, is_structural
 from mutate.novelty import normalised_diff
 from mutate.text import BYTES_PER_TOKEN, bounded, one_line, quoted, tokens_of, where_time_went
@@ -120,9 +121,14 @@ def inspirations(
 ) -> list[str]:
     """Return what one or two other survivors changed, as ideas to borrow, not as parents.
 
-    In full where any fits into the room: the middle of a change is what it does.
+    What the parents have already, from their ancestors, is no idea to borrow. In full where any
+    fits into the room: the middle of a change is what it does.
     """
-    known = {one.id for one in parents}
+    known = {
+        standing.individual.id
+        for one in parents
+        for standing in descent(history.standings[one.id], history)
+    }
     others = [
         standing
         for standing in (history.standings[one] for one in history.survivors if one not in known)

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
-from mutate.credit import Worth, worths
+from mutate.credit import Worth, descent, worths
 from mutate.text import one_line, tokens_of
 from population.history import History, Standing
 from population.individual import Individual, IndividualId
@@ -130,7 +130,7 @@ def _sections(
         "Tried on this parent before:",
         told(s for s in structural if set(s.individual.parents) & set(parents)),
     )
-    line = _line_of(history, parents[:1])
+    line = [one for first in parents[:1] for one in descent(history.standings[first], history)]
     yield "In this program already, latest first:", told(s for s in line[1:] if is_structural(s))
     has = {_place(s) for s in line}
     helped = [s for s in fine if effects[s.individual.id].better and _place(s) not in has]
@@ -151,15 +151,6 @@ def _sections(
     yield "Stopped after a short training, others did better:", stopped
     yield "By category (name yours the same where it fits):", _categories(structural, effects)
     yield "Constants, which a numeric optimiser tunes:", _constants(bred, effects, direction)
-
-
-def _line_of(history: History, individuals: Sequence[IndividualId]) -> list[Standing]:
-    """Return how somebody stands and all from whom it descends by first parents, latest first."""
-    known = history.standings
-    line = [known[one] for one in individuals if one in known]
-    while line and line[-1].individual.parents and line[-1].individual.parents[0] in known:
-        line.append(known[line[-1].individual.parents[0]])
-    return line
 
 
 def _place(standing: Standing) -> tuple[IndividualId, str] | None:

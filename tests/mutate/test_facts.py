@@ -110,3 +110,10 @@ def test_what_other_survivors_changed_is_shown_whole_where_it_fits_and_constants
     (cut,) = inspirations([founder], alone, 700, np.random.default_rng(0))
     assert "characters ..." in cut
     assert tokens_of(cut) <= 700
+
+
+def test_what_a_program_has_from_its_ancestors_is_not_shown_as_an_idea_to_borrow() -> None:
+    history = replace(told.history(), survivors=(IndividualId(4), IndividualId(3), IndividualId(5)))
+    rng = np.random.default_rng(0)
+    (shown,) = inspirations([chosen(history, 4)], history, 4_000, rng)  # a child of 3
+    assert "#5" in shown.splitlines()[0]
