@@ -10,6 +10,7 @@ import pytest
 
 from mutate import prompt
 from mutate.llm import Block
+from mutate.models import Model
 from mutate.prompt import Intent
 from mutate.text import tokens_of
 from population.history import History
@@ -83,6 +84,18 @@ def test_the_text_of_a_parent_is_the_same_block_at_each_of_its_proposals() -> No
 
 def test_a_prompt_shows_the_whole_text_that_edits_are_applied_to() -> None:
     assert BASE.rstrip() in opening(Intent.EXPLORE)[0].text
+
+
+@pytest.mark.parametrize("model", [OPUS, LOCAL])
+def test_of_another_language_no_number_is_said_to_be_tuned_and_no_text_to_be_python(
+    model: Model,
+) -> None:
+    brief, history = replace(told.BRIEF, artifact="kernel.cu"), told.history()
+    rng = np.random.default_rng(0)
+    parents = [chosen(history, 1)]
+    asked = prompt.system(brief, "", model)
+    asked += prompt.opening(Intent.SIMPLIFY, parents, history, brief, rng, model)[:1]
+    assert not re.search("python|optimiser", "".join(block.text for block in asked))
 
 
 def test_a_program_with_fence_lines_of_its_own_cannot_leave_its_fence() -> None:
