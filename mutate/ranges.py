@@ -160,7 +160,7 @@ def range_of(value: Value, comment: str) -> Range | None:
         value: what the text declares now; it may lie outside its range.
         comment: what follows on its line, with or without the hash sign.
     """
-    comment = comment.lstrip("# \t").rstrip()
+    comment = " ".join(comment.lstrip("# \t").split())  # long blanks cost a split their square
     if _FIXED.match(comment) or (_is_number(value) and not abs(value) < LARGEST):
         return None
     declared = _choices(value, comment) or _interval(value, comment)

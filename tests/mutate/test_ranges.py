@@ -72,6 +72,10 @@ def test_a_comment_gives_a_constant_its_range(
     assert range_of(value, comment) == expected
 
 
+def test_a_comment_of_blanks_is_read_at_once() -> None:
+    assert range_of(8, f"# one of 4{' ' * 200_000}x") is None
+
+
 @given(st.sampled_from([8, 0.5, "S", True]), st.text("0123456789eE.+-_ ,;:()[]{}'\"log fxd"))
 def test_no_comment_is_too_odd_to_be_read(value: Value, comment: str) -> None:
     for text in (comment, f"one of {comment}", f"log {comment}"):
