@@ -68,7 +68,8 @@ def memory(history: History, parents: Sequence[Individual], direction: Direction
     What comes first goes in first, line by line, until the room is full: the distilled notes, what
     is in flight, what was tried on these parents, what the first of them has from its ancestors,
     what helped most, near-misses, what earlier runs left, what is held back, what failed, what
-    lost, what was stopped, the sums by category. No individual is told twice.
+    lost, what was stopped, the sums by category. No individual is told twice; the parents are told
+    of elsewhere.
 
     Args:
         history: of the run.
@@ -76,7 +77,7 @@ def memory(history: History, parents: Sequence[Individual], direction: Direction
         direction: of the metric.
         room: in tokens.
     """
-    told: set[IndividualId] = set()
+    told = {one.id for one in parents}
     parts: list[str] = []
     for title, lines in _sections(history, [one.id for one in parents], direction):
         kept: list[str] = []

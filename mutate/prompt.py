@@ -150,7 +150,7 @@ _TASKS = {
         "runs faster. Fewer lines at an equal score are a success."
     ),
     Intent.REPAIR: (
-        "The program above was proposed with the hypothesis below and earned no score. Fix what "
+        "The program above was proposed with the hypothesis above and earned no score. Fix what "
         "broke it and keep its idea. If the mistake is small (a typo, a shape, a missing import, a "
         "size that does not fit) mend just that. If the idea itself cannot work, answer with the "
         "single line `SKIP: why` instead."

@@ -168,6 +168,13 @@ def test_no_individual_is_told_twice() -> None:
     assert len(told_lines) == len(set(told_lines)) > 10
 
 
+def test_a_parent_is_told_of_elsewhere() -> None:
+    history = told.history()
+    for who in parent(history, 4):
+        assert f"- #{who.id} " in memory(history, parent(history, 3), DOWN, ROOM)
+        assert f"- #{who.id} " not in memory(history, [who], DOWN, ROOM)
+
+
 def test_a_run_without_children_has_nothing_to_tell() -> None:
     assert memory(told.many(1, BASE), parent(told.many(1, BASE), 1), DOWN, ROOM) == ""
 
