@@ -12,7 +12,6 @@ compare within one version of Python.
 """
 
 import ast
-import copy
 import hashlib
 import io
 import re
@@ -132,12 +131,8 @@ def render(value: Value) -> str:
     return repr(value)
 
 
-def normalised(tree: ast.Module) -> ast.Module:
-    """Return a copy without docstrings and other statements that do nothing, with seeds blanked."""
-    return _normalise(copy.deepcopy(tree))
-
-
-def _normalise(tree: ast.Module) -> ast.Module:
+def normalise(tree: ast.Module) -> ast.Module:
+    """Take docstrings and other statements that do nothing out of a tree, and blank its seeds."""
     for node in ast.walk(tree):
         for name in ("body", "orelse", "finalbody"):
             block = getattr(node, name, None)
@@ -152,13 +147,12 @@ def _read(source: str) -> _Reading:
     tree = parse(source)
     found = tuple(_constants(source, tree))
     try:
-        normal = _normalise(parse(source))  # anew: quicker than a copy
-        whole = ast.dump(normal)
+        whole = ast.dump(normalise(tree))
         tunable = {constant.name for constant in found}
-        for node in normal.body:
+        for node in tree.body:
             if isinstance(node, ast.Assign | ast.AnnAssign) and _target(node) in tunable:
                 node.value = ast.Constant(None)
-        return _Reading(found, _sha256(whole), _sha256(ast.dump(normal)))
+        return _Reading(found, _sha256(whole), _sha256(ast.dump(tree)))
     except RecursionError as error:
         raise ProgramError("it is nested too deeply") from error
 

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
-from mutate.genome import ProgramError, constants, lines_of, normalised, parse, quiet
+from mutate.genome import ProgramError, constants, lines_of, normalise, parse, quiet
 
 DEFINITIONS = frozenset({"class", "function"})
 _GIVEN = frozenset(dir(builtins)) | {"__file__", "__annotations__", "__builtins__"}
@@ -186,10 +186,11 @@ def _edited(source: str, edits: Sequence[tuple[int, int, str]]) -> str:
 
 
 def _unit(node: ast.stmt, first: int, end: int, text: str) -> Unit:
+    imports = tuple(_imports(node))
     try:
         with quiet():
             table = symtable.symtable(text, "<unit>", "exec")
-        shape = ast.dump(normalised(ast.Module([node], [])))
+        shape = ast.dump(normalise(ast.Module([node], [])))
     except (SyntaxError, RecursionError) as error:
         raise ProgramError(f"line {first + 1}: {error}") from error
     symbols = list(table.get_symbols())
@@ -204,7 +205,7 @@ def _unit(node: ast.stmt, first: int, end: int, text: str) -> Unit:
                 binds.add(one.get_name())
     return Unit(
         _kind(node), first, end, text, frozenset(binds), frozenset(at_once), frozenset(later),
-        tuple(_imports(node)), shape,
+        imports, shape,
     )  # fmt: skip
 
 
