@@ -11,9 +11,10 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 from mutate.complaint import Complaint
-from mutate.hearsay import beginning, estimated_tokens, excerpt, sound, tokens
+from mutate.hearsay import beginning, excerpt, sound, tokens
 from mutate.llm import Answer, Question, Scope, Unavailable, Usage
 from mutate.program import Bounds, Ran, run
+from mutate.text import tokens_of
 
 OUTPUT_BYTES = 2 * 2**20
 _OPTIONS = (
@@ -185,10 +186,10 @@ def _usage(found: object, question: Question, text: str) -> Usage:
     counts = found if isinstance(found, dict) else {}
     fresh, out = tokens(counts.get("input_tokens")), tokens(counts.get("output_tokens"))
     return Usage(
-        fresh=estimated_tokens(len(sound(question.text).encode())) if fresh is None else fresh,
+        fresh=tokens_of(question.text) if fresh is None else fresh,
         written=tokens(counts.get("cache_creation_input_tokens")) or 0,
         cached=tokens(counts.get("cache_read_input_tokens")) or 0,
-        out=estimated_tokens(len(text.encode())) if out is None else out,
+        out=tokens_of(text) if out is None else out,
     )
 
 

@@ -5,8 +5,6 @@ from collections.abc import Iterable
 ANSWER_BYTES = 2**20
 """What is kept of an answer; a train.py is a fortieth of it."""
 EXCERPT = 300
-BYTES_PER_TOKEN = 3
-"""For estimates where nobody counted: code and prose have 3 to 4, so the estimate is high."""
 SECRET_LENGTH = 8
 """Shorter keys are placeholders such as `local`, which occur in ordinary text."""
 MOST_TOKENS = 10**9
@@ -43,8 +41,3 @@ def tokens(value: object) -> int | None:
     """Return a number of tokens as a server reports it, None where it is none."""
     number = isinstance(value, int | float) and not isinstance(value, bool)
     return int(value) if number and 0 <= value <= MOST_TOKENS else None  # type: ignore[operator,call-overload]
-
-
-def estimated_tokens(text_bytes: int) -> int:
-    """Return about how many tokens so many bytes are."""
-    return -(-text_bytes // BYTES_PER_TOKEN)

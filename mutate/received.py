@@ -2,8 +2,9 @@
 
 from collections.abc import Collection
 
-from mutate.hearsay import ANSWER_BYTES, beginning, estimated_tokens, redacted, sound, tokens
+from mutate.hearsay import ANSWER_BYTES, beginning, redacted, sound, tokens
 from mutate.llm import CUT, Answer, Question, Usage
+from mutate.text import tokens_in, tokens_of
 
 _WORD_LENGTH = 40
 THOUGHTS_PER_S = 100
@@ -96,13 +97,13 @@ class Received:
     def _usage(self, question: Question, duration_s: float) -> Usage:
         counts = dict(self._counts)
         if not self._final:  # the first event's count is that of the first token
-            estimate = estimated_tokens(self._text_bytes + self._thinking_bytes)
+            estimate = tokens_in(self._text_bytes + self._thinking_bytes)
             if question.model.effort and not self._stop_reason:  # perhaps it thought, unseen
                 estimate = max(estimate, int(duration_s * THOUGHTS_PER_S))
             estimate = min(estimate, question.max_tokens)  # nobody charges for more
             counts["out"] = max(counts.get("out", 0), estimate)
         if not counts.keys() - {"out"}:
-            counts["fresh"] = estimated_tokens(len(sound(question.text).encode()))
+            counts["fresh"] = tokens_of(question.text)
         return Usage(**counts)
 
 

@@ -1,5 +1,6 @@
 """Text for prompts: estimated, bounded, quoted as data."""
 
+import math
 from collections.abc import Callable, Sequence
 
 from population.individual import LINE, SHARE, Measurement
@@ -14,7 +15,12 @@ LINE_CHARACTERS = 60
 
 def tokens_of(text: str) -> int:
     """Estimate the tokens of a text, rather too many than too few."""
-    return int(len(text.encode(errors="replace")) / BYTES_PER_TOKEN) + 1
+    return tokens_in(len(text.encode(errors="replace")))
+
+
+def tokens_in(text_bytes: int) -> int:
+    """Estimate the tokens of so many bytes of text."""
+    return math.ceil(text_bytes / BYTES_PER_TOKEN)
 
 
 def one_line(text: str, most: int) -> str:

@@ -179,8 +179,8 @@ def test_absurd_or_missing_figures_are_estimated(
 ) -> None:
     answer = ask(printed)
     assert answer.complete
-    assert (answer.usage.fresh, answer.usage.out) == (19, 4)  # 57 and 10 bytes
-    assert answer.cost_usd == pytest.approx(156e-6)
+    assert (answer.usage.fresh, answer.usage.out) == (21, 4)  # 55 and 10 bytes
+    assert answer.cost_usd == pytest.approx(164e-6)
 
 
 def test_a_list_of_messages_ends_with_the_result(ask: Callable[..., Answer]) -> None:
