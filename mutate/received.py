@@ -1,5 +1,6 @@
 """What of a streamed answer has arrived, whatever the server sends and wherever it stops."""
 
+import re
 from collections.abc import Collection
 
 from mutate.hearsay import ANSWER_BYTES, beginning, redacted, sound, tokens
@@ -9,6 +10,8 @@ from mutate.text import tokens_in, tokens_of
 _WORD_LENGTH = 40
 THOUGHTS_PER_S = 100
 """Tokens that a model thinks in a second, where nobody has counted: rather too many."""
+_THOUGHT = re.compile(r".*</think>[ \t]*$", re.DOTALL | re.MULTILINE)
+"""Thinking that a local server leaves in the text; templates may have said its opening mark."""
 _COUNTS = {
     "fresh": "input_tokens",
     "written": "cache_creation_input_tokens",
@@ -72,7 +75,7 @@ class Received:
                 self._counts[ours] = number
 
     def answer(self, question: Question, duration_s: float, secrets: Collection[str]) -> Answer:
-        """Return the answer as far as it came.
+        """Return the answer as far as it came, without thinking: drafts in it are no answer.
 
         Args:
             question: what was asked, for its price and for an estimate where nobody counted.
@@ -80,6 +83,8 @@ class Received:
             secrets: what must not be in it.
         """
         text = redacted(sound("".join(self._pieces)), secrets)
+        if thought := _THOUGHT.match(text):
+            text = text[thought.end() :].lstrip()
         reason, category = (
             redacted(sound(said), secrets)[:_WORD_LENGTH]
             for said in (self._stop_reason, self._category)

@@ -27,6 +27,16 @@ def test_an_answer_is_its_text_without_the_thinking(ask: Callable[..., Answer]) 
     )
 
 
+@pytest.mark.parametrize("opening", ["<think>\n", ""])
+def test_thinking_that_a_local_server_leaves_in_the_text_is_no_part_of_the_answer(
+    ask: Callable[..., Answer], opening: str
+) -> None:
+    text = "Hypothesis: x\n\n```python\nEND = '</think>'\n```"
+    thought = f"{opening}First:\n```python\nEND = 2\n```\nNo.\n</think>\n\n"
+    assert ask([Reply(thought + text)]).text == text
+    assert ask([Reply(text)]).text == text
+
+
 def test_a_request_holds_what_was_promised_and_nothing_else(serve: Callable[..., Any]) -> None:
     with serve([Reply("x")]) as (claude, server):
         claude.ask(QUESTION)
