@@ -6,7 +6,7 @@ anywhere is slow; a model that chooses the steps of a local search is neither.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -22,13 +22,13 @@ from optuna.trial import TrialState, create_trial
 from mutate.checks import Checks
 from mutate.cma import cma_es
 from mutate.genome import Constant, constants, render, rewrite
-from mutate.novelty import Offer, checked, normalised_diff, refused
+from mutate.novelty import Offer, checked, first_accepted, normalised_diff, refused
 from mutate.ranges import STEP, Choices, Range, Value
 from mutate.thompson import ranked
 from mutate.told import Point, Told, results
 from population.history import History
 from population.individual import Change, Individual
-from population.ports import Attempt, Proposal
+from population.ports import Proposal
 
 optuna.logging.set_verbosity(optuna.logging.ERROR)
 
@@ -93,14 +93,8 @@ class ConstantsMutation:
         told = results(parent, history)
         question = Question(declared, values, told, self.name, parent.structure)
         what, points = self._sampler(question, rng)
-        attempts: list[Attempt] = []
-        proposal = refused(self.name, parents, "nothing was tried")
-        for point in islice(points, TRIES):
-            proposal = checked(self._offer(parent, declared, point), self._checks, history)
-            attempts.append(Attempt(what, proposal.refusal or "accepted"))
-            if proposal.genome is not None:
-                break
-        return replace(proposal, attempts=tuple(attempts))
+        offers = (self._offer(parent, declared, point) for point in islice(points, TRIES))
+        return first_accepted(what, (checked(offer, self._checks, history) for offer in offers))
 
     def _offer(self, parent: Individual, declared: Sequence[Constant], point: Point) -> Offer:
         source = parent.genome.source

@@ -127,9 +127,9 @@ class Dialogue:
             try:
                 answer = self._ask(model, step)
             except Unavailable as trouble:
-                self._note(step, model, f"{trouble.reason}: {trouble}")
+                self._note(step, f"{trouble.reason}: {trouble}")
                 return self._refused(f"{trouble.reason}: {trouble}") if number else None
-            problem, drafted = self._judged(step, model, answer)
+            problem, drafted = self._judged(step, answer)
             if drafted is not None:
                 unheard = answer.refusal or answer.stop_reason == CUT
                 return None if unheard and not number else drafted
@@ -152,7 +152,7 @@ class Dialogue:
         )
         return self._desk.ask(self._question)
 
-    def _judged(self, step: str, model: Model, answer: Answer) -> tuple[str, Drafted | None]:
+    def _judged(self, step: str, answer: Answer) -> tuple[str, Drafted | None]:
         """Return what is wrong with an answer, or how it ends the conversation."""
         skipped = _SKIP.match(answer.text)
         outcome, final = "it was not judged", True
@@ -170,7 +170,7 @@ class Dialogue:
         except EditError as error:
             outcome = str(error)
         finally:  # what was paid for is recorded, whatever breaks
-            self._note(step, model, outcome or ACCEPTED, answer)
+            self._note(step, outcome or ACCEPTED, answer)
         if not outcome:
             return "", Drafted(source, "", reply.hypothesis, reply.category, tuple(self._attempts))
         return outcome, self._refused(outcome) if final else None
@@ -183,7 +183,7 @@ class Dialogue:
         reply = read_reply(answer.text)
         return reply, apply_reply(self._prompts.source, reply)
 
-    def _note(self, step: str, model: Model, outcome: str, answer: Answer | None = None) -> None:
+    def _note(self, step: str, outcome: str, answer: Answer | None = None) -> None:
         self._attempts.append(attempt(step, self._question, outcome, answer))
 
     def _refused(self, reason: str) -> Drafted:

@@ -1,14 +1,14 @@
 """Turns a new source into a checked proposal: parsed, within bounds, and not seen before."""
 
 import difflib
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from mutate.checks import Checks
 from mutate.genome import fingerprint, structure, values
 from population.history import History
 from population.individual import Change, Genome, Individual
-from population.ports import Attempt, Proposal
+from population.ports import ACCEPTED, Attempt, Proposal
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +42,21 @@ def checked(offer: Offer, checks: Checks, history: History) -> Proposal:
         changes=offer.changes,
         attempts=offer.attempts,
     )
+
+
+def first_accepted(what: str, proposals: Iterable[Proposal]) -> Proposal:
+    """Return the first proposal that passes, else the last one, with what became of each.
+
+    Args:
+        what: names each in `Attempt`.
+        proposals: at least one; made one by one, as they are needed.
+    """
+    attempts: list[Attempt] = []
+    for proposal in proposals:
+        attempts.append(Attempt(what, proposal.refusal or ACCEPTED))
+        if proposal.genome is not None:
+            break
+    return replace(proposal, attempts=tuple(attempts))
 
 
 def twin(source: str, checks: Checks, history: History) -> str:

@@ -1,18 +1,17 @@
 """Crossover through the syntax tree: constants, functions and classes, with what they need."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 import numpy as np
 
 from mutate.checks import Checks
 from mutate.genome import ProgramError, constants, render, rewrite, structure, values
-from mutate.novelty import Offer, checked, normalised_diff, refused
+from mutate.novelty import Offer, checked, first_accepted, normalised_diff, refused
 from mutate.ranges import Value
 from mutate.units import TransplantError, definitions, transplant
 from population.history import History
 from population.individual import Change, Individual
-from population.ports import Attempt, Proposal
+from population.ports import Proposal
 
 CONSTANTS_SHARE = 0.15
 SEVERAL_SHARE = 0.2
@@ -44,20 +43,16 @@ class Recombination:
             reason = "the parents differ in nothing that can be exchanged"
             return refused(self.name, parents, reason)
         fresh = untried(base, donor, names, history)
-        attempts: list[Attempt] = []
-        proposal = refused(self.name, parents, "nothing was tried")
-        for _ in range(TRIES):
+
+        def chosen() -> list[str] | dict[str, Value]:
             if fresh:
-                chosen = [fresh.pop(int(rng.integers(len(fresh))))]
-            elif not names or (differing and rng.random() < CONSTANTS_SHARE):
-                chosen = []
-            else:
-                chosen = _several(names, rng)
-            proposal = self._offer(parents, chosen or _some(differing, rng), history)
-            attempts.append(Attempt("exchange", proposal.refusal or "accepted"))
-            if proposal.genome is not None:
-                break
-        return replace(proposal, attempts=tuple(attempts))
+                return [fresh.pop(int(rng.integers(len(fresh))))]
+            if not names or (differing and rng.random() < CONSTANTS_SHARE):
+                return _some(differing, rng)
+            return _several(names, rng)
+
+        offers = (self._offer(parents, chosen(), history) for _ in range(TRIES))
+        return first_accepted("exchange", offers)
 
     def _offer(
         self, parents: Sequence[Individual], chosen: list[str] | dict[str, Value], history: History

@@ -1,7 +1,7 @@
 """Text for prompts: estimated, bounded, quoted as data."""
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from population.individual import LINE, SHARE, Measurement
 
@@ -59,4 +59,5 @@ def where_time_went(measured: Sequence[Measurement], source: str) -> str:
     return ", ".join(parts)
 
 
-_printable: Callable[[str], str] = lambda c: c if c.isprintable() or c == "\t" else " "  # noqa: E731
+def _printable(c: str) -> str:
+    return c if c.isprintable() or c == "\t" else " "
