@@ -1,4 +1,3 @@
-import time
 from pathlib import Path
 
 import pytest
@@ -355,11 +354,9 @@ HUGE = [
 
 
 @pytest.mark.parametrize("answer", HUGE, ids=[repr(answer[:12]) for answer in HUGE])
-def test_a_huge_answer_takes_no_more_than_seconds(answer: str) -> None:
+def test_a_huge_answer_is_read_or_refused(answer: str) -> None:
     source = PROGRAM + "x = 1\n" * 2_000
-    start = time.process_time()
     try:
         result(answer, source)
     except EditError as error:
         assert len(str(error)) < 8_000
-    assert time.process_time() - start < 5
