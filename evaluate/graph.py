@@ -36,7 +36,10 @@ class Model:
         self.device = device
         self._entries, self._memory = container.tensors, memoryview(memory)
         self._tensors = {
-            entry.name: self._bytes_of(entry).view(getattr(torch, entry.dtype)).reshape(entry.shape)
+            entry.name: self._given(entry)
+            .to(device, copy=True)
+            .view(getattr(torch, entry.dtype))
+            .reshape(entry.shape)
             for entry in container.tensors.values()
         }
         self._versions = {name: t._version for name, t in self._tensors.items()}
@@ -77,17 +80,17 @@ class Model:
         """
         for name, entry in self._entries.items():
             now = self._tensors[name].reshape(-1).view(torch.uint8)
-            if not torch.equal(now, self._bytes_of(entry)):
+            if not torch.equal(now, self._given(entry).to(self.device)):
                 raise HandInError(f"forward changes {name}, unseen by torch")
 
-    def _bytes_of(self, entry: TensorEntry) -> torch.Tensor:
-        """Return a copy of what was handed in, uint8 (size,), on the device in one pass."""
+    def _given(self, entry: TensorEntry) -> torch.Tensor:
+        """Return what was handed in as it lies in memory, uint8 (size,): to be read alone."""
         given = self._memory[entry.offset : entry.offset + entry.size]
         if not given:
-            return torch.empty(0, dtype=torch.uint8, device=self.device)
+            return torch.empty(0, dtype=torch.uint8)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # of a buffer that cannot be written: it is copied
-            return torch.frombuffer(given, dtype=torch.uint8).to(self.device, copy=True)
+            warnings.simplefilter("ignore")  # of a buffer that cannot be written
+            return torch.frombuffer(given, dtype=torch.uint8)
 
     def _subgraph(self, program: "_Program", *inputs: Any) -> Any:
         if len(inputs) != len(program.inputs):

@@ -247,8 +247,10 @@ BIG = MODEL.replace(
 ).replace("return self", "return self.big[0] + self")  # 320 MiB
 
 
-def test_memory_is_lent_up_to_the_task_s_limit_whatever_files_may_hold(trial: Trial) -> None:
-    limits = Limits(memory_bytes=2 << 30, file_bytes=1 << 20)
+def test_what_needs_a_third_of_the_memory_is_lent_and_scored_whatever_files_may_hold(
+    trial: Trial,
+) -> None:
+    limits = Limits(memory_bytes=900 << 20, file_bytes=1 << 20)
     assert isinstance(trial(program(model=BIG), limits=limits).outcome, Scored)
 
 
