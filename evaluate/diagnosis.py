@@ -40,7 +40,8 @@ def diagnose(stage: Stage, end: Exit, log: str, refused: dict[str, Any] | None) 
         )
     if refused is not None:
         return Failed(Stage.HANDIN, "refused", sentence(refused["detail"]))
-    refusals = [line for line in lines if "HandInRefusedError: " in line]
+    said = lines[-LAST_LINES:] if end.code else lines  # one that it survived ended no program
+    refusals = [line for line in said if "HandInRefusedError: " in line]
     if refusals:
         return Failed(
             Stage.HANDIN, "refused", sentence(refusals[-1].partition("HandInRefusedError: ")[2])

@@ -227,6 +227,8 @@ class Training:
             self.descriptors += fds
             event["at"] = time.monotonic()
             self.events[event["event"]] = event
+            if event["event"] == "registered":  # whatever was refused before, it has found a way
+                self.events.pop("refused", None)
 
     def _limit(self) -> Failed | None:
         """Return which limit is passed now, None while all hold."""

@@ -17,7 +17,9 @@ PIPE = """
     os.read(end, 1)
 BlockingIOError: [Errno 11] Resource temporarily unavailable
 """
-LONG_AGO = "OSError: [Errno 27] File too large\n" + "goes on\n" * 20 + "ValueError: no\n"
+GOES_ON = "goes on\n" * 20 + "ValueError: no\n"
+LONG_AGO = "OSError: [Errno 27] File too large\n" + GOES_ON
+REFUSED = "prepare.HandInRefusedError: forward does not trace\n"
 
 
 TRACEBACK = "Traceback (most recent call last):\n" + PIPE.replace("BlockingIOError", "KeyError")
@@ -53,9 +55,12 @@ def test_a_crash_is_told_by_what_was_raised_or_else_by_its_exit_code(
         (1, LONG_AGO, "crash"),
         (0, "OSError: [Errno 27] File too large", "no_handin"),
         (1, "ValueError: no", "crash"),
+        (1, REFUSED + GOES_ON, "crash"),
+        (1, REFUSED, "refused"),
+        (0, REFUSED + GOES_ON, "refused"),
     ],
 )
 def test_the_limit_that_ended_a_program_is_named(code: int, log: str, reason: str) -> None:
     failed = diagnose(Stage.TRAINING, Exit(code, 0.0, 0, 0.0), log, None)
-    assert failed.stage is Stage.TRAINING
+    assert failed.stage is (Stage.HANDIN if reason == "refused" else Stage.TRAINING)
     assert failed.reason == reason

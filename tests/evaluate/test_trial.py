@@ -494,6 +494,27 @@ def test_averages_in_another_type_are_converted_and_a_missing_tensor_is_named(
     assert "head.bias" in missing.outcome.detail
 
 
+REFUSED = """
+class Random(torch.nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.embedding = torch.nn.Embedding(256, 16)
+    def forward(self, tokens):
+        return torch.rand(self.embedding(tokens).shape)
+try:
+    run.register(Random())
+except prepare.HandInRefusedError as error:
+    print("refused", error)
+"""
+
+
+def test_a_program_that_registered_after_a_refusal_is_told_of_its_crash(trial: Trial) -> None:
+    source = program(before_clock=REFUSED + "run.register(model)\n", in_loop="    1 / 0\n")
+    outcome = trial(source).outcome
+    assert isinstance(outcome, Failed)
+    assert (outcome.stage, outcome.reason) == ("training", "crash"), outcome
+
+
 def test_registering_leaves_every_part_of_a_model_in_its_mode(trial: Trial) -> None:
     result = trial(program(
         before_clock="model.embedding.eval()\nrun.register(model)\n"
