@@ -44,7 +44,9 @@ from population.individual import (
 from population.task import Budget, BudgetKind, EvaluatorKind
 
 PREFIX = "evolve-trial-"
-REFERENCE_PATIENCE_S = 60.0
+START_PATIENCE_S, REFERENCE_PATIENCE_S = 900.0, 60.0
+"""For torch to be imported, which a network file system may take minutes for the first time; and
+for the reference workload."""
 SHARED_BYTES = 64 << 20
 """For the locks of compilers that work side by side, before an accelerator's clock starts."""
 SIGNS_OF_OTHERS = frozenset({"reference_s", "foreign_share"})
@@ -305,14 +307,18 @@ def _reference_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:
     number = warm.fork("reference", fields, [theirs.fileno()])
     theirs.close()
     with ours:
+        if not warm.has_forked(number, START_PATIENCE_S):
+            raise MachineError(
+                f"torch was not imported within {START_PATIENCE_S:g} s: is the file system on "
+                "which it lies at work?"
+            )
         if not wire.readable([ours], REFERENCE_PATIENCE_S):
             warm.kill(number)
             raise MachineError(f"{spec.device} did not answer for {REFERENCE_PATIENCE_S:g} s")
         try:
             event, _ = wire.receive_event(ours)
         except wire.ClosedError as error:
-            if warm.process.poll() is not None:
-                raise
+            warm.wait(number, 10.0)  # raises where it is the warm process that has ended
             raise MachineError(
                 f"{spec.device} cannot be used on this machine: the reference workload failed on "
                 "it (its error is above, or in Ray's logs); see `evolve doctor`, or name another "

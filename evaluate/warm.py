@@ -18,6 +18,7 @@ import sys
 import time
 import traceback
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -115,12 +116,19 @@ class Warm:
                 )
             timeout_s = 0.0
 
+    def has_forked(self, number: int, timeout_s: float) -> bool:
+        """Wait until a process begins; the first one does once torch is imported."""
+        return self._await(self.pids, number, timeout_s)
+
     def wait(self, number: int, timeout_s: float) -> Exit | None:
         """Return how a process ended, None if it has not within `timeout_s`."""
+        return self.exits[number] if self._await(self.exits, number, timeout_s) else None
+
+    def _await(self, told: Mapping[int, object], number: int, timeout_s: float) -> bool:
         deadline = time.monotonic() + timeout_s
-        while number not in self.exits and time.monotonic() < deadline:
+        while number not in told and time.monotonic() < deadline:
             self.poll(max(0.0, deadline - time.monotonic()))
-        return self.exits.get(number)
+        return number in told
 
     def close(self) -> None:
         """End the warm process and whatever it forked."""

@@ -8,20 +8,23 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import psutil
 import pytest
 import torch
 
-from evaluate import cores
+from evaluate import cores, wire
 from evaluate.compiled import Compiled
 from evaluate.feeder import MOST_LINES, _lines
 from evaluate.spec import trial_spec
 from evaluate.training import Training
-from evaluate.trial import PREFIX, MachineError, bearing, utilisation
+from evaluate.trial import PREFIX, MachineError, _warm, bearing, end_warm_process, utilisation
 from evaluate.warm import Warm
 from evolve.taskfile import load_task
 from population.individual import (
@@ -545,6 +548,36 @@ evaluate.warm._warm_up(1)
 def test_a_device_that_is_not_there_is_the_machines_fault_and_named(trial: Trial) -> None:
     with pytest.raises(MachineError, match="cuda cannot be used on this machine"):
         trial(program(), device="cuda")
+    assert isinstance(trial(program()).outcome, Scored)
+
+
+def test_a_warm_process_that_dies_at_any_moment_is_named_and_replaced(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial(program())
+    (warm,) = _warm.values()
+
+    def readable(sources: Sequence[Any], timeout_s: float | None) -> list[Any]:
+        if warm.process.returncode is None:
+            os.kill(warm.process.pid, signal.SIGKILL)
+        return original(sources, timeout_s)
+
+    original = wire.readable
+    with monkeypatch.context() as patch, pytest.raises(MachineError, match="forks candidates"):
+        patch.setattr("evaluate.trial.wire.readable", readable)
+        trial(program())
+    assert isinstance(trial(program()).outcome, Scored)
+
+
+def test_importing_torch_may_take_longer_than_the_reference_workload(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    end_warm_process()
+    monkeypatch.setattr("evaluate.trial.REFERENCE_PATIENCE_S", 5.0)
+    slow = Warm.start(1)
+    os.kill(slow.process.pid, signal.SIGSTOP)
+    threading.Timer(6.0, os.kill, (slow.process.pid, signal.SIGCONT)).start()
+    monkeypatch.setattr(Warm, "start", lambda threads: slow)
     assert isinstance(trial(program()).outcome, Scored)
 
 
