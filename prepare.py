@@ -1065,13 +1065,13 @@ class Session:
         Raises:
             HandInRefusedError: it does not trace, or the graph holds what the scorer does not run.
         """
-        graph, tensors, self._constants = trace(
+        graph, tensors, constants = trace(
             model, (self.evaluation_batch, self.sequence_length), self.device
         )
-        self._table, offset = [], 0
+        table, offset = [], 0
         for row in tensors:
             size = math.prod(row["shape"]) * np.dtype(_NUMPY_NAMES[row["dtype"]]).itemsize
-            self._table.append((row, offset, size))
+            table.append((row, offset, size))
             offset += -(-size // ALIGNMENT) * ALIGNMENT
         document = {"version": 1, "tensors": tensors, "graph": graph}
         self._send(b"G", json.dumps(document, allow_nan=False).encode())
@@ -1081,6 +1081,7 @@ class Session:
         flags = mmap.MAP_SHARED | getattr(mmap, "MAP_POPULATE", 0)  # no page fault after the bell
         self._memory = mmap.mmap(self._descriptor, json.loads(payload)["bytes"], flags)
         os.close(self._descriptor)
+        self._table, self._constants = table, constants  # after a refusal the former ones hold
 
     def batches(self, batch_size: int) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
         """Yield `(x, y)`, int64 (B, T) each, until the bell. The first one starts the clock."""

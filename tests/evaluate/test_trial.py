@@ -511,6 +511,12 @@ except prepare.HandInRefusedError as error:
 """
 
 
+def test_a_model_stays_registered_where_another_one_is_refused_after_it(trial: Trial) -> None:
+    result = trial(program(before_clock=REFUSED))
+    assert "refused aten.rand" in result.log
+    assert result.outcome == trial(program()).outcome
+
+
 def test_a_program_that_registered_after_a_refusal_is_told_of_its_crash(trial: Trial) -> None:
     source = program(before_clock=REFUSED + "run.register(model)\n", in_loop="    1 / 0\n")
     outcome = trial(source).outcome
