@@ -4,12 +4,17 @@ Each gets its part of the trial as plain data and the descriptors that it was le
 exit code. All but the reference run in a jail.
 """
 
+import atexit
+import contextlib
+import gc
+import io
 import multiprocessing
 import os
 import runpy
 import socket
 import sys
 import tempfile
+import threading
 import traceback
 from pathlib import Path
 from typing import Any
@@ -64,10 +69,28 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
             del sys.modules[name]
     try:
         runpy.run_path(str(Path(jail.workdir) / spec["artifact"]), run_name="__main__")
+    except SystemExit as end:
+        if end.code not in (None, 0):
+            raise
     except MemoryError:
         traceback.print_exc()
         return 99
+    if not connection:  # what it leaves is its work
+        _end_as_interpreters_do()
     return 0
+
+
+def _end_as_interpreters_do() -> None:
+    """Wait for threads, call what is due at the end, write out what open files hold back.
+
+    A forked process ends by `os._exit`, which leaves all that out.
+    """
+    threading._shutdown()  # type: ignore[attr-defined]  # as multiprocessing ends its processes
+    atexit._run_exitfuncs()
+    for one in gc.get_objects():
+        if issubclass(type(one), io.IOBase):
+            with contextlib.suppress(OSError, ValueError):  # it is closed
+                one.flush()
 
 
 def _locks() -> bool:

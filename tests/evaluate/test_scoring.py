@@ -106,6 +106,31 @@ def scored_by(trial: Trial, scorer: str, source: str = "", limits: Limits | None
     )  # fmt: skip
 
 
+WORK = "def work(): out.write('0.5')"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "work()",
+        "work()\nraise SystemExit",
+        "import atexit\natexit.register(work)",
+        "import threading, time\nthreading.Thread(target=lambda: (time.sleep(0.5), work())).start()",
+        "from concurrent.futures import ThreadPoolExecutor\nThreadPoolExecutor(1).submit(work)",
+    ],
+    ids=["an open file", "SystemExit", "atexit", "a thread", "a pool"],
+)
+def test_a_program_without_batches_ends_as_any_script_does(end: str, trial: Trial) -> None:
+    scorer = """import json, sys
+print(json.dumps({"value": float(open(sys.argv[1] + "/result").read())}))"""
+    outcome = trial(
+        f"out = open('result', 'w')\n{WORK}\n{end}", Budget(BudgetKind.SECONDS, 20.0),
+        kind=EvaluatorKind.COMMAND, evaluator_source=scorer,
+        command=("{python}", "{evaluator}", "{workdir}"),
+    ).outcome  # fmt: skip
+    assert outcome == Scored(0.5)
+
+
 def test_a_command_that_never_ends_is_named_with_the_limit_that_it_passed(trial: Trial) -> None:
     outcome = scored_by(trial, NEVER_ENDS, limits=Limits(scoring_s=1.0)).outcome
     assert outcome == Failed(
