@@ -92,6 +92,7 @@ def parse(data: bytes, *, max_tensor_bytes: int) -> Container:
     graph = document["graph"]
     _check_inputs(graph, tensors)
     _check_graph(graph, {row[0] for row in graph["inputs"]}, 0, [0])
+    _check_output(graph["output"])
     return Container(graph, tensors, size)
 
 
@@ -188,6 +189,14 @@ def _check_graph(graph: dict[str, Any], names: set[str], depth: int, count: list
         _check_call(node)
         names.add(node["name"])
     _check_argument(graph["output"], names, depth, count)
+
+
+def _check_output(output: Any) -> None:
+    while isinstance(output, list) and len(output) == 1:
+        output = output[0]
+    if not isinstance(output, dict) or "node" not in output:
+        many = f", not {len(output)} values" if isinstance(output, list) else ""
+        raise HandInError(f"forward must return one tensor{many}: the logits (E, T, V)")
 
 
 def _check_operator(node: dict[str, Any]) -> None:

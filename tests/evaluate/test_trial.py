@@ -159,6 +159,10 @@ FAILURES = {
         program(model=MODEL.replace("        return", "        if tokens.sum() > 5: pass\n        return")),
         Stage.HANDIN, "refused",
     ),
+    "logits beside a loss": (
+        program(model=MODEL.replace("tokens))", "tokens)), None"), train=TRAIN.replace("model(x)", "model(x)[0]")),
+        Stage.HANDIN, "refused",
+    ),
     "random operators in the forward": (
         program(model=MODEL.replace("embedding(tokens))", "embedding(tokens) * torch.rand(1))")),
         Stage.HANDIN, "refused",
