@@ -233,7 +233,8 @@ class Probed:
         if not all(math.isfinite(end.item()) for end in torch.aminmax(log_probs)):
             raise RefusedError(
                 "not_finite",
-                "the logits are not finite: the training diverged, or the forward divides by zero",
+                "the logits are not finite: the training diverged, or the forward divides by zero "
+                "or masks tokens with -inf, where -1e4 says as much",
             )
         self._forwards_s += self._clock() - began
         self._check_work()
