@@ -17,7 +17,9 @@ from pathlib import Path
 from population.errors import EvolveError
 
 PATIENCE_S = 10.0
-QUERY_S = 5.0
+QUERY_S, LASTING_S = 5.0, 60.0
+"""For an answer of nvidia-smi: of the moment, and of what stays, for which it may have to wake the
+driver of every card first."""
 TORCH_S = 120.0
 DEVICE_FILES = ("nvidiactl", "kfd", "dxg")
 """Names below /dev without which there is no use in asking torch: NVIDIA, AMD, Windows' Linux."""
@@ -74,16 +76,14 @@ def require_device(device: str) -> None:
 
 def device_name(device: str) -> str:
     """Return the device kind for people and for comparability: the processor's or card's name."""
-    return _name(device, _visible())
+    if device == "cuda":
+        rows = _lasting("name")
+        return rows[0] if rows else _name_by_torch(_visible()) or device
+    return _processor() if device == "cpu" else device
 
 
 @cache
-def _name(device: str, _: str) -> str:
-    if device == "cuda":
-        rows = _nvidia("gpu", "name")
-        return rows[0] if rows else _torch("print(torch.cuda.get_device_name(0))") or device
-    if device != "cpu":
-        return device
+def _processor() -> str:
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
@@ -91,14 +91,14 @@ def _name(device: str, _: str) -> str:
     return platform.processor() or platform.machine()
 
 
+@cache
+def _name_by_torch(_: str) -> str:
+    return _torch("print(torch.cuda.get_device_name(0))")
+
+
 def driver_version(device: str) -> str:
     """Return the version of the card's driver, empty where none is told."""
-    return _driver(device, _visible())
-
-
-@cache
-def _driver(device: str, _: str) -> str:
-    rows = _nvidia("gpu", "driver_version") if device == "cuda" else []
+    rows = _lasting("driver_version") if device == "cuda" else []
     return rows[0] if rows else ""
 
 
@@ -110,12 +110,7 @@ def peak_flops(name: str) -> float | None:
 
 def visible_cards(device: str) -> tuple[str, ...]:
     """Return the names below /dev of the NVIDIA cards that are ours; empty where it is not told."""
-    return _cards(device, _visible())
-
-
-@cache
-def _cards(device: str, _: str) -> tuple[str, ...]:
-    told = {row.lower()[-12:] for row in _nvidia("gpu", "pci.bus_id")} if device == "cuda" else ()
+    told = {row.lower()[-12:] for row in _lasting("pci.bus_id")} if device == "cuda" else ()
     names = []
     for file in sorted(CARDS.glob("*/information")):
         minor = re.search(r"Device Minor:\s*(\d+)", file.read_text(errors="replace"))
@@ -168,14 +163,31 @@ def _visible() -> str:
     return os.environ.get("CUDA_VISIBLE_DEVICES", "")
 
 
-def _nvidia(subject: str, fields: str) -> list[str]:
+_answers: dict[tuple[str, str], list[str]] = {}
+
+
+def _lasting(field: str) -> list[str]:
+    """Return what nvidia-smi says of the visible cards that never changes, asked until it answers.
+
+    What it left out once would stay out of this worker's comparability key, and rank its scores
+    with nobody's.
+    """
+    asked = field, _visible()
+    if asked not in _answers and (rows := _nvidia("gpu", field, LASTING_S)):
+        _answers[asked] = rows
+    return _answers.get(asked, [])
+
+
+def _nvidia(subject: str, fields: str, timeout_s: float | None = None) -> list[str]:
     """Return nvidia-smi's rows about the visible devices; none where it does not answer."""
     command = ["nvidia-smi", f"--query-{subject}={fields}", "--format=csv,noheader,nounits"]
     visible = _visible()
     if visible:
         command.append(f"--id={visible}")
     try:
-        done = subprocess.run(command, capture_output=True, text=True, timeout=QUERY_S, check=True)
+        done = subprocess.run(
+            command, capture_output=True, text=True, timeout=timeout_s or QUERY_S, check=True
+        )
     except (OSError, subprocess.SubprocessError):
         return []
     return [line.strip() for line in done.stdout.splitlines() if line.strip()]

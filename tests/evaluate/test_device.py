@@ -108,6 +108,18 @@ def test_a_worker_that_is_given_another_card_names_and_opens_that_one(
         assert visible_cards("cuda") == (f"nvidia{number}",)
 
 
+def test_a_card_that_told_nothing_at_first_is_asked_again_and_then_known(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answering(
+        tmp_path, 'echo >> asked; test "$(wc -l < asked)" -gt 1 || exit 9; echo 5', monkeypatch
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "6")
+    assert [driver_version("cuda") for _ in range(3)] == ["", "5", "5"]
+    assert (tmp_path / "asked").read_text() == "\n\n"
+
+
 def test_memory_that_is_not_told_is_unknown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
