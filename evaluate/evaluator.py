@@ -44,14 +44,8 @@ class Evaluator(Protocol):
 
 
 REQUIRED = [
-    "MINIMAL_PROGRAM",
-    "data_dir",
-    "prepare",
-    "data_sha256",
-    "settings",
-    "batch_source",
-    "evaluation_rows",
-    "metric",
+    *Evaluator.__annotations__,
+    *(name for name in vars(Evaluator) if not name.startswith("_")),
 ]
 
 

@@ -5,7 +5,6 @@ import ctypes
 import os
 import signal
 import sys
-from collections.abc import Iterable
 from pathlib import Path
 
 from evaluate.tree import Tree
@@ -80,9 +79,7 @@ def _kill_at_once(child: int) -> None:
     That takes a moment which the child chooses by its size, and they would go on meanwhile.
     """
     os.kill(child, signal.SIGKILL)
-    for pid in Tree(child).processes():
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            os.kill(pid, signal.SIGKILL)
+    _kill_below(child)
 
 
 def _sweep(child: int) -> None:
@@ -90,17 +87,14 @@ def _sweep(child: int) -> None:
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(child, signal.SIGKILL)
     while True:
-        for pid in _children():
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(pid, signal.SIGKILL)
+        _kill_below(os.getpid())
         try:
             os.waitpid(-1, 0)
         except ChildProcessError:
             return
 
 
-def _children() -> Iterable[int]:
-    with contextlib.suppress(OSError):
-        listing = Path(f"/proc/self/task/{os.getpid()}/children").read_text()
-        return [int(pid) for pid in listing.split()]
-    return []
+def _kill_below(parent: int) -> None:
+    for pid in Tree(parent).processes():
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.kill(pid, signal.SIGKILL)
