@@ -3,7 +3,6 @@
 import copy
 import json
 import math
-import random
 
 import pytest
 from hypothesis import given, settings
@@ -135,46 +134,6 @@ def test_an_operator_that_fails_is_refused_with_its_line() -> None:
     container = parse(json.dumps(edited(graph=graph)).encode(), max_tensor_bytes=1 << 24)
     with pytest.raises(HandInError, match=r"train.py:7.*failed"):
         Model(container, memory(container, MODEL), "cpu")(tokens())
-
-
-def mutate(value: object, random_: random.Random) -> object:
-    """Return a copy of a JSON value with one place changed."""
-    if isinstance(value, dict) and value and random_.random() < 0.9:
-        key = random_.choice(sorted(value))
-        if random_.random() < 0.05:
-            return {k: v for k, v in value.items() if k != key}
-        return {**value, key: mutate(value[key], random_)}
-    if isinstance(value, list) and value and random_.random() < 0.9:
-        index = random_.randrange(len(value))
-        if random_.random() < 0.1:
-            return value[:index] + value[index + 1 :]
-        return [*value[:index], mutate(value[index], random_), *value[index + 1 :]]
-    return random_.choice(
-        [None, True, -1, 0, 3, 2**62, 2**70, 1e300, "", "tokens", {"node": "x"}, {"text": "none"},
-         [], [[]], {}, {"dtype": "float64"}, {"float": "nan"}, {"graph": {}}]
-    )  # fmt: skip
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.integers(0, 2**32), st.integers(1, 4))
-def test_a_mutated_container_is_refused_or_runs_as_what_it_contains(seed: int, count: int) -> None:
-    random_ = random.Random(seed)
-    value: object = VALID
-    for _ in range(count):
-        value = mutate(value, random_)
-    try:
-        container = parse(json.dumps(value).encode(), max_tensor_bytes=1 << 24)
-        data = memory(container, MODEL) if _fits(container) else bytes(container.size)
-        Model(container, data, "cpu")(tokens())
-    except HandInError:
-        pass
-
-
-def _fits(container: object) -> bool:
-    own = {n: tuple(p.shape) for n, p in MODEL.named_parameters()}
-    return all(
-        own.get(e.name) == e.shape and e.dtype == "float32" for e in container.tensors.values()
-    )  # type: ignore[attr-defined]
 
 
 @settings(max_examples=200, deadline=None)

@@ -131,13 +131,16 @@ def insert_node(found: Document, drawn: random.Random) -> None:
 
 
 def edit_anything(found: Document, drawn: random.Random) -> None:
-    """Walk into the document at random and replace what lies there."""
+    """Walk into the document at random and replace what lies there, or take it away."""
     place: Any = found
     while isinstance(place, dict | list) and place:
         keys = sorted(place) if isinstance(place, dict) else range(len(place))
         key = drawn.choice(list(keys))
         if drawn.random() < 0.15 or not isinstance(place[key], dict | list) or not place[key]:
-            place[key] = copy.deepcopy(drawn.choice(VALUES))
+            if drawn.random() < 0.1:
+                del place[key]
+            else:
+                place[key] = copy.deepcopy(drawn.choice(VALUES))
             return
         place = place[key]
 
