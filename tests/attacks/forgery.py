@@ -73,6 +73,10 @@ ATTACKS = {
         instead("os.symlink('../trusted/prepare.py', 'prepare.py')"),
         "training tampered",
     ),
+    "an evaluator replaced by a link to a copy of it": Attack(
+        program(at_bell="import os\nos.rename('prepare.py', 'kept')\nos.symlink('kept', 'prepare.py')\n"),
+        "training tampered",
+    ),
     "an evaluator replaced by a link to another user's file": Attack(
         instead("os.symlink('/proc/@PID@/environ', 'prepare.py')"), "training tampered"
     ),

@@ -18,14 +18,6 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="the kernel's bounds 
 EVALUATOR = Path(prepare.__file__).read_text()
 SLOW = Budget(BudgetKind.SECONDS, 8.0, room_s=0.5)
 
-FORKS = """
-import os, time
-for _ in range(4):
-    if os.fork() == 0:
-        hoard = b"x" * (400 << 20)
-        time.sleep(60)
-time.sleep(60)
-"""
 SHARED = """
 import os, time
 kept = b"x" * (300 << 20)
@@ -40,16 +32,6 @@ for number in range({count}):
     with open(str(number), "wb") as file:
         file.write(bytes({size}))
 time.sleep({then})
-"""
-DEEP = """
-import os
-fd = os.open(".", os.O_RDONLY)
-for _ in range(5000):
-    os.mkdir("d", dir_fd=fd)
-    below = os.open("d", os.O_RDONLY, dir_fd=fd)
-    os.close(fd)
-    fd = below
-os.close(fd)
 """
 MAPPED = """
 import mmap, os, time
@@ -76,14 +58,6 @@ time.sleep(60)
 
 
 @linux
-def test_memory_is_bounded_for_the_whole_tree(trial: Trial) -> None:
-    result = trial(program(before_clock=FORKS), limits=Limits(memory_bytes=1 << 30))
-    assert isinstance(result.outcome, Failed), result
-    assert result.outcome.reason == "out_of_memory"
-    assert "processes" in result.outcome.detail
-
-
-@linux
 def test_what_forked_processes_share_counts_once(trial: Trial) -> None:
     result = trial(program(before_clock=SHARED), limits=Limits(memory_bytes=1 << 30))
     assert isinstance(result.outcome, Scored), result
@@ -104,11 +78,6 @@ def test_what_lies_in_its_directory_is_bounded(files: str, limits: Limits, trial
     outcome = trial(program(before_clock=files), limits=limits).outcome
     assert isinstance(outcome, Failed), outcome
     assert outcome.reason == "disk_limit", outcome
-
-
-def test_five_thousand_nested_directories_hurt_nobody(trial: Trial, tmp_path: Path) -> None:
-    result = trial(program(before_clock=DEEP))
-    assert isinstance(result.outcome, Scored), result
 
 
 @linux
@@ -133,22 +102,6 @@ while time.monotonic() - began < 4:
         pytest.skip("this machine had no second core to spare")
     assert isinstance(result.outcome, Failed), result
     assert result.outcome.reason == "cpu_limit", result
-
-
-TAMPERING = {
-    "a pipe": "os.mkfifo('prepare.py')",
-    "a link to the right text": "os.rename('kept', 'other'); os.symlink('other', 'prepare.py')",
-    "a folder": "os.mkdir('prepare.py')",
-    "another text": "open('prepare.py', 'w').write('')",
-}
-
-
-@pytest.mark.parametrize("what", TAMPERING)
-def test_whatever_stands_in_the_evaluator_s_place_is_noticed(what: str, trial: Trial) -> None:
-    swap = f"import os\nos.rename('prepare.py', 'kept')\n{TAMPERING[what]}\n"
-    outcome = trial(program(before_clock=swap)).outcome
-    assert isinstance(outcome, Failed), outcome
-    assert outcome.reason == "tampered", outcome
 
 
 @linux
@@ -216,28 +169,15 @@ def test_the_memory_of_a_scoring_command_is_bounded_as_a_whole(trial: Trial) -> 
     assert (result.outcome.stage, result.outcome.reason) == ("scoring", "out_of_memory"), result
 
 
-HOSTILE = {
-    "an unknown kind": "run._send(b'?', b'')",
-    "a graph that is no JSON": "run._send(b'G', b'[' * (1 << 20)); run._receive(); 1 / 0",
-    "a graph that is too large": "run._send(b'G', bytes(17 << 20))",
-    "a length that is a lie": "run._socket.sendall(b'G' + b'\\xff' * 8)",
-    "a batch of everything": "run._send(b'B', b'{\"rows\": 1e9}')",
-    "reports without end": "[run.report(1.0) for _ in range(100_000)]",
-    "a report that is none": "run._send(b'L', b'')",
-    "too many registrations": "[run.register(model) for _ in range(17)]",
-    "a name that is no text": (
-        'run._send(b\'G\', b\'{"version": 1, "tensors": [{"name": "\\\\ud800", "dtype": 1, '
-        '"shape": []}], "graph": 1}\'); run._receive(); 1 / 0'
-    ),
-}
-
-
-@pytest.mark.parametrize("what", HOSTILE)
-def test_hostile_messages_end_their_sender_and_nobody_else(what: str, trial: Trial) -> None:
-    outcome = trial(program(before_clock=f"{HOSTILE[what]}\nimport time; time.sleep(60)\n")).outcome
+def test_what_a_refusal_quotes_is_valid_text(trial: Trial) -> None:
+    table = (
+        '{"version": 1, "tensors": [{"name": "\\\\ud800", "dtype": 1, "shape": []}], "graph": 1}'
+    )
+    outcome = trial(
+        program(before_clock=f"run._send(b'G', b'{table}')\nrun._receive()\n1 / 0\n")
+    ).outcome
     assert isinstance(outcome, Failed), outcome
-    assert outcome.reason in ("protocol", "refused", "crash"), outcome
-    assert len(outcome.detail) < 2000
+    assert outcome.reason == "refused", outcome
     assert outcome.detail.encode().decode() == outcome.detail
 
 
