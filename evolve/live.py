@@ -73,6 +73,8 @@ class Snapshot:
     Attributes:
         pid, host: of the driver. started_at, updated_at, ended_at: UNIX seconds; `ended_at` is
             None while the driver works.
+        begun_ticks: when its process began, since the machine did: another one may have its number
+            later. None where /proc does not tell.
         counted: evaluations that count towards a limit, short trainings as their share, rounded
             down. failed: those without a score.
         short: trainings at the rung. let_through: who may train in full after one.
@@ -90,6 +92,7 @@ class Snapshot:
     started_at: float
     updated_at: float
     ended_at: float | None = None
+    begun_ticks: int | None = None
     generation: int = 0
     individuals: int = 0
     counted: int = 0
@@ -129,6 +132,7 @@ class Watch:
             socket.gethostname(),
             now,
             now,
+            begun_ticks=_begun_ticks(_stat(os.getpid())),
             limit=limit,
             slots=slots,
             self_reported=self_reported,
@@ -271,7 +275,7 @@ def is_running(live: dict[str, Any] | None) -> bool:
     """Return whether the driver that wrote `live.json` still works on this host."""
     if live is None or live["ended_at"] is not None or not _is_here(live):
         return False
-    return process_lives(int(live["pid"]))
+    return driver_lives(live)
 
 
 def is_over(live: dict[str, Any] | None) -> bool:
@@ -284,16 +288,30 @@ def _is_here(live: dict[str, Any]) -> bool:
     return bool(live["host"] == socket.gethostname())
 
 
-def process_lives(pid: int) -> bool:
-    """Return whether a process works on this host; one that only waits to be buried does not."""
+def driver_lives(live: dict[str, Any]) -> bool:
+    """Return whether the process that wrote `live.json` works on this host.
+
+    One that only waits to be buried does not, nor does another one that has got its number since.
+    """
+    pid, begun = int(live["pid"]), live.get("begun_ticks")
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True
+        pass  # it is another user's
+    stat = _stat(pid)
+    return not stat or (stat[0] != "Z" and begun in (None, _begun_ticks(stat)))
+
+
+def _stat(pid: int) -> list[str]:
+    """Return what /proc tells of a process, from its state on; empty where it tells nothing."""
     try:
-        status = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
+        found = Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace")
     except OSError:  # no such file on macOS
-        return True
-    return status.rpartition(")")[2].split()[0] != "Z"
+        return []
+    return found.rpartition(")")[2].split()
+
+
+def _begun_ticks(stat: list[str]) -> int | None:
+    return int(stat[19]) if stat else None

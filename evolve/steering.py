@@ -10,7 +10,7 @@ from typing import Any
 
 from evolve.commands import Command, Pause, Resume, Stop, name_of
 from evolve.control import REJECTED, rejected_file, send, take_back
-from evolve.live import exam_line, is_running, process_lives, read_live
+from evolve.live import driver_lives, exam_line, is_running, read_live
 from evolve.reading import Reading
 from evolve.text import call
 from population.errors import RunError
@@ -67,12 +67,12 @@ def stop(folder: Path, wait_s: float | None = None) -> Answer:
         RunError: it is not running, or its folder cannot be written.
     """
     live = _require_running(folder)
-    driver, goes_on = int(live["pid"]), call("export" if live.get("exam") else "run", folder)
+    goes_on = call("export" if live.get("exam") else "run", folder)
     answer = _ask(folder, Stop())
     if answer.state != "done" or wait_s is None:
         return answer
     deadline = time.monotonic() + wait_s
-    while process_lives(driver):
+    while driver_lives(live):
         if time.monotonic() >= deadline:
             late = f"the run still ends after {wait_s:g} s: `evolve status` tells when it has"
             return replace(answer, state="ending", says=late)

@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -269,6 +270,19 @@ def test_a_process_that_has_ended_unburied_drives_nothing(tmp_path: Path) -> Non
         snapshot = Snapshot(process.pid, socket.gethostname(), 0.0, 0.0)
         write_live(tmp_path / "live.json", snapshot)
         assert not is_running(read_live(tmp_path / "live.json"))
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="nothing tells processes apart")
+def test_another_process_with_the_number_of_a_driver_that_was_killed_drives_nothing(
+    tmp_path: Path,
+) -> None:
+    file = tmp_path / "live.json"
+    snapshot = Watch(None, 1, 0.0).snapshot
+    write_live(file, snapshot)
+    assert is_running(read_live(file))
+    with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as later:
+        write_live(file, replace(snapshot, pid=later.pid))
+        assert not is_running(read_live(file))
 
 
 def test_status_tells_of_a_pause_while_the_run_goes_on(evolve: Evolve, runs: Path) -> None:
