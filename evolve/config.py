@@ -295,7 +295,8 @@ def reserved(config: RunConfig, task: Task) -> Iterator[RunConfig]:
 
 
 def _next_name(runs: Path, task: str) -> str:
-    stem = f"{re.sub('[^A-Za-z0-9._-]+', '-', task).strip('-.')}-{date.today():%Y%m%d}"
+    plain = re.sub("[^A-Za-z0-9._-]+", "-", task).strip("-._") or "run"
+    stem = f"{plain}-{date.today():%Y%m%d}"
     taken = {entry.name for entry in runs.iterdir()} if runs.is_dir() else set()
     count = 1
     while f"{stem}-{count}" in taken:

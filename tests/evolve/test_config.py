@@ -104,6 +104,17 @@ def test_a_budget_written_in_another_way_is_the_same(tmp_path: Path) -> None:
     assert again.budget == "3s"
 
 
+@pytest.mark.parametrize("task", ["多項式", "_private", "-.-", "a b"])
+def test_a_run_without_a_name_is_continued_under_the_one_it_gets(tmp_path: Path, task: str) -> None:
+    folder = tmp_path / "task"
+    shutil.copytree(POLYNOMIAL, folder)
+    file = folder / "task.toml"
+    file.write_text(file.read_text("utf-8").replace('"polynomial"', f'"{task}"'), "utf-8")
+    first = configure({"runs": tmp_path, "task": folder})
+    born(first)
+    assert configure({"runs": tmp_path, "name": first.name}).name == first.name
+
+
 @pytest.mark.parametrize("name", ["../a", "a/b", "", ".hidden", "a b"])
 def test_a_run_name_stays_inside_the_runs_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(RunError, match="plain name"):
