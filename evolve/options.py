@@ -1,5 +1,6 @@
 """Options that several commands share, and how a command shows its examples."""
 
+import math
 from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, TypeVar
@@ -38,9 +39,12 @@ class Positive(click.FloatRange):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Return the number. Raises BadParameter with what is expected."""
         try:
-            return super().convert(value, param, ctx)
+            found = super().convert(value, param, ctx)
         except click.BadParameter:
+            found = math.nan
+        if not math.isfinite(found):
             self.fail(f"a number above 0 is expected; got {value!r}", param, ctx)
+        return found
 
 
 SECTIONS = {

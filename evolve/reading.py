@@ -125,6 +125,8 @@ class Reading:
         Raises:
             LineageError: so it is, or it is no SQL.
         """
+        if sql.encode(errors="replace").decode() != sql:
+            raise LineageError("the statement holds characters that UTF-8 cannot carry")
         with refusals(self.folder / PUBLISHED):
             if not self._connection.extract_statements(sql):
                 raise LineageError(
@@ -138,8 +140,8 @@ class Reading:
         Raises:
             LineageError: DuckDB refuses the statement or the file.
         """
-        target = str(file).replace("'", "''")
-        self.query(f"COPY ({sql.strip().rstrip(';')}) TO '{target}' (FORMAT parquet)")
+        target, asked = str(file).replace("'", "''"), sql.strip().rstrip(";")
+        self.query(f"COPY ({asked}\n) TO '{target}' (FORMAT parquet)")  # it may end in a comment
 
     def run(self) -> dict[str, Any]:
         """Return the run's identity: task, metric, direction, hashes, seed."""

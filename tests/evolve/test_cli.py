@@ -52,6 +52,8 @@ def test_an_unknown_command_or_option_value_is_wrong_use(evolve: Evolve) -> None
         (["show", "abc"], "a whole number of at least 1 is expected; got 'abc'"),
         (["ui", "--port", "x"], "a whole number of at least 0 and at most 65535 is expected;"),
         (["run", "--hours", "soon"], "a number above 0 is expected; got 'soon'"),
+        (["run", "--llm", "--cost", "nan"], "a number above 0 is expected; got 'nan'"),
+        (["run", "--llm", "--cost", "inf"], "a number above 0 is expected; got 'inf'"),
     ],
 )
 def test_a_wrong_number_is_told_the_range_that_is_expected(
@@ -220,8 +222,11 @@ def test_query_answers_in_four_formats(evolve: Evolve, runs: Path, tmp_path: Pat
     objects = json.loads(evolve("query", sql, "--runs", runs, "--format", "json").out)
     assert [int(row["individual"]) for row in rows] == [row["individual"] for row in objects]
     file = tmp_path / "it's.parquet"
-    assert evolve("query", f"{sql};", "--runs", runs, "--format", "parquet", "-o", file).code == 0
-    assert duckdb.read_parquet(str(file)).fetchall()[0] == (4, "")
+    for asked in (f"{sql};", f"{sql} -- the best first"):
+        words = (asked, "--runs", runs, "--format", "parquet", "-o", file)
+        assert evolve("query", *words).code == 0
+        assert duckdb.read_parquet(str(file)).fetchall()[0] == (4, "")
+        file.unlink()
 
 
 def test_no_answer_steers_a_terminal_and_a_pipe_gets_every_character(runs: Path) -> None:
@@ -247,6 +252,9 @@ def test_a_wrong_statement_is_a_user_error(evolve: Evolve, runs: Path) -> None:
     said = evolve("query", "SELECT nothing FROM leaderboard", "--runs", runs)
     assert said.code == 2
     assert "Candidate bindings" in said.err
+    said = evolve("query", "SELECT '\udcff'", "--runs", runs)  # of a terminal that is not UTF-8
+    assert said.code == 2
+    assert said.err == "error: the statement holds characters that UTF-8 cannot carry\n"
 
 
 @pytest.mark.parametrize("sql", ["", " ; ", "/* nothing */"])
