@@ -17,7 +17,6 @@ from evolve.live import is_running, read_live
 from evolve.printing import SELF_REPORTED, caveats
 from evolve.reading import Reading
 from evolve.steering import require_known
-from evolve.taskfile import load_task
 from evolve.text import call, number, one_line
 from mutate.checks import Checks
 from mutate.genome import fingerprint
@@ -112,11 +111,7 @@ MEND = "nothing was put in: mend the program and inject it again"
 
 def _refusal(reading: Reading, wish: Inject) -> str:
     """Return why the driver would refuse it, as far as this can be told from outside."""
-    stored = reading.configuration()
-    task = load_task(
-        Path(stored["task"]), stored["budget"], stored["data"], stored.get("device", "cpu")
-    )
-    checks = Checks.of(task)
+    checks = Checks.of(reading.task())
     if reason := checks.refusal(wish.source):
         return reason
     if len(to_json(wish).encode()) > largest_command(checks):

@@ -22,7 +22,6 @@ from evolve.invigilating import Invigilation
 from evolve.live import Watch, ended_in_the_end, exam_line, is_running, read_live
 from evolve.reading import Reading
 from evolve.taskdata import cache_folder, prepared
-from evolve.taskfile import load_task
 from evolve.text import call
 from evolve.verdict import verdict
 from evolve.writing import write_output
@@ -53,20 +52,15 @@ def export_file(folder: Path, output: Path, pairs: int, said: Mapping[str, Any])
             holds one.
     """
     _require_no_exam(folder)
-    finalists = None
-    if pairs:
+    with Reading(folder) as reading:
+        task = reading.task()
+        finalists = None if pairs else published_finalists(reading)
+    if finalists is None:
         config = configure({"runs": folder.parent, "name": folder.name, **said})
-        task = config.load_task()
         finalists = _examined(config, task, pairs)
         if finalists is None:
             return INTERRUPTED
     with Reading(folder) as reading:
-        if finalists is None:
-            stored = reading.configuration()
-            task = load_task(
-                Path(stored["task"]), stored["budget"], stored["data"], stored.get("device", "cpu")
-            )
-            finalists = published_finalists(reading)
         evidence = export(reading, task, finalists, output)
     print(verdict(evidence))
     print(f"{output / task.artifact}\n{output / EVIDENCE}")

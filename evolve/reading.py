@@ -11,11 +11,12 @@ from typing import Any
 from evolve.details import Grouped, curves, details, grouped
 from evolve.disturbed import DISTURBED_SCORES
 from evolve.live import is_over, is_running, read_live
+from evolve.taskfile import load_task
 from population.database import Connection, refusals
-from population.errors import LineageError, RunError
+from population.errors import LineageError, RunError, TaskError
 from population.lineage import open_published
 from population.publishing import PUBLISHED
-from population.task import EvaluatorKind
+from population.task import EvaluatorKind, Task
 from population.views import TEXT_VIEWS, THIN_VIEWS
 
 PAUSE_S = 120.0
@@ -151,6 +152,21 @@ class Reading:
         """Return what the run was born with: task folder, data, budget and the search's options."""
         found: dict[str, Any] = json.loads(self.run()["configuration"])
         return found
+
+    def task(self) -> Task:
+        """Return the run's task, as its folder tells it now.
+
+        Raises:
+            TaskError: the folder is no longer where it was, or is at fault.
+        """
+        stored = self.configuration()
+        folder = Path(stored["task"])
+        if not folder.is_dir():
+            raise TaskError(
+                f"the task of run {self.folder.name} lay in {folder} and is no longer there: move "
+                "it back, or let a link there lead to it"
+            )
+        return load_task(folder, stored["budget"], stored["data"], stored.get("device", "cpu"))
 
     def self_reported(self) -> bool:
         """Whether the programs of this run report their own scores; what is old never does."""

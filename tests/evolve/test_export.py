@@ -1,4 +1,5 @@
 import json
+import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from population.lineage import DuckLineage
 from population.ports import Cleared, Ended, Quarantined
 from population.statistics import Estimate
 from population.task import Task
-from tests.evolve.conftest import MACHINE, Evolve, arrival, born, evaluation
+from tests.evolve.conftest import MACHINE, POLYNOMIAL, Evolve, arrival, born, evaluation, recorded
 
 
 def git(folder: Path, *words: str) -> str:
@@ -150,6 +151,24 @@ def test_the_command_that_reproduces_a_score_names_the_device(
     said = evolve("export", "--runs", runs, "--pairs", 0, "-o", tmp_path / "out")
     (line,) = [line for line in said.out.splitlines() if line.startswith("reproduce with: ")]
     assert "--device cpu" in line
+
+
+def test_a_task_that_was_moved_is_to_be_put_back_or_linked(evolve: Evolve, tmp_path: Path) -> None:
+    old, new = tmp_path / "old", tmp_path / "new"
+    runs = recorded(tmp_path / "runs", old)
+    shutil.copytree(POLYNOMIAL, new)
+    words = ("--runs", runs, "--run", "night")
+    program = new / "seeds" / "line.py"
+    for command in (
+        ("export",),
+        ("export", "--pairs", 0),
+        ("inject", program, "--hypothesis", "x"),
+    ):
+        said = evolve(*command, *words)
+        assert said.code == 2
+        assert said.err.startswith(f"error: the task of run night lay in {old} and is no longer")
+    old.symlink_to(new)
+    assert evolve("export", "--pairs", 0, *words, "-o", tmp_path / "out").code == 0
 
 
 def test_an_export_without_an_exam_claims_nothing(
