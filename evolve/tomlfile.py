@@ -92,8 +92,8 @@ class Table:
         expected = 'bytes or a text such as "4 GiB"'
         value = self._take(key, default, expected)
         match = _SIZE.fullmatch(value) if isinstance(value, str) else None
-        if match:
-            return int(float(match[1]) * _UNITS[match[2]])
+        if match and (size := int(float(match[1]) * _UNITS[match[2]])):
+            return size
         if isinstance(value, bool) or not isinstance(value, int) or value < 1:
             raise self.wrong(key, expected, value)
         return value

@@ -57,6 +57,7 @@ def test_a_task_scored_by_a_command_keeps_its_argument_list() -> None:
         ("room_s = 1.0", "room_s = 5.0", "`cpu.budget.room_s` must be below the budget"),
         ('kind = "seconds"', 'kind = "steps"', "its budget must be in seconds"),
         ('memory = "512 MiB"', 'memory = "lots"', "`cpu.memory` must be bytes or a text such as"),
+        ('memory = "512 MiB"', 'memory = "0 GiB"', "`cpu.memory` must be bytes or a text such as"),
         ('memory = "512 MiB"', "cores = 0", "`cpu.cores` must be a whole number above 0"),
         ('artifact = "solve.py"', 'artifact = "../solve.py"', "without a folder"),
         ('file = "score.py"', 'file = "other.py"', "`evaluator.file` must be a file in"),
