@@ -86,9 +86,11 @@ def git_branch(reading: Reading, individual: int, folder: Path) -> str:
     elif _git(folder, "for-each-ref", f"refs/heads/{branch}"):
         raise RunError(f"branch {branch} exists in {folder}; rename it or name another folder")
     artifact = str(reading.run()["artifact"])
+    steps = reading.descent(individual)
+    told = reading.individuals([step["individual"] for step in steps])
     commit = ""
-    for step in reading.descent(individual):
-        commit = _commit(folder, artifact, reading, step, commit)
+    for found, step in zip(told, steps, strict=True):
+        commit = _commit(folder, artifact, found, step, commit)
     _git(folder, "update-ref", f"refs/heads/{branch}", commit)
     if new:
         _git(folder, "reset", "--quiet", "--hard")
@@ -96,9 +98,8 @@ def git_branch(reading: Reading, individual: int, folder: Path) -> str:
 
 
 def _commit(
-    folder: Path, artifact: str, reading: Reading, step: dict[str, Any], parent: str
+    folder: Path, artifact: str, found: dict[str, Any], step: dict[str, Any], parent: str
 ) -> str:
-    found = reading.individual(step["individual"])
     blob = _git(folder, "hash-object", "-w", "--stdin", text=found["source"])
     tree = _git(folder, "mktree", text=f"100644 blob {blob}\t{artifact}\n")
     date = f"@{int(found['born_at'])} +0000"
