@@ -1,8 +1,10 @@
 """Reads a run's published lineage: what `status`, `top`, `show`, `lineage` and `query` answer."""
 
 import json
+import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from itertools import count
 from pathlib import Path
@@ -19,6 +21,9 @@ from population.publishing import PUBLISHED
 from population.task import EvaluatorKind, Task
 from population.views import TEXT_VIEWS, THIN_VIEWS
 
+READS = threading.RLock()
+"""Held by the thread that reads: DuckDB shows all readers of a path in one process what the first
+of them has opened, though it was replaced since."""
 PAUSE_S = 120.0
 """Where nothing trains for so long, no `evolve run` was at work: a call keeps its slots busy."""
 _PER_HOUR = """
@@ -97,17 +102,22 @@ def _absent(runs: Path, name: str) -> str:
 
 
 class Reading:
-    """A published lineage, open for reading. A context manager; used from one thread."""
+    """A published lineage, open for reading while it is a context; in one thread at a time."""
+
+    _connection: Connection
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._connection: Connection = open_published(folder)
 
     def __enter__(self) -> "Reading":
+        with ExitStack() as held:
+            held.enter_context(READS)
+            self._connection = held.enter_context(closing(open_published(self.folder)))
+            self._held = held.pop_all()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._connection.close()
+        self._held.close()
 
     def query(self, sql: str, values: Sequence[Any] = ()) -> Rows:
         """Return what a statement answers.

@@ -1,6 +1,5 @@
 """The overviews of runs, made seldom enough that a page disturbs no training."""
 
-import threading
 import time
 import zlib
 from dataclasses import dataclass, field
@@ -8,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.live import is_running, read_live
-from evolve.reading import Reading
+from evolve.reading import READS, Reading
 from evolve.recording import is_recorded, waits
 from evolve.web import page
 from evolve.web.rendering import state_of
@@ -30,14 +29,8 @@ class Made:
 
 @dataclass(slots=True)
 class Overviews:
-    """Overviews by run, for several threads.
+    """Overviews by run, for several threads."""
 
-    Attributes:
-        reading: is held by whoever reads a publication in this process: DuckDB shows all readers
-            of a path what the first of them has opened, though it was replaced since.
-    """
-
-    reading: threading.Lock = field(default_factory=threading.Lock)
     _made: dict[Path, Made] = field(default_factory=dict)
 
     def of(self, folder: Path) -> tuple[dict[str, Any], tuple[str, str]]:
@@ -70,13 +63,13 @@ class Overviews:
         made = self._made.get(folder)
         if made is not None and (made.of == published or time.monotonic() < made.due_at):
             return made
-        if not self.reading.acquire(blocking=made is None):
+        if not READS.acquire(blocking=made is None):
             assert made is not None
             return made
         try:
             self._made[folder] = _make(folder, published, made)
         finally:
-            self.reading.release()
+            READS.release()
         return self._made[folder]
 
 

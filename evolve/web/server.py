@@ -131,7 +131,7 @@ class Site:
 
     def individual(self, name: str, one: int) -> str:
         """Return the page of one individual."""
-        with self._overviews.reading, Reading(self._folder(name)) as reading:
+        with Reading(self._folder(name)) as reading:
             told = {"one": reading.individual(one), "run": name, "alone": True}
         return self._page(name, "individual.html", told, f"#{one} - {name}", "")
 
@@ -142,8 +142,7 @@ class Site:
         wish = flask.request.get_json()
         if not isinstance(wish, dict):
             flask.abort(400, "expected a JSON object")
-        with self._overviews.reading:
-            ok, said = fulfil(self._folder(name), command, wish)
+        ok, said = fulfil(self._folder(name), command, wish)
         return flask.jsonify(said=said, done=ok)
 
     def _folder(self, name: str) -> Path:

@@ -7,7 +7,9 @@ import re
 import socket
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +17,8 @@ from playwright.sync_api import expect
 from werkzeug.serving import make_server
 
 from evaluate.outside import Outside
+from evolve import steering
+from evolve.control import CONTROL
 from evolve.live import Exam, Running, Snapshot, write_live
 from evolve.reading import Reading
 from evolve.taskfile import load_task
@@ -243,10 +247,27 @@ def test_a_page_that_is_read_while_another_publication_comes_shows_that_in_the_e
 ) -> None:
     known, folder = Overviews(), runs / "night"
     before, _ = known.of(folder)
-    with known.reading, Reading(folder):
+    with ThreadPoolExecutor(1) as another, Reading(folder):
         with_hostile_program(runs)
-        assert known.of(folder)[0]["individuals"] == before["individuals"]
+        found, _ = another.submit(known.of, folder).result(timeout=60)
+        assert found["individuals"] == before["individuals"]
     assert known.of(folder)[0]["individuals"] == before["individuals"] + 1
+
+
+def test_no_page_waits_for_a_driver_that_does_not_answer(
+    runs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "PATIENCE_S", 60.0)
+    file, driver = runs / "night" / "live.json", Snapshot(os.getpid(), socket.gethostname(), 0, 0)
+    write_live(file, driver)
+    with live(runs) as port, ThreadPoolExecutor(1) as another:
+        command = another.submit(asked, port, "/run/night/steer/pin", wish={"individual": 3})
+        while not list((runs / "night" / CONTROL).glob("*.json")):
+            assert not command.done()
+        assert asked(port, "/run/night/")[0] == asked(port, "/run/night/individual/3")[0] == 200
+        assert not command.done()
+        write_live(file, replace(driver, ended_at=1.0))
+        assert "it waits in the run's folder" in command.result(timeout=60)[1]
 
 
 @pytest.mark.slow
