@@ -18,7 +18,7 @@ from evolve.printing import SELF_REPORTED, leaderboard
 from evolve.reading import Reading
 from evolve.taskdata import candidates_read
 from evolve.taskfile import format_budget
-from evolve.text import count, number, one_line
+from evolve.text import call_of, count, number, one_line
 from population.ports import Brought
 from population.task import Task
 
@@ -108,8 +108,7 @@ def summarise(config: RunConfig, task: Task, data: Path | None, watch: Watch) ->
                 print(line)
         print(f"best {task.metric} {best_line(snapshot.best)}")
         print(f"     {config.folder / 'best' / task.artifact}")
-    runs = "" if config.runs == Path("runs") else f" --runs {config.runs}"
-    print(f"continue with: evolve run --run {config.name}{runs}", flush=True)
+    print(f"continue with: {call_of('run', config.folder)}", flush=True)
 
 
 def silence_lines(reading: Reading) -> list[str]:

@@ -1,6 +1,7 @@
 """Text for a terminal: untrusted characters escaped, numbers and durations short, columns even."""
 
 import math
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -85,8 +86,13 @@ def count(number: int, noun: str) -> str:
 
 def call(command: str, folder: Path) -> str:
     """Return, quoted, how a command is called on the run in `folder`: `evolve run --run night`."""
-    runs = "" if folder.parent == Path("runs") else f" --runs {folder.parent}"
-    return f"`evolve {command} --run {folder.name}{runs}`"
+    return f"`{call_of(command, folder)}`"
+
+
+def call_of(command: str, folder: Path) -> str:
+    """Return how a command is called on the run in `folder`, for a shell."""
+    runs = () if folder.parent == Path("runs") else ("--runs", str(folder.parent))
+    return shlex.join(["evolve", command, "--run", folder.name, *runs])
 
 
 def ago(seconds: float) -> str:

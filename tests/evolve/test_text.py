@@ -1,9 +1,10 @@
 import math
+from pathlib import Path
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from evolve.text import clean, columns, duration, half_width, one_line
+from evolve.text import call, clean, columns, duration, half_width, one_line
 
 
 @given(st.text())
@@ -29,6 +30,11 @@ def test_columns_align_numbers_right_and_text_left() -> None:
         "20  bc",
         " -  d",
     ]
+
+
+def test_a_command_that_is_advised_can_be_pasted_into_a_shell() -> None:
+    assert call("run", Path("runs/night")) == "`evolve run --run night`"
+    assert call("stop", Path("/my runs/night")) == "`evolve stop --run night --runs '/my runs'`"
 
 
 def test_durations_read_like_a_clock() -> None:
