@@ -67,7 +67,7 @@ def show(individual: int | None, name: str | None, runs: Path, **how: bool) -> N
         return
     if how["source"]:
         text = str(found["source"])
-        click.echo(clean(text) if sys.stdout.isatty() else text, nl=False)
+        click.echo(clean(text) if sys.stdout.isatty() else text.encode(), nl=False)
         return
     told = printing.conversation if how["prompts"] else printing.individual
     print_answer(found if how["as_json"] else told(found))

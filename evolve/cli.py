@@ -1,5 +1,6 @@
 """The commands. Each imports what it needs when it runs, so that `evolve --help` is quick."""
 
+import io
 import os
 import sys
 from pathlib import Path
@@ -38,6 +39,8 @@ def main() -> None:
     """Run a command: errors of the user or the machine in one line, never as a traceback."""
     for library in ("OPENBLAS", "MKL", "OMP"):  # the driver's matrices are small, cores are others'
         os.environ.setdefault(f"{library}_NUM_THREADS", "1")
+    if isinstance(sys.stdout, io.TextIOWrapper):  # whose encoding may lack what a candidate prints
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         code = cli.main(standalone_mode=False)
     except click.exceptions.Exit as stop:

@@ -19,7 +19,7 @@ from evolve.reading import Reading
 from evolve.trying import Trial
 from population.contention import Contention
 from population.identity import stored_identity
-from population.individual import EvaluationId, Failed, Measurement, Scored, Stage
+from population.individual import EvaluationId, Failed, Genome, Measurement, Scored, Stage
 from population.lineage import DuckLineage
 from population.ports import Ended, Started
 from tests.evolve.conftest import POLYNOMIAL, Evolve, arrival, born, evaluation
@@ -241,6 +241,21 @@ def test_no_answer_steers_a_terminal_and_a_pipe_gets_every_character(runs: Path)
         shown = terminal.read1().decode()
     assert "a\x1b[2Jb" in piped
     assert "a\\x1b[2Jb" in shown and "\x1b" not in shown
+
+
+def test_what_an_encoding_lacks_is_written_out_and_a_program_is_utf8(runs: Path) -> None:
+    folder, odd = runs / "night", replace(born(6, 2.0, 4), genome=Genome("A = 2.0  # \u2192\n"))
+    with DuckLineage.open(folder, stored_identity(folder)) as lineage:
+        lineage.record(arrival(odd))
+        lineage.publish()
+
+    def piped(*words: str) -> bytes:
+        asked = [sys.executable, "-m", "evolve.cli", *words, "--runs", str(runs)]
+        environment = os.environ | {"PYTHONIOENCODING": "latin-1"}
+        return subprocess.run(asked, capture_output=True, check=True, env=environment).stdout
+
+    assert b"   \\u2514\\u2500 #4" in piped("lineage")
+    assert piped("show", "6", "--source") == odd.genome.source.encode()
 
 
 def test_a_wrong_statement_is_a_user_error(evolve: Evolve, runs: Path) -> None:
