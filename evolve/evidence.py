@@ -93,12 +93,12 @@ def published_finalists(reading: Reading) -> Finalists:
     """Return the finalists as of the last publication, without an exam.
 
     Raises:
-        RunError: nothing is scored yet.
+        RunError: nothing is scored yet, or no founder is.
     """
     ranked = reading.query("SELECT individual, operator FROM leaderboard ORDER BY rank").objects()
     founder = next((row["individual"] for row in ranked if row["operator"] == "founder"), None)
     if founder is None:
-        raise RunError(NOTHING)
+        raise RunError(UNFOUNDED if ranked else NOTHING)
     return Finalists(IndividualId(ranked[0]["individual"]), IndividualId(founder))
 
 

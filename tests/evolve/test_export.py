@@ -10,7 +10,7 @@ from evolve import leaving
 from evolve.config import RunConfig
 from evolve.evidence import Finalists
 from population.identity import stored_identity
-from population.individual import IndividualId, Scored
+from population.individual import Failed, IndividualId, Scored, Stage
 from population.lineage import DuckLineage
 from population.ports import Cleared, Ended, Quarantined
 from population.statistics import Estimate
@@ -151,6 +151,22 @@ def test_the_command_that_reproduces_a_score_names_the_device(
     said = evolve("export", "--runs", runs, "--pairs", 0, "-o", tmp_path / "out")
     (line,) = [line for line in said.out.splitlines() if line.startswith("reproduce with: ")]
     assert "--device cpu" in line
+
+
+def test_where_a_child_alone_is_scored_an_export_says_what_is_missing(
+    evolve: Evolve, runs: Path
+) -> None:
+    founder, child = born(1, 3.0), born(2, 2.5, 1, operator="constants")
+    crash = Failed(Stage.TRAINING, "crash", "it raised ValueError")
+    with DuckLineage.open(runs / "bare", stored_identity(runs / "night")) as lineage:
+        for record in (arrival(founder), arrival(child), *evaluation(1, founder, crash)):
+            lineage.record(record)
+        for record in evaluation(2, child, Scored(2.5)):
+            lineage.record(record)
+        lineage.publish()
+    said = evolve("export", "--runs", runs, "--run", "bare", "--pairs", 0)
+    assert said.code == 2
+    assert said.err.startswith("error: no founder has a score")
 
 
 def test_a_task_that_was_moved_is_to_be_put_back_or_linked(evolve: Evolve, tmp_path: Path) -> None:
