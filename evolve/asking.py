@@ -123,7 +123,7 @@ def query(sql: str, name: str | None, runs: Path, form: str, output: Path | None
 def report(name: str | None, runs: Path, output: Path | None, as_json: bool) -> None:
     """A run as one HTML page that needs nothing else: progress, descent, leaders, evidence."""
     from evolve.reading import Reading, find_run
-    from evolve.report import contents, default_file
+    from evolve.report import contents
     from evolve.report import report as written
     from evolve.writing import print_answer, write_text
 
@@ -134,7 +134,7 @@ def report(name: str | None, runs: Path, output: Path | None, as_json: bool) -> 
         if as_json:
             print_answer(contents(reading))
             return
-        file = output or default_file(folder)
+        file = output or folder / "report.html"
         write_text(file, written(reading))
     click.echo(file)
 

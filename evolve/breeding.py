@@ -137,7 +137,7 @@ def breeders(breeding: Breeding, task: Task, spent: Spent, place: str = "") -> B
     constants = Arm(numeric, lambda history: keyless * (1.0 - crossed(history)))
     recombination = Arm(Recombination(checks), lambda history: keyless * crossed(history))
     tuner = Tuner(numeric, owed_trials) if control.mode is Mode.EVOLVE else None
-    own = [Arm(variation, lambda _: OWN_SHARE) for variation in _own(breeding.operators, checks)]
+    own = [Arm(_loaded(one, checks), lambda _: OWN_SHARE) for one in breeding.operators]
     if not models:
         portfolio = Portfolio([constants, recombination, *own], tuner=tuner)
         return Breeders(portfolio, None, None, notices)
@@ -215,16 +215,12 @@ def _claude_code() -> Adapter:
     return ClaudeCode()
 
 
-def _own(mentions: Sequence[str], checks: Checks) -> list[Variation]:
-    """Return the user's operators: instances of `FILE.py:CLASS`, made with the task's checks.
+def _loaded(mention: str, checks: Checks) -> Variation:
+    """Return an operator of the user's: `FILE.py:CLASS`, made with the task's checks.
 
     Raises:
         RunError: the file or class is missing, or what it makes is no operator.
     """
-    return [_loaded(mention, checks) for mention in mentions]
-
-
-def _loaded(mention: str, checks: Checks) -> Variation:
     path, _, name = mention.rpartition(":")
     spec = importlib.util.spec_from_file_location(f"operator_{name}", path) if path else None
     if spec is None or spec.loader is None:

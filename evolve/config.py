@@ -112,12 +112,12 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
     """Return the configuration for a new or an existing run.
 
     Args:
-        given: fields of RunConfig and Breeding by name, None where the user said nothing; `runs`
-            is needed.
+        given: fields of RunConfig and Breeding by name, numbers in the range of their options, None
+            where the user said nothing; `runs` is needed.
 
     Raises:
-        RunError: the name is no folder name, a value is out of range, an existing run was born
-            with other values than the given ones, or a run to be born from does not exist.
+        RunError: the name is no folder name, an existing run was born with other values than the
+            given ones, or a run to be born from does not exist.
         TaskError: no task folder is named and none is found.
     """
     said = {key: value for key, value in given.items() if value is not None and value != ()}
@@ -151,17 +151,15 @@ def configure(given: Mapping[str, Any]) -> RunConfig:
     breeding = _breeding(name, born, advice, own)
     device = said.pop("device", None) or usual_device(folder)
     task = load_task(folder, said.pop("budget", None), said.pop("data", None), device)
-    return _checked(
-        RunConfig(
-            name=name or _next_name(runs, task.name),
-            runs=runs,
-            task=folder,
-            data=task.data,
-            budget=format_budget(task.budget) if task.trains else None,
-            device=device,
-            breeding=breeding,
-            **said,
-        )
+    return RunConfig(
+        name=name or _next_name(runs, task.name),
+        runs=runs,
+        task=folder,
+        data=task.data,
+        budget=format_budget(task.budget) if task.trains else None,
+        device=device,
+        breeding=breeding,
+        **said,
     )
 
 
@@ -227,20 +225,6 @@ def _breeding(
     said |= own
     said = {key: tuple(value) if isinstance(value, list) else value for key, value in said.items()}
     return Breeding(**said)
-
-
-def _checked(config: RunConfig) -> RunConfig:
-    for key in ("mu", "lambda_", "slots", "evaluations", "generations", "hours", "pairs"):
-        value = getattr(config, key)
-        if value is not None and value <= 0:
-            raise RunError(f"--{key.rstrip('_')} must be above 0; got {value}")
-    for key in ("cost_usd", "tokens"):
-        value = getattr(config.breeding, key)
-        if value is not None and value <= 0:
-            raise RunError(f"--{key.removesuffix('_usd')} must be above 0; got {value}")
-    if config.seed < 0:
-        raise RunError(f"--seed must be 0 or above; got {config.seed}")
-    return config
 
 
 def _stored(folder: Path) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 import base64
 import hashlib
 from importlib.resources import files
-from pathlib import Path
 from typing import Any
 
 from markupsafe import Markup
@@ -55,8 +54,3 @@ def policy(scripts: list[str]) -> str:
         f"default-src 'none'; script-src {known}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
-
-
-def default_file(folder: Path) -> Path:
-    """Return where the report of the run in `folder` is written unless it is told otherwise."""
-    return folder / "report.html"

@@ -13,7 +13,10 @@ def clean(text: str) -> str:
     Sources, logs and hypotheses come from candidates: what they hold must not move the cursor,
     reorder a line or set a title. Line feeds and tabs stay.
     """
-    return "".join(c if c in "\n\t" or c.isprintable() else _escape(c) for c in text)
+    plain = (
+        c if c in "\n\t" or c.isprintable() else c.encode("unicode_escape").decode() for c in text
+    )
+    return "".join(plain)
 
 
 def one_line(value: object, width: int = 72) -> str:
@@ -60,17 +63,6 @@ def _cell(value: Any) -> str:
 
 def _is_number(value: Any) -> bool:
     return value is None or (isinstance(value, int | float) and not isinstance(value, bool))
-
-
-def _escape(character: str) -> str:
-    code = ord(character)
-    return (
-        f"\\x{code:02x}"
-        if code < 0x100
-        else f"\\u{code:04x}"
-        if code < 0x10000
-        else f"\\U{code:08x}"
-    )
 
 
 def half_width(standard_error: float | None) -> float | None:

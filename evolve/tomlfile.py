@@ -69,7 +69,8 @@ class Table:
     def texts(self, key: str, default: tuple[str, ...] | None = None) -> tuple[str, ...]:
         """Return a non-empty list of non-empty strings."""
         value = self._take(key, default and list(default), "a list of texts")
-        if not isinstance(value, list) or not value or not all(v and _is_text(v) for v in value):
+        texts = isinstance(value, list) and all(v and isinstance(v, str) for v in value)
+        if not value or not texts:
             raise self.wrong(key, "a list of texts", value)
         return tuple(value)
 
@@ -132,7 +133,3 @@ class Table:
                 f"{self._file}: `{self._prefix}{key}` is missing; it must be {expected}"
             )
         return default
-
-
-def _is_text(value: object) -> bool:
-    return isinstance(value, str)

@@ -121,12 +121,6 @@ def test_a_run_name_stays_inside_the_runs_folder(tmp_path: Path, name: str) -> N
         configure({"runs": tmp_path, "name": name, "task": POLYNOMIAL})
 
 
-@pytest.mark.parametrize("key", ["mu", "lambda_", "slots", "evaluations", "hours", "pairs"])
-def test_a_number_that_must_be_positive_is_checked(tmp_path: Path, key: str) -> None:
-    with pytest.raises(RunError, match="must be above 0"):
-        configure({"runs": tmp_path, "task": POLYNOMIAL, key: 0})
-
-
 def test_the_current_folder_is_the_task_where_it_holds_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
