@@ -273,19 +273,21 @@ def exam_line(exam: dict[str, Any]) -> str:
 
 def is_running(live: dict[str, Any] | None) -> bool:
     """Return whether the driver that wrote `live.json` still works on this host."""
-    if live is None or live["ended_at"] is not None or not _is_here(live):
+    if live is None or live["ended_at"] is not None or elsewhere(live):
         return False
     return driver_lives(live)
 
 
 def is_over(live: dict[str, Any] | None) -> bool:
     """Return whether no driver works on a run, as far as this host can tell: on another one may."""
-    elsewhere = live is not None and live["ended_at"] is None and not _is_here(live)
-    return not elsewhere and not is_running(live)
+    return not elsewhere(live) and not is_running(live)
 
 
-def _is_here(live: dict[str, Any]) -> bool:
-    return bool(live["host"] == socket.gethostname())
+def elsewhere(live: dict[str, Any] | None) -> str | None:
+    """Return the other host on which a run may go on, for all that this one can tell; or None."""
+    if live is None or live["ended_at"] is not None or live["host"] == socket.gethostname():
+        return None
+    return str(live["host"])
 
 
 def driver_lives(live: dict[str, Any]) -> bool:

@@ -85,6 +85,8 @@ def marks(row: Mapping[str, Any]) -> str:
 def status(found: dict[str, Any]) -> str:
     """Return `evolve status`."""
     state = "running" if found["running"] else "not running"
+    if found["elsewhere"]:
+        state = f"running on {found['elsewhere']}, unless that has ended it without a word"
     state = "paused: nothing new begins" if found["paused"] else state
     state = exam_line(found["exam"]) if found["exam"] else state
     lines = [

@@ -12,7 +12,7 @@ from typing import Any
 
 from evolve.details import Grouped, curves, details, grouped
 from evolve.disturbed import DISTURBED_SCORES
-from evolve.live import is_over, is_running, read_live
+from evolve.live import elsewhere, is_over, is_running, read_live
 from evolve.taskfile import load_task
 from population.database import Connection, refusals
 from population.errors import LineageError, RunError, TaskError
@@ -334,6 +334,7 @@ class Reading:
             "folder": str(self.folder),
             **{key: run[key] for key in ("task", "metric", "direction", "seed")},
             "running": is_running(live),
+            "elsewhere": elsewhere(live),
             "paused": bool(live and is_running(live) and live.get("paused")),
             "exam": live.get("exam") if live and is_running(live) else None,
             "pinned": self.pinned(),

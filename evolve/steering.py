@@ -10,7 +10,7 @@ from typing import Any
 
 from evolve.commands import Command, Pause, Resume, Stop, name_of
 from evolve.control import REJECTED, rejected_file, send, take_back
-from evolve.live import driver_lives, exam_line, is_running, read_live
+from evolve.live import driver_lives, elsewhere, exam_line, is_running, read_live
 from evolve.reading import Reading
 from evolve.text import call
 from population.errors import RunError
@@ -106,6 +106,11 @@ def pin(folder: Path, individual: int, pinned: bool = True) -> Answer:
 def _require_running(folder: Path) -> dict[str, Any]:
     """Return what the driver says. Raises RunError where there is none on this host."""
     live = _live(folder)
+    if live is None and (host := elsewhere(read_live(folder / "live.json"))):
+        raise RunError(
+            f"run {folder.name} was last seen to go on on {host}: steer it from there; if nothing "
+            f"of it runs there any more, {call('run', folder)} goes on with it"
+        )
     if live is None:
         raise RunError(
             f"run {folder.name} is not running here, so nothing in it can be steered: "

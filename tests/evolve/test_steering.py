@@ -49,7 +49,8 @@ def little_patience(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def live(runs: Path, **fields: object) -> None:
     """Let the recorded run seem to go on, driven by this process."""
-    snapshot = Snapshot(os.getpid(), socket.gethostname(), 0.0, 0.0, **fields)  # type: ignore[arg-type]
+    fields = {"host": socket.gethostname()} | fields
+    snapshot = Snapshot(os.getpid(), started_at=0.0, updated_at=0.0, **fields)  # type: ignore[arg-type]
     write_live(runs / "night" / "live.json", snapshot)
 
 
@@ -146,6 +147,19 @@ def test_what_is_not_running_cannot_be_steered_and_the_message_says_what_to_do(
     assert "run night is not running here" in said.err
     assert f"`evolve run --run night --runs {runs}`" in said.err
     assert waiting(runs) == []
+
+
+def test_a_run_that_may_go_on_on_another_host_is_not_said_to_be_over(
+    evolve: Evolve, runs: Path
+) -> None:
+    live(runs, host="head-node")
+    assert "night: running on head-node, unless" in evolve("status", "--runs", runs).out
+    assert json.loads(evolve("status", "--runs", runs, "--json").out)["elsewhere"] == "head-node"
+    said = evolve("stop", "--runs", runs)
+    assert said.code == 2
+    assert "head-node: steer it from there" in said.err
+    live(runs, host="head-node", ended_at=1.0)
+    assert "night: not running" in evolve("status", "--runs", runs).out
 
 
 def test_a_pin_waits_for_a_run_that_is_not_running(evolve: Evolve, runs: Path) -> None:
