@@ -1,6 +1,8 @@
 """Why a process ended without an answer, from its exit code and what it printed."""
 
+import contextlib
 import re
+import signal
 from typing import Any
 
 from evaluate.warm import Exit
@@ -62,4 +64,6 @@ def diagnose(stage: Stage, end: Exit, log: str, refused: dict[str, Any] | None) 
 
 def _ended(code: int, last: str) -> str:
     printed = f"after it printed: {last}" if last else "and printed nothing"
+    with contextlib.suppress(ValueError):  # one whom a signal ends has its number, negated
+        return f"was ended by {signal.Signals(256 - code).name} {printed}"
     return f"ended with exit code {code} {printed}"

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from evolve.telling import busy_line, describe
+from evolve.telling import EXACT_LINE, busy_line, describe
 from evolve.writing import write_text
 from population.exam import pairs_held
 from population.individual import EvaluationId, Individual, IndividualId, Request
@@ -120,7 +120,8 @@ class Watch:
 
     Attributes:
         line: about the latest record, None where it is not worth one.
-        turn: that disturbed scores are taken as they are since that record, or are no longer.
+        turn: that disturbed scores are taken as they are since that record, or are no longer, or
+            that no score of this run can be disturbed.
     """
 
     def __init__(
@@ -139,7 +140,8 @@ class Watch:
         )
         self.line: str | None = None
         self.turn: str | None = None
-        self._busy = False
+        self._busy = self._exact = False
+        self._refusal: str | None = None
 
     def see(self, record: Record, state: State, now: float) -> None:
         """Take one record into account; `snapshot`, `line` and `turn` stand after it."""
@@ -151,8 +153,15 @@ class Watch:
         self.line = describe(record, state, request)
         busy = state.contention.is_busy
         self.turn = None if busy is self._busy else busy_line(busy)
-        self._busy = busy
+        exact = state.contention.is_exact
+        if exact and not self._exact:
+            self.turn = EXACT_LINE
+        self._busy, self._exact = busy, exact
         refused = isinstance(record, Proposed) and record.individual is None
+        if refused and self.line == self._refusal:
+            self.line = None  # an operator says so again and again: it is counted
+        elif refused:
+            self._refusal = self.line
         self.look(state, now, refused=self.snapshot.refused + refused)
 
     def look(self, state: State, now: float, refused: int | None = None) -> None:

@@ -6,7 +6,7 @@ from typing import Any
 
 from evolve.live import exam_line
 from evolve.reading import Rows
-from evolve.text import ago, clean, columns, count, duration, half_width, number, one_line
+from evolve.text import ago, clean, columns, count, duration, half_width, number, one_line, quantity
 
 LOG_LINES = 20
 BARS = "▁▂▃▄▅▆▇█"
@@ -45,13 +45,14 @@ def _disturbed(scores: int, among: int | None) -> list[str]:
     some = count(scores, "score") if among is None else f"{scores} of {among} ranking scores"
     return [
         f"{some} {'was' if scores == 1 else 'were'} made while others used the machine, which "
-        "makes them worse and noisier: use a quiet one, or a budget in steps (--budget 200steps)"
+        "makes them worse and noisier: use a quiet one; model tasks can count steps instead "
+        "(--budget 200steps)"
     ]
 
 
 def leaderboard(rows: Rows, doubts: Mapping[str, Any]) -> str:
-    """Return `evolve top`: rank, mean with its 95% interval, evaluations, origin, age."""
-    names = ("rank", "id", "mean", "+-", "n", "failed", "operator", "parents", "gen", "age", "")
+    """Return `evolve top`: rank, shrunken mean with its 95% interval, evaluations, origin, age."""
+    names = "rank", "id", "shrunken", "+-", "n", "failed", "operator", "parents", "gen", "age", ""
     lines = [
         (
             row["rank"],
@@ -144,7 +145,8 @@ def individual(found: dict[str, Any]) -> str:
     if standing is not None:
         error = number(half_width(standing["standard_error"]))
         lines.append(
-            f"rank {standing['rank']}, mean {number(standing['shrunken_mean'])} +- {error} (95%), "
+            f"rank {standing['rank']}, shrunken mean {number(standing['shrunken_mean'])} "
+            f"+- {error} (95%), mean {number(standing['mean'])} of "
             f"{count(standing['evaluations'], 'evaluation')}, {standing['failures']} failed"
         )
     if found["pinned"]:
@@ -199,7 +201,7 @@ def _evaluations(found: dict[str, Any]) -> list[str]:
     ]
     last = max((row["evaluation"] for row in found["measurements"]), default=None)
     measured = [
-        f"{row['name']} {row['value']:.6g} {row['unit'] if row['unit'] != '1' else ''}".rstrip()
+        f"{row['name']} {quantity(row['value'], row['unit'])}"
         for row in found["measurements"]
         if row["evaluation"] == last
     ]
@@ -235,6 +237,8 @@ def descent(steps: list[dict[str, Any]]) -> str:
         who = one_line(step["name"] or step["operator"])
         others = "".join(f" with #{other}" for other in step["others"] or ())
         gain = "" if step["gain"] is None else f"  gain {step['gain']:+.4f}"
-        lines.append(f"{branch}#{step['individual']} {who}{others}  {number(step['mean'])}{gain}")
+        lines.append(
+            f"{branch}#{step['individual']} {who}{others}  mean {number(step['mean'])}{gain}"
+        )
     counts = {doubt: sum(step[doubt] for step in steps) for doubt in ("unprotected", "disturbed")}
     return "\n".join([*lines, *caveats(steps[0] | counts)])

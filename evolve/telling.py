@@ -62,6 +62,12 @@ def busy_line(is_busy: bool) -> str:
     return "machine quieter: what others disturb is made again from now on"
 
 
+EXACT_LINE = (
+    "scores that were made again came out the same to the last digit: none depends on who else "
+    "uses the machine, so no more are made again"
+)
+
+
 def title(individual: Individual) -> str:
     """Return `#7 constants of #3`, `#1 transformer` or `#9 inject`."""
     parents = ", ".join(f"#{parent}" for parent in individual.parents)

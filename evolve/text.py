@@ -30,6 +30,13 @@ def number(value: float | None, digits: int = 4) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def quantity(value: float, unit: str) -> str:
+    """Return a measurement with its unit: `12.5 s`, `241 MiB`, `379`."""
+    if unit == "B":
+        return f"{value / 2**20:.0f} MiB"
+    return f"{value:.6g}" if unit == "1" else f"{value:.6g} {unit}"
+
+
 def duration(seconds: float) -> str:
     """Return seconds as `42 s`, `3 min 05 s` or `2 h 07 min`."""
     whole = max(0, round(seconds))

@@ -129,7 +129,9 @@ class Table:
         if key in self._values:
             return self._values[key]
         if default is None:
+            near = difflib.get_close_matches(key, self._values.keys() - self._known, n=1)
+            hint = f"; is it meant by `{self._prefix}{near[0]}`?" if near else ""
             raise TaskError(
-                f"{self._file}: `{self._prefix}{key}` is missing; it must be {expected}"
+                f"{self._file}: `{self._prefix}{key}` is missing; it must be {expected}{hint}"
             )
         return default

@@ -49,7 +49,8 @@ def _says(claim: dict[str, Any], champion: int, founder: int, evidence: dict[str
         return f"#{champion} is better than founder #{founder} by {gain}"
     return (
         f"#{champion} is not shown to be better than founder #{founder}: "
-        f"{metric} {claim['difference']:+.4f} +- {width}"
+        f"{metric} {'lower' if claim['difference'] < 0 else 'higher'} by "
+        f"{abs(claim['difference']):.4f} +- {width}"
     )
 
 

@@ -3,12 +3,15 @@
 from collections import defaultdict, deque
 from dataclasses import dataclass, field, replace
 
-from population.individual import Result
-from population.jobs import is_by_hand, is_infrastructure
+from population.individual import Request, Result, Scored
+from population.jobs import JobKey, is_by_hand, is_infrastructure, job_key
 from population.statistics import FOREIGN_SHARE, is_contended
 
 BUSY_WINDOW, BUSY_SHARE = 8, 0.75
 """Where this share of so many latest attempts was disturbed, the machine counts as busy."""
+ALIKE = 3
+"""Where so many scores that were made again came out to the same last digit, and none did not,
+scores do not depend on the machine."""
 
 
 @dataclass(slots=True)
@@ -17,11 +20,20 @@ class Contention:
 
     _readings: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     _latest: deque[bool] = field(default_factory=lambda: deque(maxlen=BUSY_WINDOW))
+    _values: dict[JobKey, float] = field(default_factory=dict)
+    _alike: int = 0
+    _unlike: int = 0
 
-    def note(self, result: Result) -> None:
-        """Take a result into account."""
+    def note(self, request: Request, result: Result) -> None:
+        """Take the result of a request into account."""
         if not is_infrastructure(result) and not is_by_hand(result):
-            self._latest.append(self.is_disturbed(result))
+            self._latest.append(self._shows_others(result))
+        if isinstance(result.outcome, Scored):
+            asked, value = job_key(request), result.outcome.value
+            if asked in self._values:
+                same = self._values[asked] == value
+                self._alike, self._unlike = self._alike + same, self._unlike + (not same)
+            self._values[asked] = value
         reference_s = result.measured("reference_s")
         if reference_s is not None:
             self._readings[result.host, result.device].append(reference_s)
@@ -37,11 +49,21 @@ class Contention:
         return replace(result, contended=True)
 
     def is_disturbed(self, result: Result) -> bool:
-        """Whether its machine was off its norm or served others, too."""
+        """Whether its machine was off its norm or served others, too, and that can change it."""
+        if self.is_exact and isinstance(result.outcome, Scored):
+            return False
+        return self._shows_others(result)
+
+    def _shows_others(self, result: Result) -> bool:
         reference_s = result.measured("reference_s")
         readings = self._readings.get((result.host, result.device), [])
         slow = reference_s is not None and is_contended(reference_s, readings)
         return slow or (result.measured("foreign_share") or 0.0) > FOREIGN_SHARE
+
+    @property
+    def is_exact(self) -> bool:
+        """Whether scores of one program under one seed are the same, whoever uses the machine."""
+        return self._alike >= ALIKE and not self._unlike
 
     @property
     def is_busy(self) -> bool:

@@ -76,7 +76,8 @@ def _explain(path: Path, error: Exception, views: Collection[str]) -> str:
     if held:
         return (
             f"{path} is held by process {held['pid']} ({held['program']}). A run has one driver: "
-            f"wait for it or end it. To look at a run while it goes on, read lineage.duckdb."
+            "wait for it or end it (`evolve stop`). What a run does meanwhile is told by `evolve "
+            "status` and lies in lineage.duckdb."
         )
     if isinstance(error, duckdb.ConstraintException):
         return f"{path} refused a record that it holds already or that lacks a part: {cause}"

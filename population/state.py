@@ -223,7 +223,7 @@ class State:
 
     def _end(self, result: Result) -> None:
         request = self.jobs.take(result.request)
-        self.contention.note(result)
+        self.contention.note(request, result)
         if request.purpose is Purpose.EXAM:
             self.exam_blocks[request.seed].results[request.individual] = result
         settled = self.jobs.end(request, result)

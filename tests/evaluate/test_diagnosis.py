@@ -31,6 +31,8 @@ TRACEBACK = "Traceback (most recent call last):\n" + PIPE.replace("BlockingIOErr
         (3, "val_loss: 0.1\n", "ended with exit code 3 after it printed: val_loss: 0.1"),
         (1, "no luck\n", "ended with exit code 1 after it printed: no luck"),
         (4, "", "ended with exit code 4 and printed nothing"),
+        (245, "", "was ended by SIGSEGV and printed nothing"),
+        (250, "no luck\n", "was ended by SIGABRT after it printed: no luck"),
         (1, TRACEBACK, "KeyError: [Errno 11] Resource temporarily unavailable"),
     ],
 )

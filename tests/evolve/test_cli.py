@@ -145,7 +145,7 @@ def test_a_slow_clock_disturbs_a_score_as_the_driver_judges_it(runs: Path) -> No
             clock = (Measurement("reference_s", seconds, "s"),)
             result = replace(ended.result, measurements=clock)
             judged[number] = contention.is_disturbed(result)
-            contention.note(result)
+            contention.note(started.request, result)
             lineage.record(started)
             lineage.record(Ended(result))
         lineage.publish()
@@ -153,6 +153,26 @@ def test_a_slow_clock_disturbs_a_score_as_the_driver_judges_it(runs: Path) -> No
         found = reading.query(f"SELECT evaluation, disturbed FROM {disturbed.DISTURBED}").rows
     assert {evaluation: told for evaluation, told in found if evaluation > 5} == judged
     assert sorted(judged.values()) == [False] * 6 + [True] * 2
+
+
+@pytest.mark.parametrize("last", [2.0, 2.5])
+def test_a_score_that_comes_out_the_same_again_is_not_said_to_be_disturbed(
+    runs: Path, last: float
+) -> None:
+    folder, six, contention = runs / "night", born(6, 2.0, 4), Contention()
+    with DuckLineage.open(folder, stored_identity(folder)) as lineage:
+        lineage.record(arrival(six))
+        for number, value in enumerate((2.0, 2.0, 2.0, last), 6):
+            started, ended = evaluation(number, six, Scored(value), foreign_share=0.3)
+            started = replace(started, request=replace(started.request, seed=9, attempt=number))
+            contention.note(started.request, ended.result)
+            lineage.record(started)
+            lineage.record(ended)
+        lineage.publish()
+    with Reading(folder) as reading:
+        found = reading.query(f"SELECT disturbed FROM {disturbed.DISTURBED} WHERE evaluation > 5")
+    assert contention.is_exact is (last == 2.0)
+    assert {told for (told,) in found.rows} == {last != 2.0}
 
 
 def test_show_tells_hypothesis_diff_scores_and_log(evolve: Evolve, runs: Path) -> None:
@@ -208,9 +228,9 @@ def test_show_names_the_known_ids_when_asked_for_another(evolve: Evolve, runs: P
 
 def test_lineage_is_the_way_from_the_founder_with_each_gain(evolve: Evolve, runs: Path) -> None:
     first, second, third, _warning = evolve("lineage", "--runs", runs).out.splitlines()
-    assert first == "#1 founder-1  3.0000"
-    assert second == "└─ #3 constants  2.5000  gain +0.5000"
-    assert third.strip() == "└─ #4 recombination with #2  2.2500  gain +0.2500"
+    assert first == "#1 founder-1  mean 3.0000"
+    assert second == "└─ #3 constants  mean 2.5000  gain +0.5000"
+    assert third.strip() == "└─ #4 recombination with #2  mean 2.2500  gain +0.2500"
 
 
 def test_query_answers_in_four_formats(evolve: Evolve, runs: Path, tmp_path: Path) -> None:

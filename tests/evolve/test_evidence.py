@@ -55,9 +55,9 @@ def test_later_comparisons_name_their_smaller_share(error: float, says: str) -> 
     assert f"gets 1/{0.01 / error:.0f}" in said
 
 
-def test_what_is_not_decided_keeps_the_sign_of_the_metric() -> None:
+def test_what_is_not_decided_says_which_way_it_went() -> None:
     first = verdict(evidence(better=False, difference=0.002, half_width=None)).splitlines()[0]
-    assert "is not shown to be better than founder #2: val_bpb +0.0020 +- unknown" in first
+    assert "is not shown to be better than founder #2: val_bpb higher by 0.0020 +- unknown" in first
 
 
 def test_without_a_complete_pair_nothing_is_claimed() -> None:

@@ -50,6 +50,7 @@ def test_a_task_scored_by_a_command_keeps_its_argument_list() -> None:
         ('direction = "maximize"', 'direction = "up"', '`direction` must be one of "minimize"'),
         ('metric = "closeness"', "metric = 3", "`metric` must be a text in quotes; got 3"),
         ('metric = "closeness"', "", "`metric` is missing"),
+        ('metric = "closeness"', 'metrik = "closeness"', "is it meant by `metrik`?"),
         ('metric = "closeness"', 'metrik = "x"\nmetric = "y"', "did you mean `metric`?"),
         ("amount = 5.0", "amount = -1", "`cpu.budget.amount` must be a number above 0; got -1"),
         ("amount = 5.0", "amount = true", "`cpu.budget.amount` must be a number above 0"),

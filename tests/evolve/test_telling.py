@@ -8,6 +8,7 @@ from rich.console import Console
 
 from evolve.console import LINE_WIDTH, draw
 from evolve.live import Snapshot, Watch
+from evolve.telling import EXACT_LINE
 from population.individual import (
     EvaluationId,
     Failed,
@@ -15,6 +16,7 @@ from population.individual import (
     Individual,
     IndividualId,
     Measurement,
+    ProposalId,
     Purpose,
     Request,
     Result,
@@ -74,6 +76,41 @@ def test_the_live_display_tells_of_a_pause_and_how_it_ends(paused: bool) -> None
     snapshot = replace(told()[1], paused=paused)
     Console(file=text, width=200).print(draw(snapshot, "val_bpb", 2.0))
     assert ("paused: nothing new begins until `evolve resume`" in text.getvalue()) is paused
+
+
+def test_a_refusal_that_repeats_itself_is_told_once_and_counted() -> None:
+    state, watch = State(Direction.MINIMIZE), Watch(20, 1, 0.0)
+    founder = Individual(IndividualId(1), Genome("first"), name="first")
+    state.apply(Founded(founder))
+    reasons = ["they differ in nothing"] * 3 + ["its text is empty"] * 2
+    lines = []
+    for number, reason in enumerate(reasons, 1):
+        record = Proposed(
+            ProposalId(number), Proposal("nudge", (founder.id,), None, refusal=reason), None
+        )
+        state.apply(record)
+        watch.see(record, state, 1.0)
+        lines.append(watch.line)
+    assert [line and line.rpartition(": ")[2] for line in lines] == [
+        reasons[0], None, None, reasons[3], None
+    ]  # fmt: skip
+    assert watch.snapshot.refused == 5
+
+
+def test_it_is_told_once_that_no_score_can_be_disturbed() -> None:
+    state, watch = State(Direction.MINIMIZE), Watch(20, 1, 0.0)
+    founder = Individual(IndividualId(1), Genome("first"), name="first")
+    records: list[Record] = [Founded(founder)]
+    for number in range(1, 7):
+        own = EvaluationId(number)
+        request = Request(own, founder.id, founder.genome, 1, "selection", Purpose.RACE)
+        records += [Started(request), Ended(Result(own, Scored(2.0), MACHINE))]
+    turns = []
+    for record in records:
+        state.apply(record)
+        watch.see(record, state, 1.0)
+        turns += [watch.turn] if watch.turn else []
+    assert turns == [EXACT_LINE]
 
 
 def test_it_is_told_when_disturbed_scores_begin_and_cease_to_be_taken_as_they_are() -> None:
