@@ -131,7 +131,12 @@ def command(spec: dict[str, Any], fds: list[int]) -> int:
     os.dup2(fds[1], 2)
     be_first_to_go()
     enter(_jail(spec["jail"]))
-    os.execvpe(spec["argv"][0], spec["argv"], dict(os.environ))
+    try:
+        os.execvpe(spec["argv"][0], spec["argv"], dict(os.environ))
+    except OSError as error:
+        named = spec["argv"][0]
+        print(f"{named}: {error.strerror}; see `command` in task.toml", file=sys.stderr, flush=True)
+        return 127
 
 
 def reference(spec: dict[str, Any], fds: list[int]) -> int:

@@ -6,9 +6,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from evaluate.awaited import Awaited, Recorded, awaited, record, waiting_folder
+from evaluate.awaited import Awaited, Recorded, awaited, read_result, record, waiting_folder
 from evolve.live import is_running, read_live
-from evolve.text import columns, duration
+from evolve.text import columns, duration, one_line
 from population.errors import RunError
 from population.individual import Purpose
 
@@ -68,7 +68,18 @@ def _as_object(one: Awaited) -> dict[str, Any]:
         "program": str(one.program),
         "since": one.since,
         "recorded": one.recorded,
+        "fault": _fault(one) if one.recorded else "",
     }
+
+
+def _fault(one: Awaited) -> str:
+    """Return why what lies there is no result and will be put aside, empty where it is one."""
+    file = one.folder / "result.json"
+    try:
+        read_result(file)
+    except ValueError as error:
+        return str(error) if file.exists() else ""  # else it has been taken
+    return ""
 
 
 def record_result(folder: Path, individual: int, found: Recorded) -> dict[str, Any]:
@@ -113,7 +124,11 @@ def table(folder: Path, waiting: Sequence[dict[str, Any]]) -> str:
         [
             f"#{one['individual']}",
             one["purpose"],
-            "recorded" if one["recorded"] else duration(time.time() - one["since"]),
+            one_line(f"no result: {one['fault']}")
+            if one["fault"]
+            else "recorded"
+            if one["recorded"]
+            else duration(time.time() - one["since"]),
             one["program"],
         ]
         for one in waiting

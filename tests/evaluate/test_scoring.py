@@ -131,6 +131,16 @@ print(json.dumps({"value": float(open(sys.argv[1] + "/result").read())}))"""
     assert outcome == Scored(0.5)
 
 
+def test_a_command_that_cannot_be_run_is_named(trial: Trial) -> None:
+    result = trial(
+        "", Budget(BudgetKind.SECONDS, 20.0), kind=EvaluatorKind.COMMAND, evaluator_source="",
+        command=("nopython", "{evaluator}"),
+    )  # fmt: skip
+    assert isinstance(result.outcome, Failed)
+    assert "nopython: No such file or directory; see `command` in task" in result.outcome.detail
+    assert "Traceback" not in result.log
+
+
 def test_a_command_that_never_ends_is_named_with_the_limit_that_it_passed(trial: Trial) -> None:
     outcome = scored_by(trial, NEVER_ENDS, limits=Limits(scoring_s=1.0)).outcome
     assert outcome == Failed(

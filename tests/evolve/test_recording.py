@@ -15,7 +15,7 @@ from evaluate.awaited import Recorded
 from evaluate.outside import Outside
 from evolve.live import Exam, Snapshot, write_live
 from evolve.reading import Reading
-from evolve.recording import read_said, record_result, waits
+from evolve.recording import read_said, record_result, table, waits
 from evolve.taskfile import REPOSITORY, load_task
 from population.errors import RunError, TaskError
 from population.individual import EvaluationId, Genome, IndividualId, Purpose, Request
@@ -108,6 +108,19 @@ def test_a_run_goes_on_with_what_is_recorded_while_it_works_and_while_it_does_no
 
 def waiting_now(folder: Path) -> str:
     return call(folder, "record", "--run", "a").stdout
+
+
+def test_what_is_no_result_is_not_listed_as_recorded(tmp_path: Path) -> None:
+    port, genome = Outside(load_task(LEAFLET), tmp_path / "a", slots=2), Genome("LINES = 1\n")
+    for number in (1, 2):
+        who = IndividualId(number)
+        port.submit(Request(EvaluationId(number), who, genome, number, "exam", Purpose.SCREEN))
+    for program, value in zip(
+        sorted((tmp_path / "a/outside/waiting").iterdir()), ('"high"', "1"), strict=True
+    ):
+        (program / "result.json").write_text(f'{{"value": {value}}}')
+    first, second = table(tmp_path / "a", waits(tmp_path / "a")).splitlines()[1:]
+    assert "no result: " in first and "recorded" in second
 
 
 def test_for_an_exam_that_nobody_holds_nothing_is_recorded(tmp_path: Path) -> None:
