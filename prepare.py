@@ -1122,6 +1122,7 @@ class Session:
 
     def report(self, loss: "float | torch.Tensor") -> None:
         """Tell the harness a training loss for the curve; it is shown and never a score."""
+        loss = loss.detach() if isinstance(loss, torch.Tensor) else loss  # else torch warns
         self._send(b"L", struct.pack("<d", float(loss)))
 
     def deliver(
@@ -1131,11 +1132,16 @@ class Session:
 
         Args:
             model: its present parameters and buffers are handed in.
-            tensors: replaces some of them, under the same names: an average of weights, say.
+            tensors: replaces some of them, under the same names: an average of weights, say. What
+                the model has no tensor for is left out, and the log says so.
         """
         if self._memory is None:
             raise HandInRefusedError("deliver() came before register(): register the model first")
-        present = named_tensors(model) | self._constants | (tensors or {})
+        own, given = named_tensors(model) | self._constants, tensors or {}
+        if strange := sorted(given.keys() - own.keys()):
+            named = ", ".join(strange[:3]) + (", ..." if len(strange) > 3 else "")
+            print(f"deliver() left out what the model has no tensor for: {named}", file=sys.stderr)
+        present = own | given
         for row, offset, size in self._table:
             data = present.get(row["name"])
             if data is None:

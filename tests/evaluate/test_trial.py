@@ -489,6 +489,16 @@ def test_what_a_killed_worker_left_is_removed_by_the_next_trial(
     assert (outside / "lock").exists()
 
 
+def test_averages_under_names_that_the_model_lacks_are_named_and_no_loss_makes_torch_warn(
+    trial: Trial,
+) -> None:
+    handed = "run.deliver(model, {f'_orig_mod.{n}': p for n, p in model.named_parameters()})"
+    found = trial(program(train=TRAIN.replace("run.deliver(model)", handed)))
+    assert isinstance(found.outcome, Scored)
+    assert "left out what the model has no tensor for: _orig_mod." in found.log
+    assert "UserWarning" not in found.log
+
+
 def test_averages_in_another_type_are_converted_and_a_missing_tensor_is_named(
     trial: Trial,
 ) -> None:
