@@ -257,12 +257,14 @@ def doctor(
     """What works on this machine, what does not, and what to do about it."""
     from dataclasses import asdict
 
+    from evolve.console import at_work
     from evolve.doctor import BROKEN, examine_machine, report
     from evolve.taskdata import cache_folder
     from evolve.taskfile import find_task
     from evolve.writing import print_answer
 
-    findings = examine_machine(task or find_task(), cache_folder(cache), runs, address)
+    with at_work("looking at devices, data, sandbox and Ray"):
+        findings = examine_machine(task or find_task(), cache_folder(cache), runs, address)
     print_answer([asdict(found) for found in findings] if as_json else report(findings))
     return 1 if any(found.state == BROKEN for found in findings) else 0
 

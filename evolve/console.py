@@ -3,11 +3,14 @@
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 from typing import Protocol
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
+from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
@@ -146,6 +149,19 @@ def display(metric: str, plain: bool) -> Display:
     if plain or not sys.stdout.isatty():
         return PlainDisplay()
     return LiveDisplay(metric)
+
+
+@contextmanager
+def at_work(on: str) -> Iterator[None]:
+    """Show in a terminal, beside the output, what is worked on and for how long; else nothing."""
+    terminal = Console(stderr=True, highlight=False)
+    if not terminal.is_terminal:
+        yield
+        return
+    shown = SpinnerColumn(), TextColumn("{task.description}", markup=False), TimeElapsedColumn()
+    with Progress(*shown, console=terminal, transient=True) as progress:
+        progress.add_task(on, total=None)
+        yield
 
 
 def _ladder(snapshot: Snapshot) -> str:

@@ -12,7 +12,9 @@ from evaluate.sandbox import protects_data
 from evaluate.spec import trial_spec
 from evaluate.trial import run_trial
 from evolve.composition import local_slots
+from evolve.console import at_work
 from evolve.printing import caveats
+from evolve.taskfile import format_budget
 from evolve.text import clean, count, duration, number, one_line
 from evolve.writing import json_text
 from mutate.text import where_time_went
@@ -98,8 +100,11 @@ def try_program(trial: Trial, seeds: Sequence[int], as_json: bool) -> int:
         EvolveError: as `Trial.run`.
     """
     found = []
+    budget = format_budget(trial.task.budget)
     for seed in seeds:
-        found.append(as_object(trial.run(seed), trial, seed))
+        with at_work(f"seed {seed}: {budget} of training, start-up and scoring beside it"):
+            result = trial.run(seed)
+        found.append(as_object(result, trial, seed))
         if not as_json:
             print(as_text(found[-1]), flush=True)
     values = [row["value"] for row in found if row["value"] is not None]

@@ -4,9 +4,11 @@ import io
 import json
 import os
 import pty
+import re
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -261,6 +263,25 @@ def test_no_answer_steers_a_terminal_and_a_pipe_gets_every_character(runs: Path)
         shown = terminal.read1().decode()
     assert "a\x1b[2Jb" in piped
     assert "a\\x1b[2Jb" in shown and "\x1b" not in shown
+
+
+def test_a_terminal_is_told_for_how_long_a_program_trains_and_a_pipe_is_not() -> None:
+    words = [sys.executable, "-m", "evolve.cli", "try", str(POLYNOMIAL / "seeds" / "line.py")]
+    words += ["--task", str(POLYNOMIAL), "--json"]
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=theirs) as tried:
+        os.close(theirs)
+        shown = b""
+        with suppress(OSError):  # so a terminal ends
+            while piece := os.read(ours, 4096):
+                shown += piece
+        os.close(ours)
+        assert tried.stdout is not None
+        found = json.loads(tried.stdout.read())
+    assert b"of training" in shown and re.search(rb"0:00:0\d", shown)
+    assert found["seed"] == 0
+    piped = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert piped.stderr == ""
 
 
 def test_what_an_encoding_lacks_is_written_out_and_a_program_is_utf8(runs: Path) -> None:
