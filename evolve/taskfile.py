@@ -116,10 +116,10 @@ def load_task(
     folder = folder.resolve()
     top = Table.load(folder / "task.toml")
     scale = scale_of(device)
-    if scale != "cpu" and not top.has(scale):
+    if not top.has(scale) and (scale != "cpu" or top.has("gpu")):
         raise TaskError(
             f"{folder / 'task.toml'} has no table [{scale}], so {top.text('name')} does not train "
-            f"on {device}: write one, or leave --device out"
+            f"on {device}: write one, or name another --device"
         )
     machine = top.table(scale)
     evaluator = top.table("evaluator")

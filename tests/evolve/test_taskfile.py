@@ -228,6 +228,13 @@ def test_a_gpu_is_refused_where_the_task_says_nothing_about_it(task_folder: Path
         load_task(task_folder, device="cuda")
 
 
+def test_a_task_for_gpus_alone_does_not_train_on_processors(task_folder: Path) -> None:
+    alone = edit(task_folder, "[cpu]", "[gpu]")
+    with pytest.raises(TaskError, match=r"no table \[cpu\], so polynomial does not train on cpu"):
+        load_task(alone)
+    assert load_task(alone, device="cuda").scale == "gpu"
+
+
 def test_a_wrong_key_of_the_table_for_a_gpu_is_named_with_it(gpu_folder: Path) -> None:
     with pytest.raises(TaskError, match=re.escape("`gpu.cores` must be a whole number above 0")):
         load_task(edit(gpu_folder, "cores = 4", "cores = 0"), device="cuda")
