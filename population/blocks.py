@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from population.individual import Failed, IndividualId, Outcome, Result, Scored, Stage
+from population.individual import Failed, IndividualId, Result, Scored, checked
 from population.jobs import is_infrastructure
 from population.statistics import count_of
 
@@ -37,7 +37,7 @@ class Block:
         """Return the score of each program, None where the block is no pair."""
         ended = [result for result in self.results.values() if result is not None]
         outcomes = [result.outcome for result in ended]
-        scores = [one.value for one in map(_checked, outcomes) if isinstance(one, Scored)]
+        scores = [one.value for one in map(checked, outcomes) if isinstance(one, Scored)]
         if len(scores) < 2 or not self._is_side_by_side(ended):
             return None
         return dict(zip(self.results, scores, strict=True))
@@ -52,7 +52,7 @@ class Block:
         """Yield what it does not tell, and why; of nobody where it is no program's failure."""
         ended = {who: result for who, result in self.results.items() if result is not None}
         for who, result in ended.items():
-            outcome = _checked(result.outcome)
+            outcome = checked(result.outcome)
             if isinstance(outcome, Failed):
                 yield who, f"{outcome.reason}, {outcome.detail}"
         if not self._is_side_by_side(list(ended.values())):
@@ -62,9 +62,3 @@ class Block:
     def _is_side_by_side(self, ended: list[Result]) -> bool:
         places = {(result.host, result.device) for result in ended if not is_infrastructure(result)}
         return len(places) < 2
-
-
-def _checked(outcome: Outcome) -> Outcome:
-    if isinstance(outcome, Scored) and not math.isfinite(outcome.value):
-        return Failed(Stage.SCORING, "not_finite", f"its score is {outcome.value}")
-    return outcome

@@ -108,6 +108,17 @@ class Failed:
 
 Outcome = Scored | Failed
 
+LARGEST_SCORE = 1e100
+"""In size. Means and squares of such scores are numbers still; of 1e200, no longer."""
+
+
+def checked(outcome: Outcome) -> Outcome:
+    """Return an outcome, as a failure where its score is no number that can be reckoned with."""
+    if isinstance(outcome, Scored) and not abs(outcome.value) <= LARGEST_SCORE:  # NaN, too
+        says = f"its score is {outcome.value}; none counts but numbers up to {LARGEST_SCORE:g}"
+        return Failed(Stage.SCORING, "not_finite", says)
+    return outcome
+
 
 LINE, SHARE = "line_", "share"
 """Name and unit of a measurement that tells a share of the training's time: `line_120`."""

@@ -7,7 +7,6 @@ Source: asynchronous successive halving, Li et al., A System for Massively Paral
 Tuning, MLSys 2020, section 3; here against the latest of a kind, since a search's get better.
 """
 
-import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -75,10 +74,8 @@ class Rungs:
         outcome = result.outcome
         if isinstance(outcome, Failed):
             passes = wants_time(outcome)
-        elif math.isfinite(outcome.value):
-            passes = self._is_among_the_best(individual, kind, result.comparability, outcome.value)
         else:
-            passes = False
+            passes = self._is_among_the_best(individual, kind, result.comparability, outcome.value)
         if passes:
             self.passed.add(individual)
         return passes

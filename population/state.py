@@ -6,7 +6,7 @@ record is not state.
 
 import math
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from population.blocks import Block
 from population.contention import Contention
@@ -23,7 +23,7 @@ from population.individual import (
     Request,
     Result,
     Scored,
-    Stage,
+    checked,
 )
 from population.jobs import RANKING, Jobs, is_infrastructure
 from population.ports import (
@@ -223,6 +223,7 @@ class State:
 
     def _end(self, result: Result) -> None:
         request = self.jobs.take(result.request)
+        result = replace(result, outcome=checked(result.outcome))
         self.contention.note(request, result)
         if request.purpose is Purpose.EXAM:
             self.exam_blocks[request.seed].results[request.individual] = result
@@ -261,8 +262,6 @@ class State:
 
     def _remember(self, individual: IndividualId, result: Result) -> None:
         outcome = result.outcome
-        if isinstance(outcome, Scored) and not math.isfinite(outcome.value):
-            outcome = Failed(Stage.SCORING, "not_finite", f"its score is {outcome.value}")
         failure = outcome if isinstance(outcome, Failed) else None
         log = result.log[-LOG_CHARACTERS:] if failure else ""
         self.reports[individual] = Report(failure, log, result.measurements, result.curve)
@@ -278,9 +277,8 @@ class State:
         self.failures.append((individual, outcome))
 
     def _confirm(self, individual: IndividualId, result: Result) -> None:
-        outcome = result.outcome
-        if isinstance(outcome, Scored) and math.isfinite(outcome.value):
-            self._confirmed.add(result.comparability, individual, outcome.value)
+        if isinstance(result.outcome, Scored):
+            self._confirmed.add(result.comparability, individual, result.outcome.value)
 
     def _clear(self, individual: IndividualId, agrees: bool) -> None:
         del self.quarantine[individual]

@@ -4,6 +4,8 @@ They read the tables of `population/schema.py` and a relation `text(kind, key, b
 columns are a promise to whoever queries a run: `docs/lineage.md` describes them.
 """
 
+from population.individual import LARGEST_SCORE
+
 SELF_REPORTED = """(SELECT json_extract_string(conditions, '$."evaluator.kind"') FROM run)
             IS NOT DISTINCT FROM 'reported' AS self_reported"""
 
@@ -22,10 +24,10 @@ _EVALUATIONS = f"""
     LEFT JOIN abandoned a ON a.evaluation = e.id
 """
 
-_COUNTED = """
+_COUNTED = f"""
     WITH ranking AS (
         SELECT * FROM evaluations
-        WHERE status = 'scored' AND isfinite(value) AND purpose IN ('screen', 'race')
+        WHERE status = 'scored' AND abs(value) <= {LARGEST_SCORE} AND purpose IN ('screen', 'race')
             AND shard = (SELECT selection_shard FROM run)
         QUALIFY row_number() OVER (
             PARTITION BY individual, seed, purpose ORDER BY contended, ended_seq DESC

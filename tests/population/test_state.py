@@ -247,8 +247,9 @@ def test_scores_of_another_machine_do_not_rank_among_those_of_the_most_used_one(
     assert state.history().standings[1].evaluations == 2
 
 
-def test_a_score_that_is_not_a_number_is_a_failure():
-    state = folded([*FOUNDED, *evaluated(1, ONE, math.nan)])
+@pytest.mark.parametrize("value", [math.nan, -math.inf, 1e200, -1e200])
+def test_a_score_that_cannot_be_reckoned_with_is_a_failure(value):
+    state = folded([*FOUNDED, *evaluated(1, ONE, value)])
     assert not state.anything_scored
     assert state.history().standings[1].failures == 1
     assert [failure.reason for _, failure in state.failures] == ["not_finite"]

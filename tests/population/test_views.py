@@ -213,6 +213,7 @@ def test_attempts_at_one_evaluation_count_once_the_clean_one_before_the_latest(
         list(trial(9, 1, 0.5, shard="confirmation")),
         list(trial(9, 1, 0.5, contended=True, seed=1, attempt=2)),
         list(trial(9, 1, float("inf"))),
+        list(trial(9, 1, -1e200)),
         list(trial(9, 1, 0.5, machine=OTHER_MACHINE)),
         list(trial(9, 1, CRASH)),
     ],
