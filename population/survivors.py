@@ -54,14 +54,15 @@ def choose_contender(
 ) -> IndividualId | None:
     """Choose who earns the next evaluation on a fresh seed.
 
-    Nobody, while the best survivor is that young that a better one may come before it is known. The
-    best then comes first until it was evaluated three times: the luckiest of many leads, and where
-    it was very lucky, it has no rival within noise. Then contenders are the best and
-    those within one standard error of the difference from it; of these the least evaluated is
-    chosen, the fitter one where they are even. It allocates effort and claims nothing.
+    Nobody, while the best survivor is that young that a better one may come before it is known, nor
+    where scores repeat exactly: who ties then stays tied. The best then comes first until it was
+    evaluated three times: the luckiest of many leads, and where it was very lucky, it has no rival
+    within noise. Then contenders are the best and those within one standard error of the difference
+    from it; of these the least evaluated is chosen, the fitter one where they are even. It
+    allocates effort and claims nothing.
 
     Returns:
-        An id, or None where the best is new, or is known and has no rival within noise.
+        An id, or None where the best is new or exact, or is known and has no rival within noise.
 
     Source: racing, Maron and Moore, Hoeffding Races, NIPS 6 (1994), without its error bound.
     """
@@ -69,9 +70,9 @@ def choose_contender(
     if not scored:
         return None
     best = max(scored, key=fitness_order)
-    if settled_since(best, standings) < LEADS_FOR:
+    if _is_exact(best) or settled_since(best, standings) < LEADS_FOR:
         return None
-    if _effort(best) < LEADER_EVALUATIONS and not _is_exact(best):
+    if _effort(best) < LEADER_EVALUATIONS:
         return best.individual.id
     contenders = [standing for standing in scored if _within_noise(standing, best)]
     if len(contenders) < 2:

@@ -98,6 +98,14 @@ def test_a_leader_whose_score_repeats_exactly_is_not_evaluated_again():
     assert choose_contender(population((1.0, "a", 1e-9), *exact), (1, 2)) is None
 
 
+def test_programs_whose_equal_scores_repeat_exactly_are_not_evaluated_again():
+    exact = [(value, structure, 1e-9) for value, structure, _ in LATER]
+    tied = population((1.0, "a", 1e-9), (1.0, "b", 1e-9), *exact)
+    known = {one: replace(standing, evaluations=3) for one, standing in tied.items()}
+    assert choose_contender(known, (1, 2)) is None
+    assert choose_contender(tied, (1, 2)) is None
+
+
 def _seen(one, evaluations):
     return type(one)(
         one.individual, one.fitness, one.standard_error, evaluations, one.failures, one.in_flight
