@@ -4,7 +4,7 @@ They read the tables of `population/schema.py` and a relation `text(kind, key, b
 columns are a promise to whoever queries a run: `docs/lineage.md` describes them.
 """
 
-from population.individual import LARGEST_SCORE
+from population.individual import KILLED, LARGEST_SCORE
 
 SELF_REPORTED = """(SELECT json_extract_string(conditions, '$."evaluator.kind"') FROM run)
             IS NOT DISTINCT FROM 'reported' AS self_reported"""
@@ -25,13 +25,16 @@ _EVALUATIONS = f"""
 """
 
 _COUNTED = f"""
-    WITH ranking AS (
+    WITH settled AS (
         SELECT * FROM evaluations
-        WHERE status = 'scored' AND abs(value) <= {LARGEST_SCORE} AND purpose IN ('screen', 'race')
+        WHERE status IN ('scored', 'failed') AND purpose IN ('screen', 'race')
             AND shard = (SELECT selection_shard FROM run)
+            AND stage IS DISTINCT FROM 'infrastructure' AND reason IS DISTINCT FROM '{KILLED}'
         QUALIFY row_number() OVER (
             PARTITION BY individual, seed, purpose ORDER BY contended, ended_seq DESC
         ) = 1
+    ), ranking AS (
+        SELECT * FROM settled WHERE abs(value) <= {LARGEST_SCORE}
     ), usual AS (
         SELECT comparability FROM ranking
         GROUP BY comparability ORDER BY count(*) DESC, min(ended_seq) LIMIT 1

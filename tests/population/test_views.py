@@ -20,6 +20,7 @@ from journal import (
 
 from population.database import Connection
 from population.individual import (
+    KILLED,
     EvaluationId,
     Failed,
     IndividualId,
@@ -229,6 +230,25 @@ def test_a_contended_score_counts_where_there_is_no_other(tmp_path: Path) -> Non
     records = [founded(1), *trial(1, 1, 3.0, contended=True)]
     with published(tmp_path, records) as reader:
         assert rows(reader, "SELECT mean FROM leaderboard") == [(3.0,)]
+
+
+@pytest.mark.parametrize(
+    ("outcome", "stands"),
+    [
+        (CRASH, False),
+        (float("nan"), False),
+        (Failed(Stage.INFRASTRUCTURE, "lost_node", "the node left"), True),
+        (Failed(Stage.TRAINING, KILLED, "by hand"), True),
+    ],
+)
+def test_what_a_contended_score_is_followed_by_counts_as_the_search_counts_it(
+    tmp_path: Path, outcome: float | Failed, stands: bool
+) -> None:
+    first = trial(1, 1, 3.0, seed=1, contended=True)
+    records = [founded(1), *first, *trial(2, 1, outcome, seed=1, attempt=2)]
+    assert folded(records, infrastructure_retries=0).anything_scored == stands
+    with published(tmp_path, records) as reader:
+        assert rows(reader, "SELECT mean FROM leaderboard") == [(3.0,)] * stands
 
 
 def test_failures_of_the_machine_are_not_held_against_an_individual(tmp_path: Path) -> None:
