@@ -2,20 +2,18 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple
 
 from population.history import Earlier
 from population.individual import Change, Failed, Genome, Individual, Request, Result, Scored
 from population.ports import (
     Abandoned,
-    Attempt,
     Brought,
     Cleared,
     Ended,
     Founded,
     Pinned,
-    Proposal,
     Proposed,
     Quarantined,
     Record,
@@ -156,37 +154,15 @@ def _proposed(seq: int, record: Proposed) -> Rows:
                 digest(proposal.genome.source) if proposal.genome else None,
                 proposal.structure,
                 proposal.fingerprint,
-                _constants(proposal),
+                json.dumps(dict(proposal.constants)),
                 [_change_id(one) for one in proposal.changes],
             )
         ],
-        "attempt": [(own, n, *_attempt(one)) for n, one in enumerate(proposal.attempts, 1)],
+        "attempt": [(own, n, *astuple(one)[:-2]) for n, one in enumerate(proposal.attempts, 1)],
         "change": changes,
         "text": texts,
     }
     return _joined(rows, _individual(seq, child)) if child else rows
-
-
-def _attempt(attempt: Attempt) -> Row:
-    return (
-        attempt.what,
-        attempt.outcome,
-        attempt.duration_s,
-        attempt.cost_usd,
-        attempt.tokens_in,
-        attempt.tokens_out,
-        attempt.tokens_cached,
-        attempt.tokens_written,
-        attempt.model,
-        attempt.effort,
-        attempt.stop_reason,
-        attempt.prompt_sha256,
-    )
-
-
-def _constants(proposal: Proposal) -> str:
-    constants: Mapping[str, bool | int | float | str] = proposal.constants
-    return json.dumps(dict(constants))
 
 
 def _request(seq: int, request: Request) -> Rows:
