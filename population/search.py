@@ -194,6 +194,7 @@ class Search:
             known = known or state.noise() is not None
         if latest is not None:
             self._hold_back(latest, knew)
+        self._end_quarantines()
         for request_id in list(self._state.jobs.in_flight):
             self._record(Abandoned(request_id))
 
@@ -302,8 +303,7 @@ class Search:
             knew = self._state.noise() is not None
             self._record(Ended(self._state.contention.marked(result)))
             self._hold_back(request, knew)
-        for cleared in endings(self._state):
-            self._record(cleared)
+        self._end_quarantines()
         self._check_infrastructure(results)
         self._check_comparability(results)
 
@@ -345,6 +345,10 @@ class Search:
             held = held_back(state, one, sigmas)
             if held is not None:
                 self._record(held)
+
+    def _end_quarantines(self) -> None:
+        for cleared in endings(self._state):
+            self._record(cleared)
 
     def _blind_children(self, individual: IndividualId) -> Iterator[IndividualId]:
         """Yield the children of a founder: they may have been scored before it."""

@@ -34,6 +34,7 @@ from population.individual import (
     Stage,
 )
 from population.ports import (
+    Abandoned,
     Cleared,
     Ended,
     Founded,
@@ -165,6 +166,8 @@ def test_a_run_that_is_cut_anywhere_quarantines_and_clears_the_same() -> None:
         found = [type(r) for r in kinds(lineage.records, Quarantined | Cleared)]
         assert found == wanted, cut
         assert folded(lineage.records).quarantine == {}
+        if not kinds(lineage.records, Abandoned):  # nothing was in flight
+            assert lineage.records == whole, cut
 
 
 def test_a_crash_on_the_other_shard_is_tried_again_a_bounded_number_of_times() -> None:
