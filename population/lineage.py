@@ -188,14 +188,11 @@ class DuckLineage:
         self._published_seq = self._seq
 
     def _keep_ranks(self, ranks: Mapping[IndividualId, Estimate]) -> None:
-        rows = [(who, one.mean, one.standard_error) for who, one in ranks.items()]
+        rows: list[Row] = [(who, one.mean, one.standard_error) for who, one in ranks.items()]
         with refusals(self._path), transaction(self._connection):
             self._connection.execute("DELETE FROM estimate")
             for first in range(0, len(rows), ROWS_AT_ONCE):
-                some = rows[first : first + ROWS_AT_ONCE]
-                places = ", ".join(["(?, ?, ?)"] * len(some))
-                values = [value for row in some for value in row]
-                self._connection.execute(f"INSERT INTO estimate VALUES {places}", values)
+                self._insert("estimate", rows[first : first + ROWS_AT_ONCE])
 
     def publish_if_due(
         self, now: float, ranks: Callable[[], Mapping[IndividualId, Estimate]] | None = None

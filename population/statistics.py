@@ -40,17 +40,6 @@ class Noise:
         return self.own.get(genome, self.sigma)
 
 
-def sampling_error(successes: float, trials: float) -> float:
-    """Return the standard error of a share that was counted: `successes` of `trials`, 1 or more.
-
-    Two successes and two failures more keep it above zero where all agree.
-
-    Source: Agresti and Coull, The American Statistician 52 (1998).
-    """
-    share = (successes + 2) / (trials + 4)
-    return math.sqrt(share * (1 - share) / (trials + 4))
-
-
 @dataclass(frozen=True, slots=True)
 class Count:
     """A share that was counted: `successes` of `trials`, 1 or more."""
@@ -60,8 +49,14 @@ class Count:
 
     @property
     def error(self) -> float:
-        """The standard error of the share."""
-        return sampling_error(self.successes, self.trials)
+        """The standard error of the share.
+
+        Two successes and two failures more keep it above zero where all agree.
+
+        Source: Agresti and Coull, The American Statistician 52 (1998).
+        """
+        share = (self.successes + 2) / (self.trials + 4)
+        return math.sqrt(share * (1 - share) / (self.trials + 4))
 
 
 def count_of(result: Result) -> Count | None:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from population.claims import ERROR_BUDGET, bound, compare, error_share, fewest_pairs
-from population.statistics import sampling_error
+from population.statistics import Count
 from population.task import Direction
 
 MOST = 30
@@ -134,7 +134,7 @@ def test_the_interval_of_counts_holds_the_truth_as_often_as_it_says() -> None:
         held = 0
         for _ in range(300):
             drawn = rng.binomial(trials, rates, size=(6, 2))
-            errors = [sampling_error(int(k), trials) for k in drawn.ravel()]
+            errors = [Count(int(k), trials).error for k in drawn.ravel()]
             least = math.sqrt(2 * float(np.mean(np.square(errors))))
             ours, theirs = (drawn / trials).T.tolist()
             claim = compare(ours, theirs, Direction.MAXIMIZE, 0.005, least)

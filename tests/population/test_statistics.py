@@ -7,13 +7,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from population.statistics import (
+    Count,
     Prior,
     estimate_noise,
     estimates,
     fit_prior,
     is_contended,
     moderated,
-    sampling_error,
     shrink,
 )
 
@@ -82,9 +82,9 @@ def test_replicates_that_agree_to_the_last_digit_leave_a_noise_above_zero():
 
 
 def test_a_share_that_was_counted_is_as_uncertain_as_so_few_trials_make_it():
-    assert sampling_error(500, 1000) == pytest.approx(math.sqrt(0.25 / 1000), rel=0.01)
-    assert sampling_error(0, 10) > 0.05
-    assert sampling_error(37, 120) < sampling_error(3, 10)
+    assert Count(500, 1000).error == pytest.approx(math.sqrt(0.25 / 1000), rel=0.01)
+    assert Count(0, 10).error > 0.05
+    assert Count(37, 120).error < Count(3, 10).error
 
 
 def test_counts_that_agree_by_luck_are_no_surer_than_sampling_allows():
