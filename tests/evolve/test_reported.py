@@ -333,14 +333,15 @@ def test_a_language_model_is_told_that_its_program_prints_the_score() -> None:
     assert brief_of(load_task(REPOSITORY)).kind is EvaluatorKind.MODEL
 
 
-def test_the_task_file_that_the_docs_give_for_an_autoresearch_checkout_is_one(
-    tmp_path: Path,
-) -> None:
+def test_the_task_files_that_the_docs_give_are_some(tmp_path: Path) -> None:
     text = (REPOSITORY / "docs" / "evaluators.md").read_text("utf-8")
-    (given,) = re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
-    (tmp_path / "task.toml").write_text(given)
-    for name in ("train.py", "prepare.py", "program.md"):
+    command, reported = re.findall(r"^```toml\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+    (tmp_path / "seeds").mkdir()
+    for name in ("train.py", "prepare.py", "program.md", "score.py", "seeds/bubble.py"):
         (tmp_path / name).write_text("")
+    (tmp_path / "task.toml").write_text(command)
+    assert load_task(tmp_path).kind is EvaluatorKind.COMMAND
+    (tmp_path / "task.toml").write_text(reported)
     task = load_task(tmp_path, device="cuda")
     assert (task.kind, task.metric) == (EvaluatorKind.REPORTED, "val_bpb")
     assert task.data == str(Path.home() / ".cache" / "autoresearch")
