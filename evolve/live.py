@@ -151,11 +151,11 @@ class Watch:
         elif isinstance(record, Ended):
             request, _ = self._in_flight.pop(record.result.request, (None, now))
         self.line = describe(record, state, request)
-        busy = state.contention.is_busy
-        self.turn = None if busy is self._busy else busy_line(busy)
-        exact = state.contention.is_exact
-        if exact and not self._exact:
-            self.turn = EXACT_LINE
+        busy, exact = state.contention.is_busy, state.contention.is_exact
+        if exact:
+            self.turn = None if self._exact else EXACT_LINE
+        else:
+            self.turn = None if busy is self._busy else busy_line(busy)
         self._busy, self._exact = busy, exact
         refused = isinstance(record, Proposed) and record.individual is None
         if refused and self.line == self._refusal:

@@ -103,8 +103,10 @@ def test_it_is_told_once_that_no_score_can_be_disturbed() -> None:
     records: list[Record] = [Founded(founder)]
     for number in range(1, 7):
         own = EvaluationId(number)
+        share = Measurement("foreign_share", 0.3, "1")
         request = Request(own, founder.id, founder.genome, 1, "selection", Purpose.RACE)
-        records += [Started(request), Ended(Result(own, Scored(2.0), MACHINE))]
+        ended = Result(own, Scored(2.0), MACHINE, measurements=(share,))
+        records += [Started(request), Ended(ended)]
     turns = []
     for record in records:
         state.apply(record)
