@@ -5,17 +5,19 @@ always none is, disturbed or not: that is told here. Where scores that were made
 to the last digit none is disturbed: whoever used the machine, it changed nothing.
 """
 
-from population.contention import ALIKE
+from population.contention import ALIKE, ALIKE_PROGRAMS
 from population.statistics import CONTENDED_RATIO, FOREIGN_SHARE, NORM_READINGS
 
 DISTURBED = f"""(
     WITH repeated AS (
-        SELECT count(*) - 1 AS more, count(DISTINCT r.value) = 1 AS alike
+        SELECT e.individual, count(*) - 1 AS more, count(DISTINCT r.value) = 1 AS alike
         FROM result r JOIN evaluation e ON e.id = r.evaluation
         WHERE r.value IS NOT NULL
         GROUP BY e.individual, e.seed, e.shard, e.purpose HAVING count(*) > 1
     ), nature AS (
-        SELECT coalesce(sum(more) >= {ALIKE} AND bool_and(alike), false) AS exact FROM repeated
+        SELECT coalesce(sum(more) >= {ALIKE} AND bool_and(alike), false)
+            AND count(DISTINCT individual) >= {ALIKE_PROGRAMS} AS exact
+        FROM repeated
     ), signs AS (
         SELECT r.evaluation, r.value, r.contended, share.value AS foreign_share,
             clock.value AS reference_s,

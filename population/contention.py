@@ -1,18 +1,18 @@
 """Whether others disturbed a training: what machines did around each, as the records tell it."""
 
 from bisect import insort
-from collections import defaultdict, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import dataclass, field, replace
 
-from population.individual import Request, Result, Scored
+from population.individual import IndividualId, Request, Result, Scored
 from population.jobs import JobKey, is_by_hand, is_infrastructure, job_key
 from population.statistics import FOREIGN_SHARE, is_contended
 
 BUSY_WINDOW, BUSY_SHARE = 8, 0.75
 """Where this share of so many latest attempts was disturbed, the machine counts as busy."""
-ALIKE = 3
-"""Where so many scores that were made again came out to the same last digit, and none did not,
-scores do not depend on the machine."""
+ALIKE, ALIKE_PROGRAMS = 3, 2
+"""Where so many scores, of so many programs, that were made again came out to the same last digit,
+and none did not, scores do not depend on the machine. One program alone may do nothing at all."""
 
 
 @dataclass(slots=True)
@@ -22,7 +22,7 @@ class Contention:
     _readings: dict[tuple[str, str], list[float]] = field(default_factory=lambda: defaultdict(list))
     _latest: deque[bool] = field(default_factory=lambda: deque(maxlen=BUSY_WINDOW))
     _values: dict[JobKey, float] = field(default_factory=dict)
-    _alike: int = 0
+    _alike: Counter[IndividualId] = field(default_factory=Counter)
     _unlike: int = 0
 
     def note(self, request: Request, result: Result) -> None:
@@ -33,7 +33,8 @@ class Contention:
             asked, value = job_key(request), result.outcome.value
             if asked in self._values:
                 same = self._values[asked] == value
-                self._alike, self._unlike = self._alike + same, self._unlike + (not same)
+                self._alike[request.individual] += same
+                self._unlike += not same
             self._values[asked] = value
         reference_s = result.measured("reference_s")
         if reference_s is not None:
@@ -64,7 +65,8 @@ class Contention:
     @property
     def is_exact(self) -> bool:
         """Whether scores of one program under one seed are the same, whoever uses the machine."""
-        return self._alike >= ALIKE and not self._unlike
+        programs = len(+self._alike)
+        return self._alike.total() >= ALIKE and programs >= ALIKE_PROGRAMS and not self._unlike
 
     @property
     def is_busy(self) -> bool:

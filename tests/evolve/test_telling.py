@@ -99,10 +99,11 @@ def test_a_refusal_that_repeats_itself_is_told_once_and_counted() -> None:
 
 def test_it_is_told_once_that_no_score_can_be_disturbed() -> None:
     state, watch = State(Direction.MINIMIZE), Watch(20, 1, 0.0)
-    founder = Individual(IndividualId(1), Genome("first"), name="first")
-    records: list[Record] = [Founded(founder)]
-    for number in range(1, 7):
-        own = EvaluationId(number)
+    first = Individual(IndividualId(1), Genome("first"), name="first")
+    second = replace(first, id=IndividualId(2), genome=Genome("second"), name="second")
+    records: list[Record] = [Founded(first), Founded(second)]
+    for number in range(1, 9):
+        own, founder = EvaluationId(number), first if number % 2 else second
         share = Measurement("foreign_share", 0.3, "1")
         request = Request(own, founder.id, founder.genome, 1, "selection", Purpose.RACE)
         ended = Result(own, Scored(2.0), MACHINE, measurements=(share,))

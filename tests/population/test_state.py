@@ -124,19 +124,24 @@ def test_on_a_machine_that_is_busy_nearly_always_nothing_is_made_again_until_it_
     assert folded(records).contention.is_busy == state.contention.is_busy
 
 
-@pytest.mark.parametrize(("jitter", "times"), [(0.0, 3), (1e-9, 5)])
-def test_scores_that_come_out_the_same_again_are_disturbed_by_nobody(jitter, times):
+@pytest.mark.parametrize(
+    ("jitter", "programs", "times"), [(0.0, (ONE, TWO), 3), (1e-9, (ONE, TWO), 6), (0.0, (ONE,), 6)]
+)
+def test_scores_of_programs_that_come_out_the_same_again_are_disturbed_by_nobody(
+    jitter, programs, times
+):
     state, own, disturbed = folded(FOUNDED), 0, []
     share = (Measurement("foreign_share", 0.3, "1"),)
-    for seed in range(1, 6):
+    for seed in range(1, 7):
+        who = programs[seed % len(programs)]
         for attempt in (1, 2):
             own += 1
             found = replace(scored(own, 2.0 + jitter * own), measurements=share)
             if attempt == 1:
                 disturbed.append(state.contention.is_disturbed(found))
-            state.apply(Started(replace(request(own, ONE, seed=seed), attempt=attempt)))
+            state.apply(Started(replace(request(own, who, seed=seed), attempt=attempt)))
             state.apply(Ended(replace(found, contended=attempt == 1)))
-    assert disturbed == [True] * times + [False] * (5 - times)
+    assert disturbed == [True] * times + [False] * (6 - times)
     assert state.contention.is_disturbed(replace(failed(99), measurements=share))
 
 
