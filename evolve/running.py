@@ -59,6 +59,7 @@ class Follower:
         self._display = shown
         self._best: IndividualId | None = None
         self.state: State | None = None  # as of the latest record
+        self.has_followed = False
         self._program = task.program
         text = task.program.read_text("utf-8")
         self._kept = Program(text, lineage.keep_program(text))
@@ -74,7 +75,7 @@ class Follower:
 
     def observe(self, record: Record, state: State) -> None:
         """Follow one record; called by the search."""
-        self.state = state
+        self.state, self.has_followed = state, True
         self._watch.see(record, state, time.time())
         if self._bred_by.purse is not None:
             self._watch.spend(self._bred_by.purse.spent.usd, self._bred_by.purse.limit_usd)
@@ -286,6 +287,8 @@ def _search(
                 trainers.tell = print  # the display ends
             examined = ending.examinable is not None and not task.self_reported
             follower.end(follower.state, config.pairs if examined else None)
+        if ending.code == 0 and not follower.has_followed:
+            follower.tell("its limits lie behind this run: nothing to do; raise them to go on")
         if isinstance(ending.error, TaskError | RunError):  # a PoolError ends the command
             print(f"error: {ending.error}", file=sys.stderr)
         return replace(ending, stopped=ending.stopped or interrupted())

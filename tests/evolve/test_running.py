@@ -50,8 +50,10 @@ def test_a_run_finds_keeps_and_exports_a_better_program_and_goes_on(tmp_path: Pa
         assert 0 < evidence["claim"]["noise"]["both"] < 1e-6  # this score repeats exactly
     assert evidence["line_of_descent"][-1]["individual"] == best
 
-    again = evolve(tmp_path, "run", "--run", "a", "--evaluations", 9)
-    assert again.returncode == 0, again.stderr
+    for limit in (8, 9):
+        again = evolve(tmp_path, "run", "--run", "a", "--evaluations", limit)
+        assert again.returncode == 0, again.stderr
+        assert ("its limits lie behind this run" in again.stdout) is (limit == 8)
     with Reading(folder) as reading:
         counted = (
             "SELECT count(DISTINCT (individual, seed)) FROM evaluations WHERE purpose <> 'exam'"
