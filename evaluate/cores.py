@@ -1,4 +1,4 @@
-"""Which processor cores a candidate runs on: a lease per core, held across all processes.
+"""Which processor cores a candidate runs on, and as whom: leases, held across all processes.
 
 Two runs on one machine do not share a core by accident: a lease is an exclusive lock on a file
 that the system drops when its holder dies, however that happens.
@@ -43,8 +43,7 @@ def busy_s(cores: Sequence[int]) -> float | None:
 @contextlib.contextmanager
 def lease(count: int) -> Iterator[tuple[int, ...]]:
     """Hold `count` cores. After a minute without free ones the rest is shared, not waited for."""
-    folder = Path(tempfile.gettempdir()) / f"evolve-cores-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
+    folder = _folder()
     held: dict[int, int] = {}
     deadline = time.monotonic() + PATIENCE_S
     wanted = min(count, len(available()))
@@ -52,7 +51,9 @@ def lease(count: int) -> Iterator[tuple[int, ...]]:
         while len(held) < wanted:
             for core in available():
                 if len(held) < wanted and core not in held:
-                    _try(folder / str(core), core, held)
+                    descriptor = _locked(folder / str(core))
+                    if descriptor is not None:
+                        held[core] = descriptor
             if len(held) < wanted:
                 if time.monotonic() > deadline:
                     break
@@ -64,11 +65,33 @@ def lease(count: int) -> Iterator[tuple[int, ...]]:
             os.close(descriptor)
 
 
-def _try(path: Path, core: int, held: dict[int, int]) -> None:
+@contextlib.contextmanager
+def place() -> Iterator[int]:
+    """Hold the least number that no other trial of this user holds, from 0, whoever shares cores.
+
+    The system counts processes by user: who has the uid of another one fails where that one forks.
+    """
+    folder, number = _folder(), 0
+    while (descriptor := _locked(folder / f"place-{number}")) is None:
+        number += 1
+    try:
+        yield number
+    finally:
+        os.close(descriptor)
+
+
+def _folder() -> Path:
+    folder = Path(tempfile.gettempdir()) / f"evolve-cores-{os.getuid()}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    return folder
+
+
+def _locked(path: Path) -> int | None:
+    """Return a descriptor that locks a file until it is closed, None where another one does."""
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-    else:
-        held[core] = descriptor
+        return None
+    return descriptor

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from evaluate import compiled, directory, wire
 from evaluate.compiled import Compiled
-from evaluate.cores import lease
+from evaluate.cores import lease, place
 from evaluate.device import (
     device_free,
     device_name,
@@ -222,6 +222,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
     lock = (fresh / "lock").open("w")
     fcntl.flock(lock, fcntl.LOCK_EX)
     root = fresh.rename(fresh.with_name(PREFIX + fresh.name))
+    held = contextlib.ExitStack()
     try:
         root.chmod(0o711)
         workdir, trusted = root / "candidate", root / "trusted"
@@ -248,7 +249,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
             device=spec.device,
             cards=visible_cards(spec.device),
             shared_bytes=0 if spec.device == "cpu" else SHARED_BYTES,
-            uid=UNPRIVILEGED_UID + (cores[0] if cores else 0),
+            uid=UNPRIVILEGED_UID + held.enter_context(place()),
             required=spec.required,
         )
         trusted.mkdir()
@@ -266,6 +267,7 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
     finally:
         directory.remove(root)
         lock.close()
+        held.close()
 
 
 def _sweep(folder: Path) -> None:

@@ -30,6 +30,14 @@ def test_without_a_free_core_one_is_shared_after_a_while(monkeypatch: pytest.Mon
         assert len(shared) == 1
 
 
+def test_whoever_shares_a_core_has_a_place_of_his_own_until_he_leaves_it() -> None:
+    with cores.place() as first:
+        with cores.place() as second:
+            assert first != second
+        with cores.place() as third:
+            assert third == second
+
+
 def test_a_lease_ends_with_its_holder_however_it_dies(monkeypatch: pytest.MonkeyPatch) -> None:
     code = (
         "import os, signal\nfrom evaluate import cores\n"

@@ -24,7 +24,15 @@ from evaluate.compiled import Compiled
 from evaluate.feeder import MOST_LINES, _lines
 from evaluate.spec import trial_spec
 from evaluate.training import Training
-from evaluate.trial import PREFIX, MachineError, _warm, bearing, end_warm_process, utilisation
+from evaluate.trial import (
+    PREFIX,
+    MachineError,
+    _directories,
+    _warm,
+    bearing,
+    end_warm_process,
+    utilisation,
+)
 from evaluate.warm import Warm
 from evolve.taskfile import load_task
 from population.individual import (
@@ -433,6 +441,14 @@ def test_cores_that_others_use_by_less_than_half_say_nothing_of_a_score_on_a_gpu
     signs = [Measurement("reference_s", 0.1, "s"), Measurement("foreign_share", share, "1")]
     found = bearing(signs, replace(spec, device=device), outcome)
     assert found == (signs if told else signs[:1])
+
+
+def test_two_trials_that_share_a_core_are_two_users(tmp_path: Path) -> None:
+    task = load_task(Path(__file__).parents[2])
+    request = Request(EvaluationId(1), IndividualId(1), Genome(""), 1, "selection", Purpose.TRY)
+    spec = trial_spec(task, request, data=tmp_path, data_sha256="", slots=1)
+    with _directories(spec, (0,)) as (one, _), _directories(spec, (0,)) as (other, _):
+        assert one.uid != other.uid
 
 
 def test_a_core_that_others_use_is_told_from_a_slow_program(trial: Trial) -> None:
