@@ -87,7 +87,7 @@ def _ended(result: Result, request: Request, state: State) -> str:
             return f"{title(individual)}: {value:.4f}{_gain(value, individual, state)}{busy}"
         case Failed(stage, reason, detail):
             where = " at the rung" if request.purpose is Purpose.RUNG else ""
-            return f"{title(individual)}: failed in {stage}{where}, {reason}: {detail}"
+            return f"{title(individual)}: failed in {stage}{where}{busy}, {reason}: {detail}"
 
 
 def _fate(individual: Individual, state: State) -> str:

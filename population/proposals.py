@@ -204,8 +204,8 @@ class Proposals:
 def propose(choice: Choice, history: History, rng: np.random.Generator) -> Proposal:
     """Choose parents where none are named and return what the variation offers.
 
-    An operator that raises has refused: one odd program must not end a long run. An EvolveError
-    names a cause and a remedy (no key, a spending cap) and passes through.
+    An operator that raises, or returns something else, has refused: one odd program must not end a
+    long run. An EvolveError names a cause and a remedy (no key, a spending cap) and passes through.
     """
     variation, parents = choice.variation, choice.parents
     if not parents:
@@ -215,9 +215,12 @@ def propose(choice: Choice, history: History, rng: np.random.Generator) -> Propo
             return Proposal(variation.name, (), None, refusal=reason)
         parents = choose_parents(history.standings, among, variation.arity, rng)
     try:
-        return variation.propose(
+        found: object = variation.propose(
             [history.standings[one].individual for one in parents], history, rng
         )
+        if not isinstance(found, Proposal):
+            raise TypeError(f"propose returned {type(found).__name__}; a Proposal is expected")
+        return found
     except EvolveError:
         raise
     except Exception as error:  # noqa: BLE001 - the worker boundary: recorded as a refusal

@@ -102,6 +102,19 @@ def test_an_operator_that_raises_has_refused_with_what_it_said(made):
     assert "RecursionError: too deep" in proposal.refusal
 
 
+@pytest.mark.parametrize("answer", [None, "A = 1"])
+def test_an_operator_that_returns_something_else_has_refused(made, answer):
+    class Odd(Nudge):
+        def propose(self, parents, history, rng):
+            return answer
+
+    proposals = made(Odd())
+    proposals.prepare(HISTORY)
+    proposal = taken(proposals).proposal
+    assert proposal.genome is None
+    assert f"{type(answer).__name__}; a Proposal is expected" in proposal.refusal
+
+
 def test_an_error_that_names_a_remedy_passes_through(made):
     def fail():
         raise EvolveError("no key is set; export ANTHROPIC_API_KEY")
