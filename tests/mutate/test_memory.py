@@ -234,3 +234,12 @@ def test_categories_that_differ_in_a_hyphen_are_one() -> None:
     text = memory(replace(history, standings=known), parent(history, 2), DOWN, ROOM)
     assert "- ngram counts: 2 tried" in text
     assert "- n-gram counts:" not in text
+
+
+def test_what_is_in_flight_counts_in_no_category_yet() -> None:
+    history = told.history()
+    waits = replace(told.scored(told.child(10, 1, "counts", "n-grams"), -2.3), report=None)
+    known = history.standings | {waits.individual.id: replace(waits, fitness=None)}
+    text = memory(replace(history, standings=known), parent(history, 2), DOWN, ROOM)
+    assert "counts" in text[text.index("In flight now") :]
+    assert "- n-grams:" not in text
