@@ -116,6 +116,13 @@ def describe(answer: dict[str, Any]) -> str:
     return f"recorded for #{answer['individual']}: {says}; {takes}"
 
 
+def _waits(one: dict[str, Any]) -> str:
+    """Return for how long a program has waited, or what has come of it."""
+    if one["fault"]:
+        return one_line(f"no result: {one['fault']}")
+    return "recorded" if one["recorded"] else duration(time.time() - one["since"])
+
+
 def table(folder: Path, waiting: Sequence[dict[str, Any]]) -> str:
     """Return what waits, a line each."""
     if not waiting:
@@ -124,11 +131,7 @@ def table(folder: Path, waiting: Sequence[dict[str, Any]]) -> str:
         [
             f"#{one['individual']}",
             one["purpose"],
-            one_line(f"no result: {one['fault']}")
-            if one["fault"]
-            else "recorded"
-            if one["recorded"]
-            else duration(time.time() - one["since"]),
+            _waits(one),
             one["program"],
         ]
         for one in waiting

@@ -123,8 +123,11 @@ def _sections(
             "Notes that were distilled from this run a while ago; what follows is newer:",
             [(None, f"| {one_line(line, LINE)}") for line in history.notes.splitlines() if line],
         )
-    in_flight = [s for s in structural if s.report is None and not s.stopped]
-    yield "In flight now (do not propose these):", told(in_flight)
+    settled = [s for s in structural if s.report is not None or s.stopped]
+    yield (
+        "In flight now (do not propose these):",
+        told(s for s in structural if s.report is None and not s.stopped),
+    )
     yield (
         "Tried on this parent before:",
         told(s for s in structural if set(s.individual.parents) & set(parents)),
@@ -148,7 +151,6 @@ def _sections(
     yield "Lost:", told(s for s in reversed(fine) if effects[s.individual.id].worse)
     stopped = told(s for s in structural if s.stopped)
     yield "Stopped after a short training, others did better:", stopped
-    settled = [s for s in structural if s.report is not None or s.stopped]
     yield "By category (name yours the same where it fits):", _categories(settled, effects)
     yield "Constants, which a numeric optimiser tunes:", _constants(bred, effects, direction)
 

@@ -10,16 +10,48 @@ from collections.abc import Iterator, Mapping
 from statistics import fmean
 
 from population.history import Standing
-from population.individual import Individual, IndividualId
+from population.individual import Individual, IndividualId, Request
+from population.jobs import RANKING
 from population.ports import Cleared, Quarantined
 from population.state import Readings, State
+from population.statistics import EXACT
 
 CONFIRMED_SHARE = 0.5
 """Share of the gain that the confirmation shard must see."""
 MOST_TRIES = 3
 """Trainings for the confirmation shard, failed ones included, before it is given up."""
-EXACT = 1e-8
-"""Noise below this share of a score is none: then there is no sigma to measure a jump in."""
+
+
+def jumps(state: State, ended: Request, knew: bool, sigmas: float | None) -> Iterator[Quarantined]:
+    """Yield whose first score is a jump, or has become one by what is known now.
+
+    Each is to be recorded before the next is asked for: who is held vouches for no child.
+
+    Args:
+        state: of the run.
+        ended: the latest evaluation.
+        knew: whether the noise was known before it.
+        sigmas: how many make a jump; None: none is one.
+    """
+    if sigmas is None or ended.purpose not in RANKING:
+        return
+    weighed: tuple[IndividualId, ...] = ()
+    if not knew and state.noise() is not None:
+        weighed = tuple(state.individuals)
+    elif len(state.ranking_values(ended.individual)) == 1:
+        weighed = (ended.individual, *_blind_children(state, ended.individual))
+    for one in weighed:
+        held = held_back(state, one, sigmas)
+        if held is not None:
+            yield held
+
+
+def _blind_children(state: State, individual: IndividualId) -> Iterator[IndividualId]:
+    """Yield the children of a founder: they may have been scored before it."""
+    if individual in state.founders:
+        for one in state.individuals.values():
+            if individual in one.parents:
+                yield one.id
 
 
 def held_back(state: State, individual: IndividualId, sigmas: float) -> Quarantined | None:

@@ -9,7 +9,7 @@ the stored records and goes on from there.
 
 import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from population.errors import PoolError, RunError, TaskError
@@ -22,7 +22,7 @@ from population.individual import (
     Result,
     Scored,
 )
-from population.jobs import RANKING, is_infrastructure
+from population.jobs import is_infrastructure
 from population.limits import SearchConfig, evaluations_left, founder_due, may_race
 from population.nursery import Nursery
 from population.orders import Steering, carry_out
@@ -40,7 +40,7 @@ from population.ports import (
     Started,
 )
 from population.proposals import Portfolio
-from population.quarantine import endings, held_back
+from population.quarantine import endings, jumps
 from population.requests import confirmation_request, first_purpose, selection_request
 from population.rests import Rests
 from population.state import State
@@ -327,35 +327,12 @@ class Search:
     # What results tell
 
     def _hold_back(self, ended: Request, knew: bool) -> None:
-        """Hold back whose first score is a jump, or has become one by what is known now.
-
-        Args:
-            ended: the latest evaluation.
-            knew: whether the noise was known before it.
-        """
-        state, sigmas = self._state, self.config.quarantine_sigmas
-        if sigmas is None or ended.purpose not in RANKING:
-            return
-        weighed: Sequence[IndividualId] = ()
-        if not knew and state.noise() is not None:
-            weighed = tuple(state.individuals)
-        elif len(state.ranking_values(ended.individual)) == 1:
-            weighed = (ended.individual, *self._blind_children(ended.individual))
-        for one in weighed:
-            held = held_back(state, one, sigmas)
-            if held is not None:
-                self._record(held)
+        for held in jumps(self._state, ended, knew, self.config.quarantine_sigmas):
+            self._record(held)
 
     def _end_quarantines(self) -> None:
         for cleared in endings(self._state):
             self._record(cleared)
-
-    def _blind_children(self, individual: IndividualId) -> Iterator[IndividualId]:
-        """Yield the children of a founder: they may have been scored before it."""
-        if individual in self._state.founders:
-            for one in self._state.individuals.values():
-                if individual in one.parents:
-                    yield one.id
 
     def _check_infrastructure(self, results: Sequence[Result]) -> None:
         for result in results:

@@ -21,6 +21,8 @@ PRIOR_FREEDOM = 4
 """Replicates of its own that weigh as much as the typical noise in the noise of one genome."""
 SIGMA_FLOOR = 1e-9
 SPREAD_FLOOR = 0.1
+EXACT = 1e-8
+"""Noise below this share of a score is none: such scores repeat, and no jump is measured in it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from population.history import Standing
 from population.individual import IndividualId
 from population.parents import fitness_order, settled_since
+from population.statistics import EXACT
 
 LEADER_EVALUATIONS = 3
 LEADS_FOR = 6
 """So many later ones are settled before whoever leads is evaluated again."""
-EXACT = 1e-8
-"""Standard errors below this share of a mean are none: such scores repeat."""
 
 
 def choose_survivors(
