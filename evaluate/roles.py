@@ -70,8 +70,8 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
     try:
         runpy.run_path(str(Path(jail.workdir) / spec["artifact"]), run_name="__main__")
     except SystemExit as end:
-        if end.code not in (None, 0):
-            raise
+        if connection or end.code not in (None, 0):
+            raise  # with all that its program holds, so that nothing is torn down before the end
     except MemoryError:
         traceback.print_exc()
         return 99

@@ -183,20 +183,20 @@ def test_what_a_refusal_quotes_is_valid_text(trial: Trial) -> None:
 
 BIG = MODEL.replace(
     "        self.head",
-    "        self.big = nn.Buffer(torch.zeros(80 << 20))\n        self.head",
-).replace("return self", "return self.big[0] + self")  # 320 MiB
+    "        self.big = nn.Buffer(torch.zeros(125 << 20))\n        self.head",
+).replace("return self", "return self.big[0] + self")  # 500 MiB
 
 
 def test_what_needs_a_third_of_the_memory_is_lent_and_scored_whatever_files_may_hold(
     trial: Trial,
 ) -> None:
-    limits = Limits(memory_bytes=900 << 20, file_bytes=1 << 20)
+    limits = Limits(memory_bytes=1500 << 20, file_bytes=1 << 20)
     assert isinstance(trial(program(model=BIG), limits=limits).outcome, Scored)
 
 
 def test_all_registrations_together_are_lent_no_more_than_that(trial: Trial) -> None:
     again = "for _ in range(3): run.register(model)\n"
-    result = trial(program(model=BIG, before_clock=again), limits=Limits(memory_bytes=1 << 30))
+    result = trial(program(model=BIG, before_clock=again), limits=Limits(memory_bytes=1600 << 20))
     assert isinstance(result.outcome, Failed), result
     assert result.outcome.reason == "refused", result
 
