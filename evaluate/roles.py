@@ -55,6 +55,7 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
     held = enter(jail)
     os.write(told, " ".join(held).encode())
     os.close(told)
+    _renew_thread_pool()
     if connection:
         os.environ["EVOLVE_SOCKET"] = str(connection[0])
     os.environ["EVOLVE_SEED"] = str(spec["seed"])
@@ -78,6 +79,18 @@ def candidate(spec: dict[str, Any], fds: list[int]) -> int:
     if not connection:  # what it leaves is its work
         _end_as_interpreters_do()
     return 0
+
+
+def _renew_thread_pool() -> None:
+    """Let torch replace the thread pool that a fork has left without its threads.
+
+    It would do so where threads are counted first; two threads of a program that come there at
+    once end the process (pytorch/pytorch#178535). torch does it by itself after the first fork
+    only, and who is jailed was forked twice.
+    """
+    import torch
+
+    torch.set_num_threads(torch.get_num_threads())
 
 
 def _end_as_interpreters_do() -> None:

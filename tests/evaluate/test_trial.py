@@ -63,6 +63,25 @@ def test_an_honest_program_scores_and_its_training_is_measured(trial: Trial) -> 
     assert result.comparability.torch
 
 
+THREADS = """
+import threading
+from concurrent.futures import ThreadPoolExecutor
+together = threading.Barrier(12)
+def at_once(_):
+    together.wait()
+    return torch.zeros(512, 512).sum()
+with ThreadPoolExecutor(12) as threads:
+    list(threads.map(at_once, range(12)))
+"""
+
+
+@pytest.mark.parametrize("chance", range(4))
+def test_threads_of_a_program_may_compute_at_once(chance: int, trial: Trial) -> None:
+    """Where a fork's thread pool is left as it was, one program in three crashes here."""
+    result = trial(program(before_clock=THREADS), cores=2)
+    assert isinstance(result.outcome, Scored), result.log
+
+
 def test_the_lines_of_a_program_in_which_its_training_spends_its_time_are_told(
     trial: Trial,
 ) -> None:
