@@ -50,7 +50,7 @@ REQUIRED = [
 
 
 def load(path: Path) -> Evaluator:
-    """Import an evaluator from its file, under a name of its own.
+    """Import an evaluator from its file, under a name of its own; it may import files beside it.
 
     Raises:
         TaskError: the file cannot be imported or lacks a part of the contract.
@@ -61,10 +61,13 @@ def load(path: Path) -> Evaluator:
         raise TaskError(f"{path} cannot be imported as a Python file: is it the evaluator?")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
+    sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
     except Exception as error:
         raise TaskError(f"the evaluator {path} does not import: {error}") from error
+    finally:
+        sys.path.remove(str(path.parent))
     missing = [part for part in REQUIRED if not hasattr(module, part)]
     if missing:
         raise TaskError(

@@ -290,7 +290,7 @@ def readable_data(data: str, part: str) -> tuple[str, ...]:
 def feeder_jail(candidate: Jail, evaluator: Path, data: str, lent_bytes: int) -> Jail:
     """Return the jail of the process that feeds this candidate and reads what it sends.
 
-    It can read the evaluator, the training rows and the files that lie directly in the data's
+    It can read the locked files, the training rows and the files that lie directly in the data's
     folder, but no shard; it writes nowhere but into the memory that it lends, and shares its uid
     with no candidate.
     """
@@ -299,7 +299,7 @@ def feeder_jail(candidate: Jail, evaluator: Path, data: str, lent_bytes: int) ->
     return replace(
         candidate,
         workdir="",
-        readable=(str(evaluator), *readable_data(data, "train")),
+        readable=(str(evaluator.parent), *readable_data(data, "train")),
         cores=(),
         memory_bytes=MEMORY_BYTES + mapped,
         file_bytes=max(lent_bytes, MAX_GRAPH_BYTES),

@@ -43,7 +43,7 @@ class Judge:
 
     Attributes:
         jail: like the candidate's, with another directory to write to.
-        evaluator: this trial's trusted copy of the task's file.
+        evaluator: this trial's trusted copy of the task's file, beside what that builds on.
         handed_in: the candidate's directory, which a scoring command may read.
     """
 
@@ -57,7 +57,7 @@ class Judge:
         """Score a graph and its tensors; returns the outcome, measurements and the log."""
         assert self.spec.data is not None
         rows = readable_data(self.spec.data, self.spec.request.shard)
-        readable = (*self.jail.readable, str(self.evaluator), *rows)
+        readable = (*self.jail.readable, str(self.evaluator.parent), *rows)
         spec = {
             "jail": jail_data(replace(self.jail, readable=readable)),
             "evaluator": str(self.evaluator),

@@ -1,11 +1,10 @@
 """All that a worker needs to know about one trial: plain data that travels through Ray."""
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
 from population.individual import Purpose, Request
-from population.task import Budget, EvaluatorKind, Limits, Task
+from population.task import CLIENT, Budget, EvaluatorKind, Limits, Task, digest
 
 MAX_TENSOR_BYTES = 8 << 30
 """Of a hand-in, however much memory a task allows."""
@@ -17,6 +16,7 @@ class TrialSpec:
 
     Attributes:
         evaluator_source: text of the locked file; each trial gets its own copy of it.
+        client_source: text of the CLIENT that the locked file builds on, empty where of none.
         data: where the data lies on the worker's machine, None for tasks without.
         device: `cpu`, `cuda`, ...; candidates_per_host: slots of that machine.
         required: layers of the sandbox without which nothing is trained.
@@ -38,11 +38,19 @@ class TrialSpec:
     limits: Limits
     required: tuple[str, ...] = ()
     metric: str = ""
+    client_source: str = ""
 
     @property
-    def lends_evaluator(self) -> bool:
-        """Whether a copy of the evaluator lies beside the artifact, which may import it."""
-        return self.kind in (EvaluatorKind.MODEL, EvaluatorKind.REPORTED)
+    def locked(self) -> dict[str, str]:
+        """The locked files by name, the evaluator first."""
+        client = {CLIENT: self.client_source} if self.client_source else {}
+        return {self.evaluator_name: self.evaluator_source} | client
+
+    @property
+    def lent(self) -> dict[str, str]:
+        """The locked files of which a copy lies beside the artifact, which may import them."""
+        lends = self.kind in (EvaluatorKind.MODEL, EvaluatorKind.REPORTED)
+        return self.locked if lends else {}
 
     @property
     def max_tensor_bytes(self) -> int:
@@ -51,8 +59,8 @@ class TrialSpec:
 
     @property
     def evaluator_sha256(self) -> str:
-        """Hex digest of the evaluator's text."""
-        return hashlib.sha256(self.evaluator_source.encode()).hexdigest()
+        """Hex digest of the locked files' texts."""
+        return digest(*self.locked.values())
 
 
 def trial_spec(
@@ -70,6 +78,7 @@ def trial_spec(
         kind=task.kind,
         evaluator_name=task.evaluator.name,
         evaluator_source=task.evaluator_source,
+        client_source=task.client_source,
         command=task.command,
         data=None if data is None else str(data),
         data_sha256=data_sha256,

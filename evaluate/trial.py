@@ -254,16 +254,16 @@ def _directories(spec: TrialSpec, cores: tuple[int, ...]) -> Iterator[tuple[Jail
         )
         trusted.mkdir()
         trusted.chmod(0o755)
-        evaluator = trusted / spec.evaluator_name
-        evaluator.write_text(spec.evaluator_source, "utf-8")
-        evaluator.chmod(0o444)
+        for name, text in spec.locked.items():
+            (trusted / name).write_text(text, "utf-8")
+            (trusted / name).chmod(0o444)
         _own(workdir, jail)
         (workdir / spec.artifact).write_text(spec.request.genome.source, "utf-8")
-        if spec.lends_evaluator:
-            (workdir / spec.evaluator_name).write_text(spec.evaluator_source, "utf-8")
+        for name, text in spec.lent.items():
+            (workdir / name).write_text(text, "utf-8")
         for file in workdir.iterdir():
             file.chmod(0o444)
-        yield jail, evaluator
+        yield jail, trusted / spec.evaluator_name
     finally:
         directory.remove(root)
         lock.close()
@@ -293,13 +293,12 @@ def _own(folder: Path, jail: Jail) -> None:
 
 
 def _untouched(outcome: Outcome, workdir: Path, spec: TrialSpec) -> Outcome:
-    """Fail a candidate that changed its copy of the evaluator; only a warning sign, no more."""
-    if not spec.lends_evaluator:
-        return outcome
-    expected = spec.evaluator_source.encode()
-    if directory.read_plain(workdir / spec.evaluator_name, len(expected) + 1) == expected:
-        return outcome
-    return Failed(Stage.TRAINING, "tampered", f"changed its read-only {spec.evaluator_name}")
+    """Fail a candidate that changed its copy of a locked file; only a warning sign, no more."""
+    for name, text in spec.lent.items():
+        expected = text.encode()
+        if directory.read_plain(workdir / name, len(expected) + 1) != expected:
+            return Failed(Stage.TRAINING, "tampered", f"changed its read-only {name}")
+    return outcome
 
 
 def _reference_s(spec: TrialSpec, cores: tuple[int, ...], warm: Warm) -> float:

@@ -10,6 +10,7 @@ from evaluate.device import accelerator
 from evolve.tomlfile import Table
 from population.errors import TaskError
 from population.task import (
+    CLIENT,
     PLACEHOLDERS,
     Budget,
     BudgetKind,
@@ -22,6 +23,7 @@ from population.task import (
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 SHARDS = ("selection", "confirmation", "exam")
 REPOSITORY = Path(__file__).resolve().parent.parent
+_IMPORT = re.compile(rf"^\s*(from|import) {Path(CLIENT).stem}\b", re.MULTILINE)
 _BUDGET = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|seconds?|steps?|tokens?)", re.IGNORECASE)
 
 
@@ -136,8 +138,9 @@ def load_task(
     locked = evaluator.path("file", evaluator.text("file"))
     if kind is EvaluatorKind.RECORDED:
         _check_recorded(top, budget, data)
+    client = _client(locked) if kind is EvaluatorKind.MODEL else ""
     beside = kind in (EvaluatorKind.MODEL, EvaluatorKind.REPORTED)
-    if beside and locked.name == _artifact(top):
+    if beside and _artifact(top) in (locked.name, CLIENT if client else ""):
         raise evaluator.wrong("file", "named otherwise than the artifact beside it", locked.name)
     task = Task(
         name=top.text("name"),
@@ -148,6 +151,7 @@ def load_task(
         kind=kind,
         evaluator=locked,
         evaluator_source=_text(locked),
+        client_source=client,
         program=top.path("program", top.text("program")),
         seeds=tuple(top.path("seeds", seed) for seed in machine.texts("seeds", mentions)),
         budget=_budget(machine.table("budget")),
@@ -234,6 +238,17 @@ def _text(locked: Path) -> str:
         raise TaskError(
             f"the evaluator {locked} cannot be read as text ({error}); save it as UTF-8"
         ) from error
+
+
+def _client(locked: Path) -> str:
+    """Return the text of the prepare.py that an evaluator of another name imports, else nothing.
+
+    That is the one beside it, or the default task's.
+    """
+    if locked.name == CLIENT or not _IMPORT.search(_text(locked)):
+        return ""
+    beside = locked.with_name(CLIENT)
+    return _text(beside if beside.is_file() else REPOSITORY / CLIENT)
 
 
 def _check_other(top: Table, scale: str) -> None:
