@@ -77,6 +77,27 @@ def load(path: Path) -> Evaluator:
     return cast(Evaluator, module)
 
 
+def check_rows(part: str, rows: npt.NDArray[Any], settings: Settings, multiple: int = 1) -> None:
+    """Refuse rows that are not what docs/evaluators.md promises of an evaluator's `part`.
+
+    Raises:
+        TaskError: they are no (N, T + 1) tokens below V, N a multiple of `multiple` and not 0.
+    """
+    width, V = settings.sequence_length + 1, settings.vocab_size
+    fits = rows.ndim == 2 and rows.shape[1] == width and 0 < len(rows) and not len(rows) % multiple
+    if not fits or rows.dtype.kind not in "ui":
+        many = f"a multiple of {multiple}" if multiple > 1 else "at least one"
+        raise TaskError(
+            f"`{part}` of the evaluator gave {rows.dtype} {rows.shape}; expected whole numbers "
+            f"(N, {width}), N {many}"
+        )
+    if not 0 <= rows.min() <= rows.max() < V:
+        raise TaskError(
+            f"`{part}` of the evaluator gave tokens {rows.min()}..{rows.max()}; its vocabulary has "
+            f"0..{V - 1}"
+        )
+
+
 @contextmanager
 def as_data_error(evaluator: Evaluator) -> Iterator[None]:
     """Raise the module's own error about data as ours, which every command tells as a message."""

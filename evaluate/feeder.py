@@ -21,7 +21,7 @@ from evaluate import wire
 from evaluate.clock import Clock
 from evaluate.container import MAX_GRAPH_BYTES, HandInError, parse
 from evaluate.curve import Curve
-from evaluate.evaluator import load
+from evaluate.evaluator import check_rows, load
 from evaluate.pruning import HopelessError, Seen, check_losses, check_pace
 from evaluate.sandbox import Jail
 from population.individual import Pace
@@ -68,6 +68,7 @@ class Feeder:
         source = evaluator.batch_source(directory, self.spec["seed"])
         width = settings.sequence_length + 1
         ahead = source(1)
+        check_rows("batch_source", ahead, settings)
         hello = {
             "sequence_length": settings.sequence_length,
             "vocab_size": settings.vocab_size,

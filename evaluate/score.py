@@ -17,13 +17,19 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evaluate import wire
 from evaluate.container import HandInError, parse
-from evaluate.evaluator import load
+from evaluate.evaluator import check_rows, load
 from evaluate.graph import Model
 from evaluate.probes import Probed, RefusedError
+from population.errors import TaskError
 
 
 def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> dict[str, Any]:
-    """Return `{"value": ..., measurements}` or `{"reason": ..., "detail": ...}` as plain data."""
+    """Return what came of it as plain data.
+
+    Returns:
+        `{"value": ..., measurements}`, `{"reason": ..., "detail": ...}` where the hand-in is not
+        worth a score, or `{"fault": ...}` where the evaluator is at fault.
+    """
     began = time.monotonic()
     directory, shard = Path(spec["data"]), spec["shard"]
     evaluator = load(Path(spec["evaluator"]))
@@ -36,7 +42,7 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         low = any(name in graph for name in (b"bfloat16", b"float16"))
         limit_s = spec.get("forward_limit_s") or math.inf
         probed = Probed(model, settings.vocab_size, spec["device"], low, limit_s)
-        value = evaluator.metric(probed, directory, shard)
+        said = evaluator.metric(probed, directory, shard)
         proof = probed.prove()
         model.check_unchanged()
     except RefusedError as refusal:
@@ -45,6 +51,10 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         return {"reason": "refused", "detail": str(error)}
     except (MemoryError, torch.OutOfMemoryError):
         return {"reason": "out_of_memory", "detail": "the evaluation forward needs too much memory"}
+    try:
+        value = float(said)
+    except (TypeError, ValueError):
+        return {"fault": f"the metric of the evaluator gave {said!r:.100}; expected a number"}
     if not math.isfinite(value):
         return {"reason": "not_finite", "detail": "the metric is not finite"}
     score_s = time.monotonic() - began
@@ -78,7 +88,13 @@ def forward_flops(model: Model, settings: Any, device: str) -> dict[str, float]:
 def main(spec: dict[str, Any], trial: int, graph: int, tensors: int) -> None:
     """Run in a jailed process of its own; tell the trial that it can score, then the answer."""
     connection = socket.socket(fileno=trial)
-    load(Path(spec["evaluator"])).evaluation_rows(Path(spec["data"]), spec["shard"])
+    evaluator, data = load(Path(spec["evaluator"])), Path(spec["data"])
+    sizes, rows = evaluator.settings(data), evaluator.evaluation_rows(data, spec["shard"])
+    try:
+        check_rows("evaluation_rows", rows, sizes, sizes.evaluation_batch)
+    except TaskError as error:
+        wire.send_event(connection, fault=str(error))
+        return
     wire.send_event(connection, ready=True)  # what fails before is no fault of the hand-in
     memory = mmap.mmap(tensors, os.fstat(tensors).st_size, prot=mmap.PROT_READ)
     answer = score(spec, os.pread(graph, os.fstat(graph).st_size, 0), memoryview(memory))

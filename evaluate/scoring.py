@@ -78,7 +78,8 @@ class Judge:
         try:
             answer = self._answer(ours, log, deadline, watch)
             if ready := answer is not None:
-                answer = answer if "reason" in answer else self._answer(ours, log, deadline, watch)
+                known = answer.keys() & {"reason", "fault"}
+                answer = answer if known else self._answer(ours, log, deadline, watch)
         finally:
             if number not in self.warm.exits:
                 self.warm.kill(number)
@@ -88,6 +89,8 @@ class Judge:
                 log.drain()
                 ours.close()
                 os.close(log_read)
+        if answer is not None and "fault" in answer:
+            raise ScorerError(f"no hand-in can be scored: {answer['fault']}")
         if not ready:
             last = (log.text().strip().splitlines() or ["it printed nothing"])[-1]
             raise ScorerError(f"no hand-in can be scored on this machine: {last}")

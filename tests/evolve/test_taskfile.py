@@ -44,6 +44,42 @@ def test_a_task_scored_by_a_command_keeps_its_argument_list() -> None:
     assert task.command == ("{python}", "{evaluator}", "{workdir}", "{shard}", "{seed}")
 
 
+@pytest.fixture
+def model_folder(task_folder: Path) -> Path:
+    edit(task_folder, 'kind = "command"', 'kind = "model"')
+    text = (task_folder / "task.toml").read_text()
+    kept = [line for line in text.splitlines() if not line.startswith("command")]
+    (task_folder / "task.toml").write_text("\n".join(kept) + '\n[data]\nsource = "none"\n')
+    return task_folder
+
+
+@pytest.mark.parametrize("line", ["import prepare", "from prepare import Settings"])
+def test_an_evaluator_that_imports_prepare_has_that_file_locked_with_it(
+    model_folder: Path, line: str
+) -> None:
+    alone = load_task(model_folder)
+    assert alone.client_source == ""
+    alone.evaluator.write_text(f"{alone.evaluator_source}\n{line}\n")
+    built = load_task(model_folder)
+    assert built.client_source == (REPOSITORY / "prepare.py").read_text()
+    (model_folder / "prepare.py").write_text("MINE = 1\n")
+    assert load_task(model_folder).client_source == "MINE = 1\n"
+
+
+def test_a_model_task_without_data_is_refused(model_folder: Path) -> None:
+    with pytest.raises(TaskError, match=r"`data.source` must be what the evaluator's `prepare`"):
+        load_task(edit(model_folder, 'source = "none"', ""))
+
+
+def test_an_artifact_named_like_what_it_imports_is_refused(model_folder: Path) -> None:
+    task = load_task(model_folder)
+    edit(model_folder, f'artifact = "{task.artifact}"', 'artifact = "prepare.py"')
+    load_task(model_folder)
+    task.evaluator.write_text("import prepare\n")
+    with pytest.raises(TaskError, match="named otherwise than the artifact"):
+        load_task(model_folder)
+
+
 @pytest.mark.parametrize(
     ("old", "new", "says"),
     [
