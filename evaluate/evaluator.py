@@ -84,7 +84,7 @@ def check_rows(part: str, rows: npt.NDArray[Any], settings: Settings, multiple: 
         TaskError: they are no (N, T + 1) tokens below V, N a multiple of `multiple` and not 0.
     """
     width, V = settings.sequence_length + 1, settings.vocab_size
-    fits = rows.ndim == 2 and rows.shape[1] == width and 0 < len(rows) and not len(rows) % multiple
+    fits = rows.ndim == 2 and rows.shape[1] == width and rows.size and not len(rows) % multiple
     if not fits or rows.dtype.kind not in "ui":
         many = f"a multiple of {multiple}" if multiple > 1 else "at least one"
         raise TaskError(

@@ -135,7 +135,7 @@ def load_task(
     anchored = _path if reported else _anchored
     named = anchored(data, Path.cwd()) if data else anchored(usual, folder) if usual else None
     if kind is EvaluatorKind.MODEL and named is None:
-        raise source.wrong("source", "what the evaluator's `prepare` is given: a name or a path", "")
+        raise source.wrong("source", "a name or a path, for the evaluator's `prepare`", "")
     mentions = top.texts("seeds")
     locked = evaluator.path("file", evaluator.text("file"))
     if kind is EvaluatorKind.RECORDED:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-
 CLIENT = "prepare.py"
 """The default task's evaluator, on which others may build: it holds what programs import."""
 

@@ -1,8 +1,9 @@
 """The evaluator of a model task of its own: how well does a model recall what it has read?
 
-A row names eight keys with a value each, in random order, then asks for all of them in another order.
-The score is the bits that a model needs for an answer: 4 where it guesses, 0 where it knows. Source:
-Arora et al. 2023, "Zoology: Measuring and Improving Recall in Efficient Language Models", section 3.
+A row names eight keys with a value each, in random order, then asks for all of them in another
+order. The score is the bits that a model needs for an answer: 4 where it guesses, 0 where it knows.
+Source: Arora et al. 2023, "Zoology: Measuring and Improving Recall in Efficient Language Models",
+section 3.
 
 This file says what its rows and its metric are. What programs import, `prepare.start()` and what
 that returns, comes from the default task's `prepare.py`, as it imports something from there.

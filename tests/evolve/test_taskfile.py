@@ -67,7 +67,7 @@ def test_an_evaluator_that_imports_prepare_has_that_file_locked_with_it(
 
 
 def test_a_model_task_without_data_is_refused(model_folder: Path) -> None:
-    with pytest.raises(TaskError, match=r"`data.source` must be what the evaluator's `prepare`"):
+    with pytest.raises(TaskError, match=r"`data.source` must be a name or a path"):
         load_task(edit(model_folder, 'source = "none"', ""))
 
 
