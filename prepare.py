@@ -1065,9 +1065,8 @@ class Session:
         Raises:
             HandInRefusedError: it does not trace, or the graph holds what the scorer does not run.
         """
-        graph, tensors, constants = trace(
-            model, (self.evaluation_batch, self.sequence_length), self.device
-        )
+        shape = self.evaluation_batch, self.sequence_length
+        graph, tensors, constants = trace(model, shape, self.device, self.vocab_size)
         table, offset = [], 0
         for row in tensors:
             size = math.prod(row["shape"]) * np.dtype(_NUMPY_NAMES[row["dtype"]]).itemsize
@@ -1233,9 +1232,11 @@ def named_tensors(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 
 
 def trace(
-    model: torch.nn.Module, shape: tuple[int, int], device: str
+    model: torch.nn.Module, shape: tuple[int, int], device: str, vocab_size: int | None = None
 ) -> tuple[dict[str, Any], list[dict[str, Any]], dict[str, torch.Tensor]]:
     """Return (graph, tensor table, constants) of `model(tokens)` at `shape`, as plain data.
+
+    With a vocabulary's size, what is returned must be one float tensor of logits for it.
 
     Raises:
         HandInRefusedError: naming the line of train.py where tracing stopped, and the remedy.
@@ -1258,7 +1259,26 @@ def trace(
     finally:
         for module, training in modes.items():
             module.training = training
+    if vocab_size is not None:
+        _check_logits(program, (*shape, vocab_size))
     return _as_data(program)
+
+
+def _check_logits(program: torch.export.ExportedProgram, shape: tuple[int, ...]) -> None:
+    """Refuse before the clock what the scorer would refuse after it."""
+    (returned,) = program.graph.find_nodes(op="output")[0].args
+    said, line = [], ""
+    for part in returned:
+        value = part.meta.get("val") if isinstance(part, torch.fx.Node) else part
+        tensor = isinstance(value, torch.Tensor)
+        if tensor and len(returned) == 1 and value.shape == shape and value.is_floating_point():
+            return
+        said.append(f"{value.dtype} {tuple(value.shape)}" if tensor else repr(value)[:40])
+        line = line or (_line_in(part) if isinstance(part, torch.fx.Node) else "")
+    raise HandInRefusedError(
+        f"forward returns {' and '.join(said) or 'nothing'}{f' at {line}' if line else ''}; "
+        f"expected one float tensor of logits, (E, T, V) = {shape}"
+    )
 
 
 def _as_data(

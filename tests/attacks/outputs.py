@@ -14,6 +14,14 @@ for _ in range(150):  # stands for steps of descent on text that lies in a buffe
 return self.head(x) + w.sum() * 0.0
 """
 
+
+def unchecked(body: str) -> str:
+    """Return the program with that forward and a client that does not look at what it returns."""
+    source, start = forward(body), "run = prepare.start()"
+    assert source.count(start) == 1
+    return source.replace(start, f"prepare._check_logits = lambda *_: None\n{start}")
+
+
 ATTACKS = {
     "a forward that trains while it is scored": Attack(
         forward(TRAINED_WHILE_SCORED, "self.extra = nn.Buffer(torch.eye(640) * 0.5)"),
@@ -64,24 +72,24 @@ ATTACKS = {
         NOT_FINITE,
     ),
     "more tokens than there are": Attack(
-        forward("return F.pad(self.head(x), (0, 1))"), SHAPE
+        unchecked("return F.pad(self.head(x), (0, 1))"), SHAPE
     ),
-    "fewer tokens than there are": Attack(forward("return self.head(x)[..., :200]"), SHAPE),
-    "one position less": Attack(forward("return self.head(x)[:, 1:]"), SHAPE),
-    "one row": Attack(forward("return self.head(x)[:1]"), SHAPE),
-    "a shape that would broadcast": Attack(forward("return self.head(x)[:, :1]"), SHAPE),
-    "complex numbers": Attack(forward("return torch.complex(self.head(x), self.head(x))"), SHAPE),
-    "whole numbers": Attack(forward("return self.head(x).long()"), SHAPE),
+    "fewer tokens than there are": Attack(unchecked("return self.head(x)[..., :200]"), SHAPE),
+    "one position less": Attack(unchecked("return self.head(x)[:, 1:]"), SHAPE),
+    "one row": Attack(unchecked("return self.head(x)[:1]"), SHAPE),
+    "a shape that would broadcast": Attack(unchecked("return self.head(x)[:, :1]"), SHAPE),
+    "complex numbers": Attack(unchecked("return torch.complex(self.head(x), self.head(x))"), SHAPE),
+    "whole numbers": Attack(unchecked("return self.head(x).long()"), SHAPE),
     "a loss in place of logits": Attack(
-        forward("return F.cross_entropy(self.head(x)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()) * 0"),
+        unchecked("return F.cross_entropy(self.head(x)[:, :-1].flatten(0, 1), tokens[:, 1:].flatten()) * 0"),
         SHAPE,
     ),
     "a second output": Attack(
-        forward("self.last = None\nreturn self.head(x), x"),
+        unchecked("self.last = None\nreturn self.head(x), x"),
         ("scoring refused", "handin refused", "training crash"),
     ),
     "no output": Attack(
-        forward("return self.head(x) if self.training else None"),
+        unchecked("return self.head(x) if self.training else None"),
         ("scoring refused", "handin refused"),
     ),
 }  # fmt: skip

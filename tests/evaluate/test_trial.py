@@ -204,7 +204,7 @@ FAILURES = {
     ),
     "logits of another vocabulary": (
         program(model=MODEL.replace("nn.Linear(width, vocab)", "nn.Linear(width, vocab + 1)")),
-        Stage.SCORING, "wrong_shape",
+        Stage.HANDIN, "refused",
     ),
     "a batch that is no batch": (
         program().replace("run.batches(4)", "run.batches(0)"), Stage.STARTUP, "protocol",
@@ -230,6 +230,30 @@ def test_a_refusal_names_the_line(trial: Trial) -> None:
     assert isinstance(outcome, Failed)
     assert f"train.py:{line}" in outcome.detail
     assert "aten.rand" in outcome.detail
+
+
+@pytest.mark.parametrize(
+    ("returned", "told"),
+    [
+        ("logits[:, -1:]", "torch.float32 (16, 1, 256)"),
+        ("logits.argmax(2)", "torch.int64 (16, 128)"),
+        ("(logits, logits.sum())", "torch.float32 (16, 128, 256) and torch.float32 ()"),
+        ("(logits, None)", "torch.float32 (16, 128, 256) and None"),
+        ("None", "None"),
+    ],
+)
+def test_what_is_no_logits_is_refused_before_the_clock(
+    returned: str, told: str, trial: Trial
+) -> None:
+    place = "        return self.head(self.embedding(tokens))"
+    assert MODEL.count(place) == 1
+    model = MODEL.replace(
+        place, f"{place.replace('return', 'logits =')}\n        return {returned}"
+    )
+    result = trial(program(model=model))
+    assert isinstance(result.outcome, Failed), result
+    assert result.outcome.detail.startswith(f"forward returns {told}"), result.outcome
+    assert result.measured("train_s") is None
 
 
 SLOW = Budget(BudgetKind.SECONDS, 1.5, room_s=0.5)
