@@ -14,10 +14,11 @@ from evolve.controls import CONTROLS
 from evolve.taskdata import cache_folder, prepared_before
 from evolve.taskfile import load_llm
 from mutate import prompt
+from mutate.desk import least_answer, most_of
 from mutate.llm import Question
 from mutate.models import Model
 from mutate.prompt import Intent
-from mutate.spending import Spent
+from mutate.spending import Purse, Spent
 from mutate.text import tokens_of
 from population.errors import RunError
 from population.history import History, Program, Standing
@@ -140,18 +141,29 @@ def breeding_lines(
     if free:
         says = "no price is known, so --cost does not bind it, --tokens does"
         lines.append(f"{'':<9}{', '.join(free)}: {says}")
-    found = estimate(models, first_question(config, task, alive), task, slots)
-    lines.append(f"{'':<9}{found}")
-    limit = f"{bred_by.purse.limit_usd:.2f} USD"
-    if bred_by.purse.limit_tokens is not None:
-        limit += f" and {bred_by.purse.limit_tokens:,} tokens"
-    spent = bred_by.purse.spent.usd
-    left = max(bred_by.purse.limit_usd - spent, 0.0)
-    calls = (
-        f", enough for about {left / found.usd_per_call:.0f} calls" if found.usd_per_call else ""
-    )
-    lines.append(f"{'':<9}at most {limit} in the whole run, {spent:.2f} USD of it spent{calls}")
+    question = first_question(config, task, alive)
+    found = estimate(models, question, task, slots)
+    lines += [f"{'':<9}{found}", f"{'':<9}{_cap(bred_by.purse, found, question)}"]
     return "\n".join(lines)
+
+
+def _cap(purse: Purse, found: Estimate, question: Question) -> str:
+    """Return what may be spent and what that is enough for."""
+    limit = f"{purse.limit_usd:.2f} USD"
+    if purse.limit_tokens is not None:
+        limit += f" and {purse.limit_tokens:,} tokens"
+    spent = purse.spent.usd
+    says = f"at most {limit} in the whole run, {spent:.2f} USD of it spent"
+    left = max(purse.limit_usd - spent, 0.0)
+    needed = most_of(question, least_answer(question.model)).usd
+    if left < needed:
+        return (
+            f"{says}: too little for a call, which is made where {needed:.4f} USD are left, the "
+            "most that it may cost; --cost gives more"
+        )
+    if not found.usd_per_call:
+        return says
+    return f"{says}, enough for about {left / found.usd_per_call:.0f} calls"
 
 
 def _advice(config: RunConfig, task: Task) -> list[str]:
@@ -180,13 +192,15 @@ def dry_run(config: RunConfig) -> str:
     counted = next((n for one in bred_by.adapters[:1] if (n := one.count(question))), None)
     how = "as the server counts them" if counted else "estimated from its bytes"
     models = models_of(config.breeding)
+    found = estimate(models, question, task, slots, counted)
     return "\n".join(
         [
             question.text,
             "",
             f"{'-' * 72}",
             f"{counted or tokens_of(question.text):,} tokens, {how}; {question.model.name}",
-            str(estimate(models, question, task, slots, counted)),
+            str(found),
+            *([_cap(bred_by.purse, found, question)] if bred_by.purse else []),
             "nothing was asked, spent or trained: leave out --dry-run to begin",
         ]
     )

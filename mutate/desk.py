@@ -219,7 +219,7 @@ class Desk:
     def _within_means(self, question: Question) -> tuple[Question, Spent]:
         """Return the question with an answer as long as the purse allows, and what is reserved."""
         length = question.max_tokens
-        least = min(LEAST_THOUGHT if question.model.effort else LEAST_ANSWER, length)
+        least = min(least_answer(question.model), length)
         while length >= least:
             most = most_of(question, length)
             if most.usd == 0.0:
@@ -328,6 +328,11 @@ class Desk:
             self._told.add(key)
         if not known:
             self._tell(message)
+
+
+def least_answer(model: Model) -> int:
+    """Return how many tokens a purse must be able to pay for, for the model to be asked."""
+    return LEAST_THOUGHT if model.effort else LEAST_ANSWER
 
 
 def most_of(question: Question, length: int) -> Spent:

@@ -161,6 +161,21 @@ def test_a_dry_run_shows_prompt_tokens_and_cost_and_asks_nobody(
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize(
+    ("cost", "says"),
+    [("0.01", "too little for a call"), ("3", r"enough for about \d+ calls")],
+)
+def test_a_dry_run_tells_what_the_cap_is_enough_for(
+    evolve: Evolve, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cost: str, says: str
+) -> None:
+    with MessagesServer([Reply("no")]) as server:
+        monkeypatch.setenv("ANTHROPIC_BASE_URL", server.url)
+        monkeypatch.setenv("ANTHROPIC_API_KEY", "none")
+        words = ("--llm", "--dry-run", "--cost", cost)
+        said = evolve("run", *words, "--task", POLYNOMIAL, "--runs", tmp_path)
+    assert re.search(rf"at most {float(cost):.2f} USD .*{says}", said.out), said.out
+
+
 def test_a_price_that_nobody_knows_is_not_told_as_free() -> None:
     said = str(Estimate(tokens_in=9_000, calls_per_h=20.0, usd_per_call=0.0))
     assert "USD" not in said
