@@ -25,7 +25,7 @@ from population.history import History
 from population.newcomers import has_stalled, owed_trials
 from population.nursery import LEFTOVERS_S
 from population.parents import Mode
-from population.ports import Variation
+from population.ports import INJECT, Variation
 from population.task import Task
 
 CLAUDE_CODE = "claude-code"
@@ -137,17 +137,19 @@ def breeders(breeding: Breeding, task: Task, spent: Spent, place: str = "") -> B
     constants = Arm(numeric, lambda history: keyless * (1.0 - crossed(history)))
     recombination = Arm(Recombination(checks), lambda history: keyless * crossed(history))
     tuner = Tuner(numeric, owed_trials) if control.mode is Mode.EVOLVE else None
-    own = [Arm(_loaded(one, checks), lambda _: OWN_SHARE) for one in breeding.operators]
     if not models:
+        own = _own(breeding, checks, [constants, recombination])
         portfolio = Portfolio([constants, recombination, *own], tuner=tuner)
         return Breeders(portfolio, None, None, notices)
     adapters, gates = _adapters(models)
     purse = Purse(breeding.cost_usd, breeding.tokens, spent)
     desk = Desk(models, adapters, purse, notices.put, gates)
     asking = _Asking(desk, checks, brief_of(task, place), breeding.effort or "")
+    repair = asking.arm(Intent.REPAIR, 1.0)
+    arms = [*asking.arms(), constants, recombination]
     portfolio = Portfolio(
-        [*asking.arms(), constants, recombination, *own],
-        repair=asking.arm(Intent.REPAIR, 1.0),
+        [*arms, *_own(breeding, checks, [*arms, repair])],
+        repair=repair,
         mends=frozenset(Intent) - {Intent.REPAIR},
         tuner=tuner,
     )
@@ -213,6 +215,22 @@ def _claude_code() -> Adapter:
     from mutate.claude_code import ClaudeCode
 
     return ClaudeCode()
+
+
+def _own(breeding: Breeding, checks: Checks, beside: Sequence[Arm]) -> list[Arm]:
+    """Return the user's operators; each has a name that none beside it has: it is counted by it."""
+    taken = {"founder", INJECT, *(arm.variation.name for arm in beside)}
+    arms = []
+    for mention in breeding.operators:
+        operator = _loaded(mention, checks)
+        if operator.name in taken:
+            raise RunError(
+                f"--operator {mention} is named {operator.name!r}, as another one is: give it "
+                "another name"
+            )
+        taken.add(operator.name)
+        arms.append(Arm(operator, lambda _: OWN_SHARE))
+    return arms
 
 
 def _loaded(mention: str, checks: Checks) -> Variation:

@@ -134,6 +134,15 @@ def test_the_help_names_every_way_to_search() -> None:
             "mine.py:Mine",
             "lacks arity",
         ),
+        *(
+            (
+                f"class Mine:\n    name, arity, slow, propose = '{name}', 1, False, None\n"
+                "    def __init__(self, c): pass",
+                "mine.py:Mine",
+                f"is named '{name}', as another one is",
+            )
+            for name in ("constants", "inject", "founder")
+        ),
     ],
 )
 def test_an_operator_that_is_none_is_refused_by_name(
