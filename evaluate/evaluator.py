@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 import os
 import sys
+import traceback
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +12,7 @@ from typing import Any, Protocol, cast
 
 import numpy.typing as npt
 
-from population.errors import DataError, TaskError
+from population.errors import DataError, EvaluatorError, EvolveError
 from population.task import EvaluatorKind, Task
 
 
@@ -53,25 +54,33 @@ def load(path: Path) -> Evaluator:
     """Import an evaluator from its file, under a name of its own; it may import files beside it.
 
     Raises:
-        TaskError: the file cannot be imported or lacks a part of the contract.
+        EvaluatorError: the file cannot be imported or lacks a part of the contract.
     """
     name = "evolve_task_evaluator"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or spec.loader is None:
-        raise TaskError(f"{path} cannot be imported as a Python file: is it the evaluator?")
+        raise EvaluatorError(f"{path} cannot be imported as a Python file: is it the evaluator?")
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     sys.path.insert(0, str(path.parent))
     try:
         spec.loader.exec_module(module)
+    except ModuleNotFoundError as error:
+        raise EvaluatorError(
+            f"the evaluator {path.name} does not import: {error}{_line(error, path)}; install it "
+            "where evolve is installed, or put a file of that name beside the evaluator"
+        ) from error
     except Exception as error:
-        raise TaskError(f"the evaluator {path} does not import: {error}") from error
+        where = _line(error, path)
+        raise EvaluatorError(
+            f"the evaluator {path.name} does not import: {type(error).__name__}: {error}{where}"
+        ) from error
     finally:
         sys.path.remove(str(path.parent))
     missing = [part for part in REQUIRED if not hasattr(module, part)]
     if missing:
-        raise TaskError(
-            f"the evaluator {path} lacks {', '.join(missing)}: docs/evaluators.md says what a "
+        raise EvaluatorError(
+            f"the evaluator {path.name} lacks {', '.join(missing)}: docs/evaluators.md says what a "
             "model task provides"
         )
     return cast(Evaluator, module)
@@ -81,30 +90,52 @@ def check_rows(part: str, rows: npt.NDArray[Any], settings: Settings, multiple: 
     """Refuse rows that are not what docs/evaluators.md promises of an evaluator's `part`.
 
     Raises:
-        TaskError: they are no (N, T + 1) tokens below V, N a multiple of `multiple` and not 0.
+        EvaluatorError: they are no (N, T + 1) tokens below V, N a multiple of `multiple`, not 0.
     """
     width, V = settings.sequence_length + 1, settings.vocab_size
     fits = rows.ndim == 2 and rows.shape[1] == width and rows.size and not len(rows) % multiple
     if not fits or rows.dtype.kind not in "ui":
         many = f"a multiple of {multiple}" if multiple > 1 else "at least one"
-        raise TaskError(
+        raise EvaluatorError(
             f"`{part}` of the evaluator gave {rows.dtype} {rows.shape}; expected whole numbers "
-            f"(N, {width}), N {many}"
+            f"(N, T + 1) = (N, {width}), N {many}. Were its data prepared for other sizes?"
         )
     if not 0 <= rows.min() <= rows.max() < V:
-        raise TaskError(
+        raise EvaluatorError(
             f"`{part}` of the evaluator gave tokens {rows.min()}..{rows.max()}; its vocabulary has "
             f"0..{V - 1}"
         )
 
 
 @contextmanager
-def as_data_error(evaluator: Evaluator) -> Iterator[None]:
-    """Raise the module's own error about data as ours, which every command tells as a message."""
+def calling(evaluator: Evaluator) -> Iterator[None]:
+    """Raise what the module's code raises as an error of ours, told as a message everywhere.
+
+    Raises:
+        DataError: its own error of that name, or one of the system: of files, of a network.
+        EvaluatorError: any other, with the line.
+    """
     try:
         yield
-    except getattr(evaluator, "DataError", OSError) as error:
+    except EvolveError:
+        raise
+    except (getattr(evaluator, "DataError", OSError), OSError) as error:
         raise DataError(str(error)) from error
+    except Exception as error:
+        path = Path(str(getattr(evaluator, "__file__", "")))
+        raise EvaluatorError(raised(error, path)) from error
+
+
+def raised(error: BaseException, path: Path) -> str:
+    """Return what an evaluator's code raised, and where."""
+    where = _line(error, path)
+    return f"the evaluator {path.name} raised {type(error).__name__}: {error}{where}"
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Return the last line of the file that an error passed, in parentheses; empty for none."""
+    passed = [one for one in traceback.extract_tb(error.__traceback__) if one.filename == str(path)]
+    return f" ({path.name}, line {passed[-1].lineno})" if passed else ""
 
 
 def described(task: Task, data: Path | None) -> str:
@@ -113,31 +144,35 @@ def described(task: Task, data: Path | None) -> str:
     Empty without data, and of other tasks.
 
     Raises:
-        TaskError: as `load`.
+        EvaluatorError: as `load`, or its code fails.
         DataError: the prepared data is damaged.
     """
     if data is None or task.kind is not EvaluatorKind.MODEL:
         return ""
     evaluator = load(task.evaluator)
     describe: Callable[[Path], str] = getattr(evaluator, "describe", lambda _: "")
-    with as_data_error(evaluator):
+    with calling(evaluator):
         sizes, text = evaluator.settings(data), describe(data)
-    return (
-        f"T = {sizes.sequence_length}, V = {sizes.vocab_size}, "
-        f"forwards of E = {sizes.evaluation_batch} rows are scored. {text}"
-    ).strip()
+        return (
+            f"T = {sizes.sequence_length}, V = {sizes.vocab_size}, "
+            f"forwards of E = {sizes.evaluation_batch} rows are scored. {text}"
+        ).strip()
 
 
 def data_sha256(task: Task, data: Path | None) -> str:
     """Return the identity of a task's data, empty without data.
 
     Raises:
-        TaskError: as `load`.
+        EvaluatorError: as `load`, or its code fails.
         DataError: as `listing_sha256`.
     """
     if data is None:
         return ""
-    return listing_sha256(data) if task.self_reported else load(task.evaluator).data_sha256(data)
+    if task.self_reported:
+        return listing_sha256(data)
+    evaluator = load(task.evaluator)
+    with calling(evaluator):
+        return evaluator.data_sha256(data)
 
 
 def listing_sha256(data: Path) -> str:

@@ -21,7 +21,7 @@ from evaluate import wire
 from evaluate.clock import Clock
 from evaluate.container import MAX_GRAPH_BYTES, HandInError, parse
 from evaluate.curve import Curve
-from evaluate.evaluator import check_rows, load
+from evaluate.evaluator import calling, check_rows, load
 from evaluate.pruning import HopelessError, Seen, check_losses, check_pace
 from evaluate.sandbox import Jail
 from population.individual import Pace
@@ -64,15 +64,16 @@ class Feeder:
         """Answer the candidate until it delivers, breaks a rule or goes away."""
         evaluator = load(Path(self.spec["evaluator"]))
         directory = Path(self.spec["data"])
-        settings = evaluator.settings(directory)
-        source = evaluator.batch_source(directory, self.spec["seed"])
-        width = settings.sequence_length + 1
-        ahead = source(1)
-        check_rows("batch_source", ahead, settings)
+        with calling(evaluator):
+            settings = evaluator.settings(directory)
+            source = evaluator.batch_source(directory, self.spec["seed"])
+            width, ahead = settings.sequence_length + 1, source(1)
+            check_rows("batch_source", ahead, settings)
+            vocab_size, E = settings.vocab_size, settings.evaluation_batch
         hello = {
-            "sequence_length": settings.sequence_length,
-            "vocab_size": settings.vocab_size,
-            "evaluation_batch": settings.evaluation_batch,
+            "sequence_length": width - 1,
+            "vocab_size": vocab_size,
+            "evaluation_batch": E,
             "device": self.spec["device"],
             "seed": self.spec["seed"],
             "budget": {"kind": self.clock.kind, "amount": self.clock.amount},

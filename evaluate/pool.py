@@ -20,8 +20,9 @@ from evaluate.device import device_count
 from evaluate.evaluator import data_sha256
 from evaluate.spec import TrialSpec, trial_spec
 from evaluate.trial import run_block
-from population.errors import EvolveError, PoolError
+from population.errors import EvaluatorError, EvolveError, PoolError
 from population.individual import (
+    EVALUATOR,
     KILLED,
     Comparability,
     EvaluationId,
@@ -48,9 +49,11 @@ KIND_PREFIX = "accelerator_type:"
 
 @ray.remote(max_retries=0)  # type: ignore[untyped-decorator]  # Ray ships no types
 def _evaluate(specs: list[TrialSpec]) -> list[Result]:
-    """Trials in a Ray worker. A machine at fault is a Failed outcome of stage infrastructure."""
+    """Trials in a Ray worker. Who else is at fault is a Failed outcome of stage infrastructure."""
     try:
         return run_block(specs)
+    except EvaluatorError as error:
+        return [lost(spec.request.id, EVALUATOR, str(error)) for spec in specs]
     except (EvolveError, OSError) as error:
         why = f"{platform.node()}: {error}"
         return [lost(spec.request.id, "machine", why) for spec in specs]

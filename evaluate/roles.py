@@ -23,7 +23,7 @@ from evaluate import wire
 from evaluate.compiled import set_up_compiler
 from evaluate.guard import be_first_to_go, die_with_parent
 from evaluate.sandbox import Jail, enter
-from population.errors import EvolveError
+from population.errors import EvaluatorError, EvolveError
 
 PACKAGES = Path(__file__).parents[1]
 
@@ -123,7 +123,9 @@ def feeder(spec: dict[str, Any], fds: list[int]) -> int:
         enter(_jail(spec["jail"]))
         serve(spec, fds[0], fds[1])
     except EvolveError as error:
-        wire.send_event(socket.socket(fileno=fds[1]), event="unfit", detail=str(error))
+        fault = isinstance(error, EvaluatorError)
+        told = socket.socket(fileno=fds[1])
+        wire.send_event(told, event="unfit", detail=str(error), fault=fault)
     return 0
 
 

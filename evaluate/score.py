@@ -7,20 +7,22 @@ proven causal, row-independent, finite and repeatable as far as the probes can t
 import math
 import mmap
 import os
+import re
 import socket
 import time
+import traceback
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from evaluate import wire
+from evaluate import probes, wire
 from evaluate.container import HandInError, parse
-from evaluate.evaluator import check_rows, load
+from evaluate.evaluator import calling, check_rows, load, raised
 from evaluate.graph import Model
 from evaluate.probes import Probed, RefusedError
-from population.errors import TaskError
+from population.errors import EvaluatorError
 
 
 def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> dict[str, Any]:
@@ -51,12 +53,17 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         return {"reason": "refused", "detail": str(error)}
     except (MemoryError, torch.OutOfMemoryError):
         return {"reason": "out_of_memory", "detail": "the evaluation forward needs too much memory"}
+    except Exception as error:
+        if not _is_metrics(error, Path(spec["evaluator"])):
+            raise
+        return {"fault": raised(error, Path(spec["evaluator"]))}
     try:
         value = float(said)
     except (TypeError, ValueError):
         return {"fault": f"the metric of the evaluator gave {said!r:.100}; expected a number"}
     if not math.isfinite(value):
-        return {"reason": "not_finite", "detail": "the metric is not finite"}
+        detail = f"the metric of the evaluator gave {value} of finite logits"
+        return {"reason": "not_finite", "detail": detail}
     score_s = time.monotonic() - began
     flops = {} if spec["device"] == "cpu" else forward_flops(model, settings, spec["device"])
     return {
@@ -68,6 +75,16 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         "parameters": sum(math.prod(t.shape) for t in container.tensors.values()),
         **flops,
     }
+
+
+def _is_metrics(error: BaseException, path: Path) -> bool:
+    """Whether an error came of the metric's own code: of none that ran the model, or after it.
+
+    An accelerator's error may come later than what caused it, so that is the model's.
+    """
+    passed = {one.filename for one in traceback.extract_tb(error.__traceback__)}
+    late = isinstance(error, RuntimeError) and re.search("CUDA|HIP|MPS", str(error)) is not None
+    return str(path) in passed and probes.__file__ not in passed and not late
 
 
 def forward_flops(model: Model, settings: Any, device: str) -> dict[str, float]:
@@ -88,11 +105,13 @@ def forward_flops(model: Model, settings: Any, device: str) -> dict[str, float]:
 def main(spec: dict[str, Any], trial: int, graph: int, tensors: int) -> None:
     """Run in a jailed process of its own; tell the trial that it can score, then the answer."""
     connection = socket.socket(fileno=trial)
-    evaluator, data = load(Path(spec["evaluator"])), Path(spec["data"])
-    sizes, rows = evaluator.settings(data), evaluator.evaluation_rows(data, spec["shard"])
+    data = Path(spec["data"])
     try:
-        check_rows("evaluation_rows", rows, sizes, sizes.evaluation_batch)
-    except TaskError as error:
+        evaluator = load(Path(spec["evaluator"]))
+        with calling(evaluator):
+            sizes, rows = evaluator.settings(data), evaluator.evaluation_rows(data, spec["shard"])
+            check_rows("evaluation_rows", rows, sizes, sizes.evaluation_batch)
+    except EvaluatorError as error:
         wire.send_event(connection, fault=str(error))
         return
     wire.send_event(connection, ready=True)  # what fails before is no fault of the hand-in

@@ -21,7 +21,7 @@ from evaluate.tail import TAIL_BYTES, Tail
 from evaluate.training import jail_data, see_gone
 from evaluate.tree import Tree, anonymous_bytes
 from evaluate.warm import Warm
-from population.errors import EvolveError
+from population.errors import EvaluatorError, EvolveError
 from population.individual import Failed, Measurement, Outcome, Scored, Stage
 from population.task import PLACEHOLDERS, BudgetKind
 
@@ -90,7 +90,7 @@ class Judge:
                 ours.close()
                 os.close(log_read)
         if answer is not None and "fault" in answer:
-            raise ScorerError(f"no hand-in can be scored: {answer['fault']}")
+            raise EvaluatorError(answer["fault"])
         if not ready:
             last = (log.text().strip().splitlines() or ["it printed nothing"])[-1]
             raise ScorerError(f"no hand-in can be scored on this machine: {last}")

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from population.individual import Purpose, Request
-from population.task import CLIENT, Budget, EvaluatorKind, Limits, Task, digest
+from population.task import Budget, EvaluatorKind, Limits, Task, digest
 
 MAX_TENSOR_BYTES = 8 << 30
 """Of a hand-in, however much memory a task allows."""
@@ -16,7 +16,7 @@ class TrialSpec:
 
     Attributes:
         evaluator_source: text of the locked file; each trial gets its own copy of it.
-        client_source: text of the CLIENT that the locked file builds on, empty where of none.
+        helpers: names and texts of the files that it imports.
         data: where the data lies on the worker's machine, None for tasks without.
         device: `cpu`, `cuda`, ...; candidates_per_host: slots of that machine.
         required: layers of the sandbox without which nothing is trained.
@@ -38,13 +38,12 @@ class TrialSpec:
     limits: Limits
     required: tuple[str, ...] = ()
     metric: str = ""
-    client_source: str = ""
+    helpers: tuple[tuple[str, str], ...] = ()
 
     @property
     def locked(self) -> dict[str, str]:
         """The locked files by name, the evaluator first."""
-        client = {CLIENT: self.client_source} if self.client_source else {}
-        return {self.evaluator_name: self.evaluator_source} | client
+        return {self.evaluator_name: self.evaluator_source} | dict(self.helpers)
 
     @property
     def lent(self) -> dict[str, str]:
@@ -78,7 +77,7 @@ def trial_spec(
         kind=task.kind,
         evaluator_name=task.evaluator.name,
         evaluator_source=task.evaluator_source,
-        client_source=task.client_source,
+        helpers=task.helpers,
         command=task.command,
         data=None if data is None else str(data),
         data_sha256=data_sha256,

@@ -20,7 +20,7 @@ from evaluate.startup import Computing
 from evaluate.tail import Tail
 from evaluate.tree import Tree, anonymous_bytes
 from evaluate.warm import Exit, Warm
-from population.errors import EvolveError, SandboxError
+from population.errors import EvaluatorError, EvolveError, SandboxError
 from population.individual import Failed, Measurement, Pace, Stage
 from population.task import BudgetKind, EvaluatorKind
 
@@ -139,6 +139,8 @@ class Training:
         Args:
             unready: the feeder ended by itself before it was ready.
         """
+        if self.events.get("unfit", {}).get("fault"):
+            raise EvaluatorError(self.events["unfit"]["detail"])
         if "unfit" in self.events:
             raise FeederError(f"no candidate can be fed here: {self.events['unfit']['detail']}")
         if unready:

@@ -6,21 +6,23 @@ import shutil
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from evaluate.cores import available
 from evaluate.device import accelerator, device_files, device_name
-from evaluate.evaluator import data_sha256
+from evaluate.evaluator import data_sha256, load
 from evaluate.pool import RayPool
 from evaluate.sandbox import Layer, probe, protects_data
 from evolve.composition import founders, local_slots
 from evolve.printing import SELF_REPORTED
-from evolve.taskdata import candidates_read, data_folder, prepared
+from evolve.taskdata import candidates_read, data_folder, prepared, prepared_before
 from evolve.taskfile import format_budget, load_task, usual_device
-from evolve.text import count
+from evolve.text import count, number
+from evolve.trying import Trial
 from population.errors import EvolveError, SandboxError
-from population.task import Task
+from population.individual import Genome, Scored
+from population.task import Budget, BudgetKind, Task
 
 OK, NOTE, BROKEN = "ok", "note", "broken"
 ROOM_BYTES = 1 << 30
@@ -42,7 +44,7 @@ class Finding:
 
 
 def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) -> list[Finding]:
-    """Look at everything that a run needs; trains nothing, but starts Ray for a moment."""
+    """Look at everything that a run needs; starts Ray for a moment, trains a model for a step."""
     findings = [*_machine(), *_disk(cache, runs)]
     try:
         task = load_task(folder, device=usual_device(folder))
@@ -58,8 +60,11 @@ def examine_machine(folder: Path, cache: Path, runs: Path, address: str | None) 
     if task.self_reported:
         findings.append(Finding("score", NOTE, SELF_REPORTED))
     findings.append(memory(local_slots(task), task.limits.memory_bytes, machine_bytes))
-    findings.append(_checked("data", lambda: _data(task, cache)))
-    findings += _sandbox(task, here=address is None)
+    found = _checked("data", lambda: _data(task, cache))
+    findings += [found, *_sandbox(task, here=address is None)]
+    data = None if found.state == BROKEN or address else prepared_before(task, cache)
+    if data is not None:
+        findings.append(_checked("evaluator", lambda: _evaluator(task, data)))
     findings.append(_checked("Ray", lambda: _ray(task, address)))
     findings.append(_key())
     return findings
@@ -109,6 +114,18 @@ def _data(task: Task, cache: Path) -> Finding:
     if not folder.exists():
         return Finding("data", NOTE, f"{task.data} is not prepared yet; `evolve run` does it")
     return Finding("data", OK, f"{folder}, sha256 {data_sha256(task, folder)[:12]}")
+
+
+def _evaluator(task: Task, data: Path) -> Finding:
+    """Train the evaluator's own minimal program for a step and score it, as every program is."""
+    program = Genome(load(task.evaluator).MINIMAL_PROGRAM)
+    one_step = replace(task, budget=Budget(BudgetKind.STEPS, 1.0))
+    outcome = Trial(one_step, program, data).run(seed=0).outcome
+    if isinstance(outcome, Scored):
+        says = f"{task.metric} of its smallest program after one step: {number(outcome.value)}"
+        return Finding("evaluator", OK, says)
+    says = f"its smallest program fails in {outcome.stage}: {outcome.reason}, {outcome.detail}"
+    return Finding("evaluator", BROKEN, says, f"mend MINIMAL_PROGRAM or {task.evaluator.name}")
 
 
 def _sandbox(task: Task, *, here: bool) -> Iterator[Finding]:

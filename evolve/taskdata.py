@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from evaluate.evaluator import as_data_error, load
+from evaluate.evaluator import calling, load
 from evaluate.namespaces import SHARED_MEMORY
 from evaluate.sandbox import exposed
 from population.errors import DataError, SandboxError
@@ -26,7 +26,7 @@ def data_folder(task: Task, cache: Path) -> Path | None:
     if task.self_reported:
         return Path(task.data)
     evaluator = load(task.evaluator)
-    with as_data_error(evaluator):
+    with calling(evaluator):
         return evaluator.data_dir(task.data, cache, **_sized(task))
 
 
@@ -56,7 +56,7 @@ def prepared(task: Task, cache: Path) -> Path | None:
     if (mirror := os.environ.get("EVOLVE_MIRROR")) and Path(mirror).exists():
         out_of_reach(Path(mirror), "name another folder in EVOLVE_MIRROR")
     evaluator = load(task.evaluator)
-    with as_data_error(evaluator):
+    with calling(evaluator):
         return evaluator.prepare(task.data, cache, **_sized(task))
 
 

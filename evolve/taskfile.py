@@ -1,5 +1,6 @@
 """Reads a task folder: `task.toml` and the files that it names become a validated Task."""
 
+import ast
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -10,7 +11,6 @@ from evaluate.device import accelerator
 from evolve.tomlfile import Table
 from population.errors import TaskError
 from population.task import (
-    CLIENT,
     PLACEHOLDERS,
     Budget,
     BudgetKind,
@@ -23,7 +23,8 @@ from population.task import (
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 SHARDS = ("selection", "confirmation", "exam")
 REPOSITORY = Path(__file__).resolve().parent.parent
-_IMPORT = re.compile(rf"^\s*(from|import) {Path(CLIENT).stem}\b", re.MULTILINE)
+PREPARE = "prepare.py"
+"""The default task's evaluator, on which others may build: it holds what programs import."""
 _BUDGET = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|seconds?|steps?|tokens?)", re.IGNORECASE)
 
 
@@ -140,9 +141,9 @@ def load_task(
     locked = evaluator.path("file", evaluator.text("file"))
     if kind is EvaluatorKind.RECORDED:
         _check_recorded(top, budget, data)
-    client = _client(locked) if kind is EvaluatorKind.MODEL else ""
+    helpers = _helpers(locked, kind) if kind is not EvaluatorKind.RECORDED else {}
     beside = kind in (EvaluatorKind.MODEL, EvaluatorKind.REPORTED)
-    if beside and _artifact(top) in (locked.name, CLIENT if client else ""):
+    if beside and _artifact(top) in (locked.name, *helpers):
         raise evaluator.wrong("file", "named otherwise than the artifact beside it", locked.name)
     task = Task(
         name=top.text("name"),
@@ -153,14 +154,14 @@ def load_task(
         kind=kind,
         evaluator=locked,
         evaluator_source=_text(locked),
-        client_source=client,
+        helpers=tuple(helpers.items()),
         program=top.path("program", top.text("program")),
         seeds=tuple(top.path("seeds", seed) for seed in machine.texts("seeds", mentions)),
         budget=_budget(machine.table("budget")),
         limits=_limits(machine),
         command=_command(evaluator) if kind is EvaluatorKind.COMMAND else (),
         shards=SHARDS if reported else _shards(top),  # it reports on whatever it likes
-        contract=top.path("contract", top.text("contract")) if top.has("contract") else None,
+        contract=_contract(top, helpers),
         data=named,
         device=device,
         scale=scale,
@@ -242,15 +243,42 @@ def _text(locked: Path) -> str:
         ) from error
 
 
-def _client(locked: Path) -> str:
-    """Return the text of the prepare.py that an evaluator of another name imports, else nothing.
+def _contract(top: Table, helpers: dict[str, str]) -> Path | None:
+    """Return the contract that a task names, else that of the default task's client."""
+    if top.has("contract"):
+        return top.path("contract", top.text("contract"))
+    ours = REPOSITORY / "docs" / "contract.md"
+    builds_on_it = helpers.get(PREPARE) == _text(REPOSITORY / PREPARE)
+    return ours if builds_on_it and ours.is_file() else None
 
-    That is the one beside it, or the default task's.
+
+def _helpers(locked: Path, kind: EvaluatorKind) -> dict[str, str]:
+    """Return the files beside the evaluator that it imports, and those that they do, by name.
+
+    Where a model task's has no `prepare.py` beside it, that is the default task's.
     """
-    if locked.name == CLIENT or not _IMPORT.search(_text(locked)):
-        return ""
-    beside = locked.with_name(CLIENT)
-    return _text(beside if beside.is_file() else REPOSITORY / CLIENT)
+    found: dict[str, str] = {}
+    due = [_text(locked)]
+    while due:
+        for name in _imported(due.pop()):
+            file = locked.with_name(f"{name}.py")
+            if file.name == PREPARE and kind is EvaluatorKind.MODEL and not file.is_file():
+                file = REPOSITORY / PREPARE
+            if file.is_file() and file.name not in {locked.name, *found}:
+                found[file.name] = _text(file)
+                due.append(found[file.name])
+    return found
+
+
+def _imported(source: str) -> list[str]:
+    """Return the modules that a file imports, by the first part of their names."""
+    try:
+        nodes = list(ast.walk(ast.parse(source)))
+    except (SyntaxError, ValueError):
+        return []  # its own import tells that, with the line
+    plain = [one.name for node in nodes if isinstance(node, ast.Import) for one in node.names]
+    parts = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
+    return [name.partition(".")[0] for name in plain + parts]
 
 
 def _check_other(top: Table, scale: str) -> None:

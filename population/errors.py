@@ -2,6 +2,7 @@
 
     EvolveError                 anything that a user of the system may meet
     |-- TaskError               task.toml, evaluator, seeds or program.md is missing or wrong
+    |   `-- EvaluatorError      the evaluator's code fails, or gives what it must not give
     |-- DataError               the task's data is missing, damaged or another version
     |-- RunError                a run directory cannot be used (other task, other evaluator, locked)
     |-- LineageError            the database refuses: no disk, other schema, held by another process
@@ -19,6 +20,10 @@ class EvolveError(Exception):
 
 class TaskError(EvolveError):
     """The task folder cannot be used as it is."""
+
+
+class EvaluatorError(TaskError):
+    """The evaluator fails whatever program is scored: no candidate's fault, and no machine's."""
 
 
 class DataError(EvolveError):

@@ -85,6 +85,8 @@ class Scored:
 
 KILLED = "killed"
 """`Failed.reason` of an evaluation that somebody has ended."""
+EVALUATOR = "evaluator"
+"""`Failed.reason` where the task's evaluator failed, which is no program's fault."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,9 +12,11 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from population.errors import PoolError, RunError, TaskError
+from population.errors import EvaluatorError, PoolError, RunError, TaskError
 from population.history import Program, Standing
 from population.individual import (
+    EVALUATOR,
+    Failed,
     Individual,
     IndividualId,
     Purpose,
@@ -335,14 +337,19 @@ class Search:
             self._record(cleared)
 
     def _check_infrastructure(self, results: Sequence[Result]) -> None:
+        """Raise where results fail again and again, or the evaluator has never worked."""
         for result in results:
             failed = is_infrastructure(result)
             self._infrastructure_failures = self._infrastructure_failures + 1 if failed else 0
+            outcome = result.outcome
+            works = self._state.anything_scored or not failed
+            if not works and isinstance(outcome, Failed) and outcome.reason == EVALUATOR:
+                raise EvaluatorError(f"{outcome.detail}. `evolve doctor` tries the mended one")
         most = max(INFRASTRUCTURE_FAILURES_IN_A_ROW, FAILURES_A_SLOT * self.evaluation.slots)
         if self._infrastructure_failures >= most:
             raise PoolError(
                 f"{self._infrastructure_failures} evaluations in a row failed for reasons that "
-                f"are not the candidates', the last: {results[-1].outcome}. All results are kept: "
+                f"are not the candidates', the last: {_said(results[-1])}. All results are kept: "
                 "`evolve doctor` checks this machine, `evolve run` goes on afterwards"
             )
 
@@ -386,3 +393,8 @@ class Search:
         # A direction undoes itself: the fitness of a fitness is the metric again.
         value = self.direction.fitness(standing.fitness)
         return standing.individual.id, value, standing.standard_error
+
+
+def _said(result: Result) -> str:
+    outcome = result.outcome
+    return f"{outcome.reason}, {outcome.detail}" if isinstance(outcome, Failed) else str(outcome)

@@ -5,13 +5,10 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from pathlib import Path
 
-CLIENT = "prepare.py"
-"""The default task's evaluator, on which others may build: it holds what programs import."""
-
 
 def digest(*locked: str) -> str:
-    """Return the hex digest of locked files' texts; an empty one changes nothing."""
-    return hashlib.sha256("\0".join(filter(None, locked)).encode()).hexdigest()
+    """Return the hex digest of locked files' texts."""
+    return hashlib.sha256("\0".join(locked).encode()).hexdigest()
 
 
 class Direction(StrEnum):
@@ -111,7 +108,7 @@ class Task:
         metric: name of the number, for people.
         evaluator: the locked file. evaluator_source: its text, read once: what happens to the file
             afterwards has no influence. Its hash is part of every run.
-        client_source: text of the CLIENT that the evaluator imports, locked with it; else empty.
+        helpers: names and texts of the files that the evaluator imports, locked with it.
         command: for `command` tasks, the scorer's argument list with PLACEHOLDERS filled in; the
             last line that it prints is a JSON object with `value`.
         shards: names of the validation shards for selection, confirmation and exam.
@@ -143,7 +140,7 @@ class Task:
     cores: int = 1
     gpus: float = 0.0
     evaluator_source: str = field(default="", repr=False)
-    client_source: str = field(default="", repr=False)
+    helpers: tuple[tuple[str, str], ...] = field(default=(), repr=False)
 
     @property
     def trains(self) -> bool:
@@ -158,4 +155,4 @@ class Task:
     @property
     def evaluator_sha256(self) -> str:
         """Hex digest of the evaluator's text, and of what it builds on."""
-        return digest(self.evaluator_source, self.client_source)
+        return digest(self.evaluator_source, *(text for _, text in self.helpers))

@@ -58,12 +58,26 @@ def test_an_evaluator_that_imports_prepare_has_that_file_locked_with_it(
     model_folder: Path, line: str
 ) -> None:
     alone = load_task(model_folder)
-    assert alone.client_source == ""
+    assert alone.helpers == ()
     alone.evaluator.write_text(f"{alone.evaluator_source}\n{line}\n")
     built = load_task(model_folder)
-    assert built.client_source == (REPOSITORY / "prepare.py").read_text()
+    assert built.helpers == (("prepare.py", (REPOSITORY / "prepare.py").read_text()),)
     (model_folder / "prepare.py").write_text("MINE = 1\n")
-    assert load_task(model_folder).client_source == "MINE = 1\n"
+    assert load_task(model_folder).helpers == (("prepare.py", "MINE = 1\n"),)
+
+
+def test_files_that_an_evaluator_imports_from_beside_it_are_locked_with_it(
+    task_folder: Path,
+) -> None:
+    task = load_task(task_folder)
+    (task_folder / "mine.py").write_text("from deeper import DEPTH\n")
+    (task_folder / "deeper.py").write_text("import mine, math\nDEPTH = 3\n")
+    (task_folder / "other.py").write_text("OTHER = 4\n")
+    task.evaluator.write_text(f"import mine\n{task.evaluator_source}")
+    with_them = load_task(task_folder)
+    assert [name for name, _ in with_them.helpers] == ["mine.py", "deeper.py"]
+    (task_folder / "deeper.py").write_text("import mine, math\nDEPTH = 4\n")
+    assert load_task(task_folder).evaluator_sha256 != with_them.evaluator_sha256
 
 
 def test_a_model_task_without_data_is_refused(model_folder: Path) -> None:

@@ -11,11 +11,10 @@ import torch
 
 import prepare
 from evaluate.evaluator import load
-from evaluate.scoring import ScorerError
 from evaluate.spec import TrialSpec, trial_spec
-from evaluate.training import FeederError
 from evaluate.trial import run_trial
 from evolve.taskfile import load_task
+from population.errors import EvaluatorError
 from population.individual import (
     EvaluationId,
     Failed,
@@ -94,9 +93,10 @@ def test_every_founder_trains_and_is_scored_by_its_own_metric(founder: Path, dat
 
 def test_what_programs_import_is_locked_with_the_evaluator(data: Path) -> None:
     ours = Path(prepare.__file__).read_text()
-    assert TASK.client_source == ours
+    assert dict(TASK.helpers) == {"prepare.py": ours}
     assert TASK.evaluator_sha256 != hashlib.sha256(TASK.evaluator_source.encode()).hexdigest()
-    assert replace(TASK, client_source=ours + "\n").evaluator_sha256 != TASK.evaluator_sha256
+    other = replace(TASK, helpers=(("prepare.py", ours + "\n"),))
+    assert other.evaluator_sha256 != TASK.evaluator_sha256
     forging = "import os\nos.remove('prepare.py')\nopen('prepare.py', 'w').write('#')\nrun ="
     source = TASK.seeds[0].read_text().replace("run =", forging, 1)
     outcome = run_trial(spec_of(source, data)).outcome
@@ -113,6 +113,10 @@ def test_what_programs_import_is_locked_with_the_evaluator(data: Path) -> None:
         ('"rows.npy"))', '"rows.npy"))[:, 1:]', r"evaluation_rows.*\(1024, 32\).*\(N, 33\), N a multiple of 64"),
         ('"rows.npy"))', '"rows.npy"))[:100]', r"evaluation_rows.*\(100, 33\)"),
         ("return nats / math.log(2)", "return 'bits' or nats / math.log(2)", "metric.*'bits'; expected a number"),
+        ("    nats = 0.0", "    nats = {}['carry']", r"recall.py raised KeyError: 'carry' \(recall.py, line \d+\)"),
+        ("asked.gather(2, ", "asked.gather(9, ", r"recall.py raised IndexError.*line \d+"),
+        ("    return SIZES", "    return {}", "recall.py raised AttributeError: 'dict' object has no attribute"),
+        ("import hashlib", "import hashlib, absent", r"does not import: No module named 'absent' \(recall.py, line \d+\); install it"),
     ],
 )  # fmt: skip
 def test_a_mistake_of_the_evaluator_is_booked_to_no_program(
@@ -120,5 +124,5 @@ def test_a_mistake_of_the_evaluator_is_booked_to_no_program(
 ) -> None:
     assert TASK.evaluator_source.count(old) == 1
     broken = TASK.evaluator_source.replace(old, new)
-    with pytest.raises((FeederError, ScorerError), match=told):
+    with pytest.raises(EvaluatorError, match=told):
         run_trial(spec_of(TASK.seeds[0].read_text(), data, evaluator_source=broken))

@@ -26,9 +26,9 @@ from population import lookahead as lookahead_module
 from population import nursery as nursery_module
 from population import rests
 from population import search as search_module
-from population.errors import EvolveError, PoolError, RunError, TaskError
+from population.errors import EvaluatorError, EvolveError, PoolError, RunError, TaskError
 from population.history import Program
-from population.individual import Failed, Genome, Purpose, Scored, Stage
+from population.individual import EVALUATOR, Failed, Genome, Purpose, Scored, Stage
 from population.lineage import DuckLineage
 from population.lookahead import MOST_AHEAD
 from population.parents import Mode
@@ -532,6 +532,20 @@ def test_infrastructure_that_fails_all_the_time_ends_the_run_with_its_reason(no_
     )
     with pytest.raises(PoolError, match="the node went away"):
         run(evaluation=evaluation)
+
+
+def test_an_evaluator_that_never_worked_ends_the_run_at_once_and_one_that_did_does_not(no_pauses):
+    fault = Failed(Stage.INFRASTRUCTURE, EVALUATOR, "it raised KeyError")
+    lineage, ran = MemoryLineage(), itertools.count()
+    broken = FakeEvaluation(2, lambda _: next(ran) < 99 and fault)
+    with pytest.raises(EvaluatorError, match="it raised KeyError"):
+        search(SMALL, lineage, broken).run(never)
+    assert next(ran) <= 2
+    state, records, _ = run(
+        evaluation=FakeEvaluation(2, lambda r: fault if r.id == 7 else value_of(r))
+    )
+    assert state.counted == 16
+    assert [r.result.request for r in kinds(records, Ended) if r.result.outcome == fault] == [7]
 
 
 def test_an_outage_ends_a_call_and_costs_no_candidate(no_pauses):
