@@ -248,8 +248,9 @@ def _contract(top: Table, helpers: dict[str, str]) -> Path | None:
     if top.has("contract"):
         return top.path("contract", top.text("contract"))
     ours = REPOSITORY / "docs" / "contract.md"
-    builds_on_it = helpers.get(PREPARE) == _text(REPOSITORY / PREPARE)
-    return ours if builds_on_it and ours.is_file() else None
+    if PREPARE not in helpers or helpers[PREPARE] != _text(REPOSITORY / PREPARE):
+        return None
+    return ours if ours.is_file() else None
 
 
 def _helpers(locked: Path, kind: EvaluatorKind) -> dict[str, str]:

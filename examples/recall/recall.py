@@ -48,7 +48,7 @@ def data_dir(source: str, cache: Path, scale: str = "cpu") -> Path:
     """Return where the rows lie, drawn or not."""
     if source != SOURCE:
         raise DataError(f"no data {source!r}: this task draws its rows itself. Leave --data out.")
-    return cache / f"recall-{SOURCE}"
+    return cache / f"recall-{SOURCE}-{KEYS}-{VALUES}-{PAIRS}"  # other sizes are other data
 
 
 def prepare(source: str, cache: Path, progress: bool = True, scale: str = "cpu") -> Path:
