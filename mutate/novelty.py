@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 
+from mutate.calls import misfits
 from mutate.checks import Checks
 from mutate.genome import fingerprint, structure, values
 from population.history import History
@@ -29,6 +30,7 @@ class Offer:
 def checked(offer: Offer, checks: Checks, history: History) -> Proposal:
     """Return the offer as a proposal, refused where a check fails or a twin exists."""
     reason = twin(offer.source, checks, history) or checks.refusal(offer.source)
+    reason = reason or (checks.python and ill_called(offer)) or ""
     if reason:
         return refused(offer.operator, offer.parents, reason, offer.attempts)
     digest = fingerprint(offer.source, python=checks.python)
@@ -42,6 +44,15 @@ def checked(offer: Offer, checks: Checks, history: History) -> Proposal:
         changes=offer.changes,
         attempts=offer.attempts,
     )
+
+
+def ill_called(offer: Offer) -> str:
+    """Return a sentence about a call that cannot succeed and is new; empty where there is none."""
+    before = [misfits(parent.genome.source) for parent in offer.parents]
+    for name, line in misfits(offer.source).items():
+        if not any(name in known for known in before):
+            return f"line {line} calls {name} with other arguments than it takes"
+    return ""
 
 
 def first_accepted(what: str, proposals: Iterable[Proposal]) -> Proposal:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from mutate.calls import misfits
 from mutate.checks import Checks
 from mutate.genome import ProgramError, constants, render, rewrite, structure, values
 from mutate.novelty import Offer, checked, first_accepted, normalised_diff, refused
@@ -92,7 +93,7 @@ def untried(base: str, donor: str, names: Sequence[str], history: History) -> li
             child = transplant(base, donor, name)
         except (TransplantError, ProgramError):
             continue
-        if structure(child) not in known:
+        if structure(child) not in known and not misfits(child).keys() - misfits(base).keys():
             fresh.append(name)
     return fresh
 

@@ -24,6 +24,15 @@ def test_a_program_that_fails_a_check_is_refused_with_what_it_took() -> None:
     assert proposal.attempts == (Attempt("a", "b"),)
 
 
+def test_a_call_that_cannot_succeed_is_refused_unless_a_parent_has_it() -> None:
+    wrong = f"{BASE}\n\ndef helper(a):\n    return a\n\n\nhelper()\n"
+    line = wrong.splitlines().index("helper()") + 1
+    assert offered(wrong).refusal == f"line {line} calls helper with other arguments than it takes"
+    parent = individual(7, wrong)
+    same = checked(Offer("op", (parent,), wrong + "X = 1\n", ()), CHECKS, HISTORY)
+    assert same.refusal == ""
+
+
 def test_a_new_program_is_offered_with_its_digests_and_constants() -> None:
     source = BASE.replace("0.02", "0.04")
     proposal, same = offered(source), individual(3, source)

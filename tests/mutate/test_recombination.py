@@ -114,6 +114,15 @@ def test_parents_with_nothing_to_exchange_are_refused_with_the_reason(
     assert proposal.parents == (1, 2)
 
 
+def test_a_definition_that_is_called_otherwise_is_not_exchanged() -> None:
+    base = "class Model:\n    def __init__(self, size):\n        self.size = size\n\n\nModel(3)\n"
+    donor = base.replace("size):", "size, depth):").replace("Model(3)", "Model(3, 4)")
+    assert exchangeable(base, donor) == ["Model"]
+    assert untried(base, donor, ["Model"], pair(base, donor)) == []
+    with_default = donor.replace("depth):", "depth=2):")
+    assert untried(base, with_default, ["Model"], pair(base, with_default)) == ["Model"]
+
+
 def test_only_python_is_taken_apart() -> None:
     operator = Recombination(Checks("kernel.cu"))
     assert "only Python" in propose(pair("a", "b"), operator=operator).refusal
