@@ -11,6 +11,7 @@ from evolve.interrupts import interruptible
 from evolve.live import Watch, exam_line, write_live
 from evolve.text import call, one_line
 from mutate.checks import Checks
+from population.claims import ERROR_BUDGET, error_share, fewest_pairs
 from population.individual import IndividualId
 from population.lineage import DuckLineage
 from population.orders import Reply
@@ -56,8 +57,10 @@ class Invigilation:
             PoolError, LineageError: from the exam.
         """
         if not self._task.self_reported:  # else none is held
+            fewest = fewest_pairs(ERROR_BUDGET * error_share(1))
+            few = f", which can claim nothing: ask for {fewest} or more" if pairs < fewest else ""
             print(
-                f"exam: the best program against the best founder, at most {pairs} pairs ...",
+                f"exam: the best program against the best founder, at most {pairs} pairs{few} ...",
                 flush=True,
             )
         with interruptible() as self._interrupted:

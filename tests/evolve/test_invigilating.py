@@ -13,8 +13,9 @@ import pytest
 from evolve import steering
 from evolve.composition import founders, identity
 from evolve.config import configure
+from evolve.invigilating import Invigilation
 from evolve.reading import Reading
-from evolve.taskfile import REPOSITORY
+from evolve.taskfile import REPOSITORY, load_task
 from population.individual import (
     Comparability,
     EvaluationId,
@@ -129,3 +130,16 @@ def test_an_exam_is_stopped_from_outside_or_by_a_signal_and_goes_on_where_it_end
 
 
 ENDED = "SELECT count(*) FROM evaluations WHERE purpose = 'exam' AND status = 'scored'"
+
+
+@pytest.mark.parametrize(("pairs", "warned"), [(4, True), (5, False)])
+def test_an_exam_that_can_claim_nothing_says_so_before_it_begins(
+    pairs: int, warned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:  # fmt: skip
+    nothing: Any = None
+    monkeypatch.setattr("evolve.invigilating.hold_exam", lambda *_: nothing)
+    Invigilation(tmp_path, load_task(POLYNOMIAL), nothing, nothing).hold(nothing, nothing, pairs)
+    said = capsys.readouterr().out
+    assert f"at most {pairs} pairs" in said
+    assert ("which can claim nothing: ask for 5 or more" in said) is warned
