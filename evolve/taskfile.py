@@ -136,7 +136,7 @@ def load_task(
     anchored = _path if reported else _anchored
     named = anchored(data, Path.cwd()) if data else anchored(usual, folder) if usual else None
     if kind is EvaluatorKind.MODEL and named is None:
-        raise source.wrong("source", "a name or a path, for the evaluator's `prepare`", "")
+        source.text("source")  # raises: it is missing
     mentions = top.texts("seeds")
     locked = evaluator.path("file", evaluator.text("file"))
     if kind is EvaluatorKind.RECORDED:

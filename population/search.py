@@ -344,7 +344,10 @@ class Search:
             outcome = result.outcome
             works = self._state.anything_scored or not failed
             if not works and isinstance(outcome, Failed) and outcome.reason == EVALUATOR:
-                raise EvaluatorError(f"{outcome.detail}. `evolve doctor` tries the mended one")
+                raise EvaluatorError(
+                    f"{outcome.detail}. Mend it, try it with `evolve doctor` and begin another run: "
+                    "this one belongs to the evaluator as it was"
+                )
         most = max(INFRASTRUCTURE_FAILURES_IN_A_ROW, FAILURES_A_SLOT * self.evaluation.slots)
         if self._infrastructure_failures >= most:
             raise PoolError(
