@@ -345,7 +345,7 @@ class Search:
             works = self._state.anything_scored or not failed
             if not works and isinstance(outcome, Failed) and outcome.reason == EVALUATOR:
                 raise EvaluatorError(
-                    f"{outcome.detail}. Mend it, try it with `evolve doctor` and begin another run: "
+                    f"{outcome.detail}. Mend it, try it with `evolve doctor`, begin another run: "
                     "this one belongs to the evaluator as it was"
                 )
         most = max(INFRASTRUCTURE_FAILURES_IN_A_ROW, FAILURES_A_SLOT * self.evaluation.slots)

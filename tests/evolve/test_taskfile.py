@@ -81,7 +81,7 @@ def test_files_that_an_evaluator_imports_from_beside_it_are_locked_with_it(
 
 
 def test_a_model_task_without_data_is_refused(model_folder: Path) -> None:
-    with pytest.raises(TaskError, match="`data.source` is missing"):
+    with pytest.raises(TaskError, match=r"`data\.source` is missing"):
         load_task(edit(model_folder, 'source = "none"', ""))
 
 
