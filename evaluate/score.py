@@ -24,6 +24,9 @@ from evaluate.graph import Model
 from evaluate.probes import Probed, RefusedError
 from population.errors import EvaluatorError
 
+LATE = re.compile("CUDA|HIP|MPS|memory")
+"""In a RuntimeError of torch's that the model may have caused before."""
+
 
 def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> dict[str, Any]:
     """Return what came of it as plain data.
@@ -59,7 +62,7 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         return {"fault": raised(error, Path(spec["evaluator"]))}
     try:
         value = float(said)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, RuntimeError):
         return {"fault": f"the metric of the evaluator gave {said!r:.100}; expected a number"}
     if not math.isfinite(value):
         detail = f"the metric of the evaluator gave {value} of finite logits"
@@ -80,11 +83,12 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
 def _is_metrics(error: BaseException, path: Path) -> bool:
     """Whether an error came of the metric's own code: of none that ran the model, or after it.
 
-    An accelerator's error may come later than what caused it, so that is the model's.
+    An accelerator's error may come later than what caused it, and where memory is out, it is the
+    model that has it: both are the model's.
     """
     passed = {one.filename for one in traceback.extract_tb(error.__traceback__)}
-    late = isinstance(error, RuntimeError) and re.search("CUDA|HIP|MPS", str(error)) is not None
-    return str(path) in passed and probes.__file__ not in passed and not late
+    caused = isinstance(error, RuntimeError) and LATE.search(str(error)) is not None
+    return str(path) in passed and probes.__file__ not in passed and not caused
 
 
 def forward_flops(model: Model, settings: Any, device: str) -> dict[str, float]:
