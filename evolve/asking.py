@@ -35,7 +35,11 @@ def status(name: str | None, runs: Path, as_json: bool) -> None:
 @click.option("--limit", "-n", type=Whole(1), default=20, help="So many rows.")
 @json_option
 def top(name: str | None, runs: Path, limit: int, as_json: bool) -> None:
-    """The leaderboard: shrunken mean, 95% interval, evaluations, origin, age."""
+    """The leaderboard: shrunken mean, 95% interval, evaluations, origin, age.
+
+    Who is `alive` may be a parent: the best, but one structure holds at most half of the places
+    while programs of another have a score. `disturbed`: others used the machine meanwhile.
+    """
     from evolve import printing
     from evolve.reading import Reading, find_run
     from evolve.writing import print_answer
