@@ -574,7 +574,7 @@ REFUSED = """
 class Random(torch.nn.Module):
     def __init__(self):
         super().__init__()
-        self.embedding = torch.nn.Embedding(256, 16)
+        self.embedding = torch.nn.Embedding(256, 256)
     def forward(self, tokens):
         return torch.rand(self.embedding(tokens).shape)
 try:

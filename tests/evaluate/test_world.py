@@ -8,7 +8,7 @@ import pytest
 
 import prepare
 from evaluate.training import FeederError
-from population.errors import SandboxError
+from population.errors import EvaluatorError, SandboxError
 from population.individual import Failed, Scored
 from population.task import Budget, BudgetKind, EvaluatorKind, Limits
 
@@ -241,8 +241,14 @@ def test_a_feeder_that_dies_ends_its_candidate(trial: Trial) -> None:
     assert outcome.reason == "protocol", outcome
 
 
-def test_a_feeder_that_cannot_start_is_the_machine_s_fault(trial: Trial) -> None:
-    with pytest.raises(FeederError):
+def test_data_that_a_feeder_cannot_read_is_the_machine_s_fault(trial: Trial) -> None:
+    unreadable = feeding("    (directory / 'absent').read_text()\n")
+    with pytest.raises(FeederError, match="no candidate can be fed here: .*absent"):
+        trial(program(), evaluator_source=unreadable, budget=SLOW)
+
+
+def test_a_feeder_whose_evaluator_fails_is_that_one_s_fault(trial: Trial) -> None:
+    with pytest.raises(EvaluatorError, match=r"raised ZeroDivisionError: .* \(prepare.py, line"):
         trial(program(), evaluator_source=feeding("    1 / 0\n"), budget=SLOW)
 
 
