@@ -243,7 +243,7 @@ def test_a_feeder_that_dies_ends_its_candidate(trial: Trial) -> None:
 
 def test_data_that_a_feeder_cannot_read_is_the_machine_s_fault(trial: Trial) -> None:
     unreadable = feeding("    (directory / 'absent').read_text()\n")
-    with pytest.raises(FeederError, match="no candidate can be fed here: .*absent"):
+    with pytest.raises(FeederError, match=r"no candidate can be fed here: .*absent"):
         trial(program(), evaluator_source=unreadable, budget=SLOW)
 
 
