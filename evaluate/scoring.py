@@ -148,7 +148,7 @@ class Judge:
         filled = sys.executable, self.evaluator, self.handed_in, request.shard, request.seed
         fill = dict(zip(PLACEHOLDERS, filled, strict=True))
         argv = [part.format_map(fill) for part in self.spec.command]
-        readable = (*self.jail.readable, str(self.evaluator), str(self.handed_in))
+        readable = (*self.jail.readable, str(self.evaluator.parent), str(self.handed_in))
         out_read, out_write = log_pipe()
         log_read, log_write = log_pipe()
         spec = {"jail": jail_data(replace(self.jail, readable=readable)), "argv": argv}

@@ -106,6 +106,23 @@ def scored_by(trial: Trial, scorer: str, source: str = "", limits: Limits | None
     )  # fmt: skip
 
 
+def test_a_scorer_may_import_what_is_locked_with_it_and_its_program_may_not(trial: Trial) -> None:
+    scorer = "import json, mine\nprint(json.dumps({'value': mine.VALUE}))\n"
+    prying = """
+try:
+    import mine
+except ImportError:
+    print("kept apart")
+"""
+    result = trial(
+        prying, Budget(BudgetKind.SECONDS, 20.0), kind=EvaluatorKind.COMMAND,
+        evaluator_source=scorer, helpers=(("mine.py", "VALUE = 0.25\n"),),
+        command=("{python}", "{evaluator}"),
+    )  # fmt: skip
+    assert result.outcome == Scored(0.25), result
+    assert "kept apart" in result.log
+
+
 WORK = "def work(): out.write('0.5')"
 
 
