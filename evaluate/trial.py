@@ -43,6 +43,8 @@ from population.individual import (
 )
 from population.task import Budget, BudgetKind, EvaluatorKind
 
+TOLD_WAIT_S = 1.0
+"""Of waiting for cores that others hold: what is less is not told."""
 PREFIX = "evolve-trial-"
 START_PATIENCE_S, REFERENCE_PATIENCE_S = 900.0, 60.0
 """For torch to be imported, which a network file system may take minutes for the first time; and
@@ -97,8 +99,12 @@ def run_block(specs: Sequence[TrialSpec]) -> list[Result]:
 
     Nobody else gets the cores in between, so that what differs is the programs.
     """
+    began = time.monotonic()
     with lease(max(spec.cores for spec in specs)) as cores:
-        return [_on(cores, spec) for spec in specs]
+        waited_s = time.monotonic() - began
+        first, *others = (_on(cores, spec) for spec in specs)
+    told = (Measurement("waited_s", waited_s, "s"),) if waited_s > TOLD_WAIT_S else ()
+    return [replace(first, measurements=(*told, *first.measurements)), *others]
 
 
 def _on(cores: tuple[int, ...], spec: TrialSpec) -> Result:

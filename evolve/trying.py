@@ -172,6 +172,7 @@ def as_text(found: dict[str, Any]) -> str:
 
 
 SHOWN = (
+    "waited_s",
     "startup_s",
     "startup_device_s",
     "billed_s",

@@ -9,6 +9,8 @@ import pytest
 
 from evaluate import cores
 
+from .conftest import Trial, program
+
 
 @pytest.fixture(autouse=True)
 def leases_of_its_own(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -47,3 +49,14 @@ def test_a_lease_ends_with_its_holder_however_it_dies(monkeypatch: pytest.Monkey
     monkeypatch.setattr(cores, "PATIENCE_S", 0.0)
     with cores.lease(1) as held:
         assert len(held) == 1
+
+
+def test_how_long_a_trial_waited_for_its_cores_is_told(
+    trial: Trial, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cores, "PATIENCE_S", 1.2)
+    assert trial(program()).measured("waited_s") is None
+    with cores.lease(len(cores.available())):
+        waited_s = trial(program()).measured("waited_s")
+    assert waited_s is not None
+    assert waited_s >= 1.2
