@@ -6,7 +6,7 @@ Source: Arora et al. 2023, "Zoology: Measuring and Improving Recall in Efficient
 section 3.
 
 This file says what its rows and its metric are. What programs import, `prepare.start()` and what
-that returns, comes from the default task's `prepare.py`, as it imports something from there.
+that returns, comes from the default task's `prepare.py`, because this file imports it.
 """
 
 import hashlib
