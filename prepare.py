@@ -1264,6 +1264,14 @@ def trace(
     return _as_data(program)
 
 
+def _may_be(value: torch.Tensor, shape: tuple[int, ...]) -> bool:
+    """Whether a traced tensor can have this shape: sizes that depend on data are not known yet."""
+    known = [isinstance(size, int) for size in value.shape]
+    return len(known) == len(shape) and all(
+        value.shape[n] == size for n, size in enumerate(shape) if known[n]
+    )
+
+
 def _check_logits(program: torch.export.ExportedProgram, shape: tuple[int, ...]) -> None:
     """Refuse before the clock what the scorer would refuse after it."""
     (returned,) = program.graph.find_nodes(op="output")[0].args
@@ -1271,7 +1279,7 @@ def _check_logits(program: torch.export.ExportedProgram, shape: tuple[int, ...])
     for part in returned:
         value = part.meta.get("val") if isinstance(part, torch.fx.Node) else part
         tensor = isinstance(value, torch.Tensor)
-        if tensor and len(returned) == 1 and value.shape == shape and value.is_floating_point():
+        if tensor and len(returned) == 1 and value.is_floating_point() and _may_be(value, shape):
             return
         said.append(f"{value.dtype} {tuple(value.shape)}" if tensor else repr(value)[:40])
         line = line or (_line_in(part) if isinstance(part, torch.fx.Node) else "")

@@ -53,6 +53,8 @@ REQUIRED = [
 def load(path: Path) -> Evaluator:
     """Import an evaluator from its file, under a name of its own; it may import files beside it.
 
+    Its folder comes first while it is imported, and last in this process from then on.
+
     Raises:
         EvaluatorError: the file cannot be imported or lacks a part of the contract.
     """
@@ -77,6 +79,8 @@ def load(path: Path) -> Evaluator:
         ) from error
     finally:
         sys.path.remove(str(path.parent))
+        if str(path.parent) not in sys.path:
+            sys.path.append(str(path.parent))
     missing = [part for part in REQUIRED if not hasattr(module, part)]
     if missing:
         raise EvaluatorError(
@@ -112,15 +116,15 @@ def calling(evaluator: Evaluator) -> Iterator[None]:
     """Raise what the module's code raises as an error of ours, told as a message everywhere.
 
     Raises:
-        DataError: its own error of that name, or one of the system: of files, of a network.
+        DataError: its own error of that name, or one of the system: of files, network, memory.
         EvaluatorError: any other, with the line.
     """
     try:
         yield
     except EvolveError:
         raise
-    except (getattr(evaluator, "DataError", OSError), OSError) as error:
-        raise DataError(str(error)) from error
+    except (getattr(evaluator, "DataError", OSError), OSError, MemoryError) as error:
+        raise DataError(str(error) or "the evaluator has too little memory") from error
     except Exception as error:
         path = Path(str(getattr(evaluator, "__file__", "")))
         raise EvaluatorError(raised(error, path)) from error

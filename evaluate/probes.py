@@ -27,6 +27,7 @@ import numpy.typing as npt
 import torch
 
 from evaluate.surprise import lead_nats
+from population.errors import EvaluatorError
 
 PROBES, MOST_PROBES = 2, 10_240
 """Cuts per scored row, and how many at most."""
@@ -105,6 +106,7 @@ class Probed:
     Args:
         model: tokens (E, T) int64 -> logits (E, T, V).
         low_precision: the model computes in 16 bits somewhere: rounding may explain more.
+        shape: (E, T) of the tokens that it may be asked for, None: any.
     """
 
     def __init__(
@@ -114,7 +116,9 @@ class Probed:
         device: str,
         low_precision: bool = False,
         forward_limit_s: float = math.inf,
+        shape: tuple[int, int] | None = None,
     ) -> None:
+        self._shape = shape
         self._model, self._vocab, self._limit_s = model, vocab_size, forward_limit_s
         self._clock = time.process_time if device == "cpu" else time.perf_counter
         self._forwards_s = 0.0
@@ -126,13 +130,28 @@ class Probed:
         self._forwards = 0
 
     def __call__(self, tokens: torch.Tensor) -> torch.Tensor:
-        """Return log-probabilities (E, T, V) float32 of the next token. Raises RefusedError."""
+        """Return log-probabilities (E, T, V) float32 of the next token.
+
+        Raises:
+            RefusedError: what the model gives is none.
+            EvaluatorError: the metric gives other tokens than it has to.
+        """
+        if self._shape and (tokens.shape != self._shape or tokens.dtype != torch.int64):
+            raise EvaluatorError(
+                f"the metric of the evaluator asked log_probs for {tokens.dtype} "
+                f"{tuple(tokens.shape)}; expected torch.int64 (E, T) = {self._shape}"
+            )
         log_probs = self._forward(tokens)
         due = torch.cat([tokens[:, 1:].cpu(), log_probs[:, -1:].argmax(-1).cpu()], dim=1)
         self._rows.append(tokens.clone())
         self._due.append(due)
         self._said.append(_of_tokens(log_probs, due))
         return log_probs
+
+    @property
+    def asked(self) -> bool:
+        """Whether anything has been said."""
+        return bool(self._rows)
 
     def prove(self) -> Proof:
         """Probe everything that was said so far. Raises RefusedError where it does not hold.

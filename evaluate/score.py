@@ -7,10 +7,10 @@ proven causal, row-independent, finite and repeatable as far as the probes can t
 import math
 import mmap
 import os
-import re
 import socket
 import time
 import traceback
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,13 +19,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from evaluate import probes, wire
 from evaluate.container import HandInError, parse
-from evaluate.evaluator import calling, check_rows, load, raised
+from evaluate.evaluator import Evaluator, calling, check_rows, load, raised
 from evaluate.graph import Model
 from evaluate.probes import Probed, RefusedError
 from population.errors import EvaluatorError
-
-LATE = re.compile("CUDA|HIP|MPS|memory")
-"""In a RuntimeError of torch's that the model may have caused before."""
 
 
 def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> dict[str, Any]:
@@ -46,8 +43,11 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         model = Model(container, tensors, spec["device"])
         low = any(name in graph for name in (b"bfloat16", b"float16"))
         limit_s = spec.get("forward_limit_s") or math.inf
-        probed = Probed(model, settings.vocab_size, spec["device"], low, limit_s)
-        said = evaluator.metric(probed, directory, shard)
+        shape = settings.evaluation_batch, settings.sequence_length
+        probed = Probed(model, settings.vocab_size, spec["device"], low, limit_s, shape)
+        value = _value(evaluator, probed, directory, shard)
+        if not probed.asked:
+            return {"fault": "the metric of the evaluator never asked for log_probs"}
         proof = probed.prove()
         model.check_unchanged()
     except RefusedError as refusal:
@@ -56,14 +56,18 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
         return {"reason": "refused", "detail": str(error)}
     except (MemoryError, torch.OutOfMemoryError):
         return {"reason": "out_of_memory", "detail": "the evaluation forward needs too much memory"}
+    except EvaluatorError as error:
+        return {"fault": str(error)}
     except Exception as error:
-        if not _is_metrics(error, Path(spec["evaluator"])):
+        path = Path(spec["evaluator"])
+        passed = {one.filename for one in traceback.extract_tb(error.__traceback__)}
+        if str(path) not in passed or probes.__file__ in passed:
             raise
-        return {"fault": raised(error, Path(spec["evaluator"]))}
-    try:
-        value = float(said)
-    except (TypeError, ValueError, RuntimeError):
-        return {"fault": f"the metric of the evaluator gave {said!r:.100}; expected a number"}
+        told = raised(error, path)
+        error.__traceback__ = None  # which holds the hand-in, and its memory
+        del model, probed, container, tensors
+        works = _works(evaluator, settings, directory, shard)
+        return {"reason": "metric_failed", "detail": told} if works else {"fault": told}
     if not math.isfinite(value):
         detail = f"the metric of the evaluator gave {value} of finite logits"
         return {"reason": "not_finite", "detail": detail}
@@ -80,15 +84,36 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
     }
 
 
-def _is_metrics(error: BaseException, path: Path) -> bool:
-    """Whether an error came of the metric's own code: of none that ran the model, or after it.
+def _value(
+    evaluator: Evaluator,
+    log_probs: Callable[[torch.Tensor], torch.Tensor],
+    directory: Path,
+    shard: str,
+) -> float:
+    said = evaluator.metric(log_probs, directory, shard)
+    try:
+        return float(said)
+    except (TypeError, ValueError, RuntimeError, OverflowError) as error:
+        raise EvaluatorError(
+            f"the metric of the evaluator gave {said!r:.100}; expected a number"
+        ) from error
 
-    An accelerator's error may come later than what caused it, and where memory is out, it is the
-    model that has it: both are the model's.
+
+def _works(evaluator: Evaluator, settings: Any, directory: Path, shard: str) -> bool:
+    """Whether the metric works where a model gives all tokens the same odds.
+
+    What it raises then is no hand-in's doing, neither of its numbers nor of its memory.
     """
-    passed = {one.filename for one in traceback.extract_tb(error.__traceback__)}
-    caused = isinstance(error, RuntimeError) and LATE.search(str(error)) is not None
-    return str(path) in passed and probes.__file__ not in passed and not caused
+    V = settings.vocab_size
+
+    def even(tokens: torch.Tensor) -> torch.Tensor:
+        return torch.full((*tokens.shape, V), -math.log(V))
+
+    try:
+        _value(evaluator, even, directory, shard)
+    except Exception:  # noqa: BLE001  # whatever it is, it is the evaluator's
+        return False
+    return True
 
 
 def forward_flops(model: Model, settings: Any, device: str) -> dict[str, float]:

@@ -23,6 +23,7 @@ from population.task import (
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 SHARDS = ("selection", "confirmation", "exam")
 REPOSITORY = Path(__file__).resolve().parent.parent
+PACKAGES = ("evaluate", "evolve", "mutate", "population")
 PREPARE = "prepare.py"
 """The default task's evaluator, on which others may build: it holds what programs import."""
 _BUDGET = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|seconds?|steps?|tokens?)", re.IGNORECASE)
@@ -141,7 +142,7 @@ def load_task(
     locked = evaluator.path("file", evaluator.text("file"))
     if kind is EvaluatorKind.RECORDED:
         _check_recorded(top, budget, data)
-    helpers = _helpers(locked, kind) if kind is not EvaluatorKind.RECORDED else {}
+    helpers = _helpers(locked, kind, _artifact(top)) if kind is not EvaluatorKind.RECORDED else {}
     beside = kind in (EvaluatorKind.MODEL, EvaluatorKind.REPORTED)
     if beside and _artifact(top) in (locked.name, *helpers):
         raise evaluator.wrong("file", "named otherwise than the artifact beside it", locked.name)
@@ -239,7 +240,7 @@ def _text(locked: Path) -> str:
         return locked.read_bytes().decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise TaskError(
-            f"the evaluator {locked} cannot be read as text ({error}); save it as UTF-8"
+            f"the locked file {locked} cannot be read as text ({error}); save it as UTF-8"
         ) from error
 
 
@@ -253,10 +254,14 @@ def _contract(top: Table, helpers: dict[str, str]) -> Path | None:
     return ours if ours.is_file() else None
 
 
-def _helpers(locked: Path, kind: EvaluatorKind) -> dict[str, str]:
+def _helpers(locked: Path, kind: EvaluatorKind, artifact: str) -> dict[str, str]:
     """Return the files beside the evaluator that it imports, and those that they do, by name.
 
-    Where a model task's has no `prepare.py` beside it, that is the default task's.
+    Where a model task's has no `prepare.py` beside it, that is the default task's. A command that
+    imports the artifact means the program that it scores, no file beside it.
+
+    Raises:
+        TaskError: one has the name of a package of ours, which would be imported instead.
     """
     found: dict[str, str] = {}
     due = [_text(locked)]
@@ -265,6 +270,10 @@ def _helpers(locked: Path, kind: EvaluatorKind) -> dict[str, str]:
             file = locked.with_name(f"{name}.py")
             if file.name == PREPARE and kind is EvaluatorKind.MODEL and not file.is_file():
                 file = REPOSITORY / PREPARE
+            if file.name == artifact and kind is EvaluatorKind.COMMAND:
+                continue
+            if file.is_file() and name in PACKAGES:
+                raise TaskError(f"{file}: evolve has a package of that name; name it otherwise")
             if file.is_file() and file.name not in {locked.name, *found}:
                 found[file.name] = _text(file)
                 due.append(found[file.name])
@@ -274,7 +283,7 @@ def _helpers(locked: Path, kind: EvaluatorKind) -> dict[str, str]:
 def _imported(source: str) -> list[str]:
     """Return the modules that a file imports, by the first part of their names."""
     try:
-        nodes = list(ast.walk(ast.parse(source)))
+        nodes = list(ast.walk(ast.parse(source.removeprefix("\ufeff"))))
     except (SyntaxError, ValueError):
         return []  # its own import tells that, with the line
     plain = [one.name for node in nodes if isinstance(node, ast.Import) for one in node.names]

@@ -15,7 +15,7 @@ from mutate.checks import Checks
 from mutate.desk import Desk
 from mutate.dialogue import Dialogue, Drafted, Prompts
 from mutate.notes import NOTES_EVERY, with_fresh_notes
-from mutate.novelty import Offer, checked, normalised_diff, refused, twin
+from mutate.novelty import Offer, checked, ill_called, normalised_diff, refused, twin
 from mutate.prompt import Brief, Intent
 from population.history import History
 from population.individual import Change, Individual
@@ -76,8 +76,11 @@ class LlmVariation:
             worths=credits(history, model_of, history.models),
         )
 
+        named = _descent(self._intent, parents, history)
+
         def judge(source: str) -> str:
-            return self._checks.refusal(source) or twin(source, self._checks, history)
+            reason = self._checks.refusal(source) or twin(source, self._checks, history)
+            return reason or (ill_called(source, named) if self._checks.python else "")
 
         return Dialogue(self._desk, prompts, judge, rng, self._effort)
 

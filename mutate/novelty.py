@@ -30,7 +30,7 @@ class Offer:
 def checked(offer: Offer, checks: Checks, history: History) -> Proposal:
     """Return the offer as a proposal, refused where a check fails or a twin exists."""
     reason = twin(offer.source, checks, history) or checks.refusal(offer.source)
-    reason = reason or (checks.python and ill_called(offer)) or ""
+    reason = reason or (ill_called(offer.source, offer.parents) if checks.python else "")
     if reason:
         return refused(offer.operator, offer.parents, reason, offer.attempts)
     digest = fingerprint(offer.source, python=checks.python)
@@ -46,10 +46,10 @@ def checked(offer: Offer, checks: Checks, history: History) -> Proposal:
     )
 
 
-def ill_called(offer: Offer) -> str:
+def ill_called(source: str, parents: Sequence[Individual]) -> str:
     """Return a sentence about a call that cannot succeed and is new; empty where there is none."""
-    before = [misfits(parent.genome.source) for parent in offer.parents]
-    for name, line in misfits(offer.source).items():
+    before = [misfits(parent.genome.source) for parent in parents]
+    for name, line in misfits(source).items():
         if not any(name in known for known in before):
             return f"line {line} calls {name} with other arguments than it takes"
     return ""

@@ -256,6 +256,17 @@ def test_what_is_no_logits_is_refused_before_the_clock(
     assert result.measured("train_s") is None
 
 
+def test_logits_whose_traced_shape_depends_on_data_are_left_to_the_scorer(trial: Trial) -> None:
+    place = "        return self.head(self.embedding(tokens))"
+    chosen = """
+        whole = self.head(self.embedding(tokens))
+        every = (tokens >= 0).flatten().nonzero().squeeze(1)
+        return whole.flatten(0, 1)[every].view(tokens.shape[0], -1, whole.shape[2])
+"""
+    result = trial(program(model=MODEL.replace(place, chosen)))
+    assert isinstance(result.outcome, Scored), result
+
+
 SLOW = Budget(BudgetKind.SECONDS, 1.5, room_s=0.5)
 
 LIMITS = {

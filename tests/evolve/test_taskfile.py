@@ -80,6 +80,28 @@ def test_files_that_an_evaluator_imports_from_beside_it_are_locked_with_it(
     assert load_task(task_folder).evaluator_sha256 != with_them.evaluator_sha256
 
 
+def test_a_command_that_imports_the_program_means_the_one_that_it_scores(task_folder: Path) -> None:
+    task = load_task(task_folder)
+    (task_folder / task.artifact).write_text("VALUE = 1\n")
+    task.evaluator.write_text(f"import {Path(task.artifact).stem}\n")
+    assert load_task(task_folder).helpers == ()
+
+
+def test_a_helper_with_the_name_of_a_package_of_ours_is_refused(task_folder: Path) -> None:
+    (task_folder / "evaluate.py").write_text("")
+    load_task(task_folder).evaluator.write_text("import evaluate\n")
+    with pytest.raises(TaskError, match=r"evaluate\.py: evolve has a package of that name"):
+        load_task(task_folder)
+
+
+def test_helpers_of_an_evaluator_that_begins_with_a_mark_of_its_encoding_are_found(
+    task_folder: Path,
+) -> None:
+    (task_folder / "mine.py").write_text("")
+    load_task(task_folder).evaluator.write_text("\ufeffimport mine\n")
+    assert load_task(task_folder).helpers == (("mine.py", ""),)
+
+
 def test_a_model_task_without_data_is_refused(model_folder: Path) -> None:
     with pytest.raises(TaskError, match=r"`data\.source` is missing"):
         load_task(edit(model_folder, 'source = "none"', ""))

@@ -116,6 +116,9 @@ def test_what_programs_import_is_locked_with_the_evaluator(data: Path) -> None:
         ("    nats = 0.0", "    nats = {}['carry']", r"recall.py raised KeyError: 'carry' \(recall.py, line \d+\)"),
         ("asked.gather(2, ", "asked.gather(9, ", r"recall.py raised IndexError.*line \d+"),
         ("    return SIZES", "    return {}", "recall.py raised AttributeError: 'dict' object has no attribute"),
+        ("    nats = 0.0", "    return 1.0", "never asked for log_probs"),
+        ("    nats = 0.0", "    return 10**400 if log_probs(torch.zeros(64, 32, dtype=torch.int64)).any() else 0", "gave 1000.*expected a number"),
+        ("log_probs(batch[:, :-1].clone())", "log_probs(batch)", r"asked log_probs for torch.int64 \(64, 33\); expected torch.int64 \(E, T\) = \(64, 32\)"),
         ("import hashlib", "import hashlib, absent", r"does not import: No module named 'absent' \(recall.py, line \d+\); install it"),
     ],
 )  # fmt: skip
@@ -126,3 +129,23 @@ def test_a_mistake_of_the_evaluator_is_booked_to_no_program(
     broken = TASK.evaluator_source.replace(old, new)
     with pytest.raises(EvaluatorError, match=told):
         run_trial(spec_of(TASK.seeds[0].read_text(), data, evaluator_source=broken))
+
+
+def test_what_a_metric_raises_of_a_programs_numbers_is_that_programs_failure(data: Path) -> None:
+    old = "return nats / math.log(2) / (len(rows) * PAIRS)"
+    assert TASK.evaluator_source.count(old) == 1
+    perplexity = TASK.evaluator_source.replace(old, "return math.exp(nats / len(rows) / PAIRS)")
+    sound = TASK.seeds[0].read_text()
+    absurd = sound.replace("return self.head(norm(x))", "return 1e5 * self.head(norm(x))")
+    assert isinstance(run_trial(spec_of(sound, data, evaluator_source=perplexity)).outcome, Scored)
+    outcome = run_trial(spec_of(absurd, data, evaluator_source=perplexity)).outcome
+    assert isinstance(outcome, Failed), outcome
+    assert (outcome.stage, outcome.reason) == ("scoring", "metric_failed")
+    assert "recall.py raised OverflowError: math range error (recall.py, line" in outcome.detail
+
+
+def test_what_an_evaluator_imports_late_is_found_too(data: Path) -> None:
+    late = TASK.evaluator_source.replace("    nats = 0.0", "    from mine import NONE as nats")
+    helpers = (*TASK.helpers, ("mine.py", "NONE = 0.0\n"))
+    spec = spec_of(TASK.seeds[0].read_text(), data, evaluator_source=late, helpers=helpers)
+    assert isinstance(run_trial(spec).outcome, Scored)

@@ -51,6 +51,16 @@ def test_a_call_that_cannot_succeed_is_named_with_its_line(call: str) -> None:
         "class A:\n    def __new__(cls, *a): pass\n    def __init__(self): pass\nA(1)",
         "class A:\n    def __init__(*a): pass\nA(1)",
         "from x import f\ndef f(a): pass\nf()",
+        "def f(a): pass\nfrom math import *\nf()",
+        "def f(a): pass\nmatch x:\n    case f: f()",
+        "def f(a): pass\ndef g():\n    try: pass\n    except E as f: pass\n    f()",
+        "def f(a): pass\nf.__defaults__ = (1,)\nf()",
+        "def f(a): pass\ntry: f()\nexcept TypeError: f(1)",
+        "def f(a): pass\nif 0: f()",
+        "class A(Enum):\n    B = (1, 2)\n    def __init__(self, a, b): pass\nA((1, 2))",
+        "class A:\n    def __init__(self): pass\n    if 1:\n        def __init__(self, a): pass\nA(1)",
+        "class A:\n    def __init__(self): pass\n    __init__ = w(__init__)\nA(1)",
+        "class A:\n    def __init__(self): pass\nA.__init__ = w\nA(1)",
     ],
 )
 def test_what_the_text_does_not_tell_is_taken_to_fit(text: str) -> None:
