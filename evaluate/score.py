@@ -25,6 +25,10 @@ from evaluate.probes import Probed, RefusedError
 from population.errors import EvaluatorError
 
 
+class NoNumberError(Exception):
+    """What a metric gave is no number."""
+
+
 def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> dict[str, Any]:
     """Return what came of it as plain data.
 
@@ -61,9 +65,10 @@ def score(spec: dict[str, Any], graph: bytes, tensors: memoryview | bytes) -> di
     except Exception as error:
         path = Path(spec["evaluator"])
         passed = {one.filename for one in traceback.extract_tb(error.__traceback__)}
-        if str(path) not in passed or probes.__file__ in passed:
+        by_metric = str(path) in passed and probes.__file__ not in passed
+        if not by_metric and not isinstance(error, NoNumberError):
             raise
-        told = raised(error, path)
+        told = raised(error, path) if by_metric else str(error)
         error.__traceback__ = None  # which holds the hand-in, and its memory
         del model, probed, container, tensors
         works = _works(evaluator, settings, directory, shard)
@@ -94,9 +99,8 @@ def _value(
     try:
         return float(said)
     except (TypeError, ValueError, RuntimeError, OverflowError) as error:
-        raise EvaluatorError(
-            f"the metric of the evaluator gave {said!r:.100}; expected a number"
-        ) from error
+        says = f"the metric of the evaluator gave {said!r:.100}; expected a number"
+        raise NoNumberError(says) from error
 
 
 def _works(evaluator: Evaluator, settings: Any, directory: Path, shard: str) -> bool:
