@@ -67,12 +67,12 @@ class Feeder:
         with calling(evaluator):
             settings = evaluator.settings(directory)
             source = evaluator.batch_source(directory, self.spec["seed"])
-            width, ahead = settings.sequence_length + 1, source(1)
+            T, V, E = settings.sequence_length, settings.vocab_size, settings.evaluation_batch
+            width, ahead = T + 1, source(1)
             check_rows("batch_source", ahead, settings)
-            vocab_size, E = settings.vocab_size, settings.evaluation_batch
         hello = {
-            "sequence_length": width - 1,
-            "vocab_size": vocab_size,
+            "sequence_length": T,
+            "vocab_size": V,
             "evaluation_batch": E,
             "device": self.spec["device"],
             "seed": self.spec["seed"],

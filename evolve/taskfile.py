@@ -1,6 +1,5 @@
 """Reads a task folder: `task.toml` and the files that it names become a validated Task."""
 
-import ast
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +7,7 @@ from string import Formatter
 from typing import Any
 
 from evaluate.device import accelerator
+from evolve.locked import PREPARE, helpers_of, text_of
 from evolve.tomlfile import Table
 from population.errors import TaskError
 from population.task import (
@@ -23,9 +23,6 @@ from population.task import (
 EFFORTS = ("low", "medium", "high", "xhigh", "max")
 SHARDS = ("selection", "confirmation", "exam")
 REPOSITORY = Path(__file__).resolve().parent.parent
-PACKAGES = ("evaluate", "evolve", "mutate", "population")
-PREPARE = "prepare.py"
-"""The default task's evaluator, on which others may build: it holds what programs import."""
 _BUDGET = re.compile(r"([0-9.]+(?:e[+-]?[0-9]+)?)\s*(s|seconds?|steps?|tokens?)", re.IGNORECASE)
 
 
@@ -142,10 +139,13 @@ def load_task(
     locked = evaluator.path("file", evaluator.text("file"))
     if kind is EvaluatorKind.RECORDED:
         _check_recorded(top, budget, data)
-    helpers = _helpers(locked, kind, _artifact(top)) if kind is not EvaluatorKind.RECORDED else {}
+    helpers = helpers_of(locked, kind, _artifact(top), REPOSITORY / PREPARE)
     beside = kind in (EvaluatorKind.MODEL, EvaluatorKind.REPORTED)
-    if beside and _artifact(top) in (locked.name, *helpers):
+    if beside and locked.name == _artifact(top):
         raise evaluator.wrong("file", "named otherwise than the artifact beside it", locked.name)
+    if _artifact(top) in helpers:
+        programs = f"a file that imports no {_artifact(top)}, as every program is called"
+        raise evaluator.wrong("file", programs, locked.name)
     task = Task(
         name=top.text("name"),
         root=folder,
@@ -154,7 +154,7 @@ def load_task(
         direction=Direction(top.choice("direction", tuple(Direction))),
         kind=kind,
         evaluator=locked,
-        evaluator_source=_text(locked),
+        evaluator_source=text_of(locked),
         helpers=tuple(helpers.items()),
         program=top.path("program", top.text("program")),
         seeds=tuple(top.path("seeds", seed) for seed in machine.texts("seeds", mentions)),
@@ -234,61 +234,14 @@ def conditions(task: Task) -> dict[str, Any]:
     return of_task | {f"{task.scale}.{name}": value for name, value in of_machine.items()}
 
 
-def _text(locked: Path) -> str:
-    """Return the evaluator's text, line ends included: it is hashed and written again."""
-    try:
-        return locked.read_bytes().decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        raise TaskError(
-            f"the locked file {locked} cannot be read as text ({error}); save it as UTF-8"
-        ) from error
-
-
 def _contract(top: Table, helpers: dict[str, str]) -> Path | None:
     """Return the contract that a task names, else that of the default task's client."""
     if top.has("contract"):
         return top.path("contract", top.text("contract"))
     ours = REPOSITORY / "docs" / "contract.md"
-    if PREPARE not in helpers or helpers[PREPARE] != _text(REPOSITORY / PREPARE):
+    if PREPARE not in helpers or helpers[PREPARE] != text_of(REPOSITORY / PREPARE):
         return None
     return ours if ours.is_file() else None
-
-
-def _helpers(locked: Path, kind: EvaluatorKind, artifact: str) -> dict[str, str]:
-    """Return the files beside the evaluator that it imports, and those that they do, by name.
-
-    Where a model task's has no `prepare.py` beside it, that is the default task's. A command that
-    imports the artifact means the program that it scores, no file beside it.
-
-    Raises:
-        TaskError: one has the name of a package of ours, which would be imported instead.
-    """
-    found: dict[str, str] = {}
-    due = [_text(locked)]
-    while due:
-        for name in _imported(due.pop()):
-            file = locked.with_name(f"{name}.py")
-            if file.name == PREPARE and kind is EvaluatorKind.MODEL and not file.is_file():
-                file = REPOSITORY / PREPARE
-            if file.name == artifact and kind is EvaluatorKind.COMMAND:
-                continue
-            if file.is_file() and name in PACKAGES:
-                raise TaskError(f"{file}: evolve has a package of that name; name it otherwise")
-            if file.is_file() and file.name not in {locked.name, *found}:
-                found[file.name] = _text(file)
-                due.append(found[file.name])
-    return found
-
-
-def _imported(source: str) -> list[str]:
-    """Return the modules that a file imports, by the first part of their names."""
-    try:
-        nodes = list(ast.walk(ast.parse(source.removeprefix("\ufeff"))))
-    except (SyntaxError, ValueError):
-        return []  # its own import tells that, with the line
-    plain = [one.name for node in nodes if isinstance(node, ast.Import) for one in node.names]
-    parts = [node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)]
-    return [name.partition(".")[0] for name in plain + parts]
 
 
 def _check_other(top: Table, scale: str) -> None:

@@ -102,6 +102,9 @@ class Failed:
     reason: str
     detail: str
 
+    def __str__(self) -> str:
+        return f"{self.stage} {self.reason}, {self.detail}"
+
     @property
     def by_hand(self) -> bool:
         """Whether somebody has ended it, so that nothing is known of the candidate."""

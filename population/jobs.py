@@ -6,6 +6,7 @@ from dataclasses import dataclass, field, replace
 
 from population.errors import LineageError
 from population.individual import (
+    EVALUATOR,
     EvaluationId,
     Failed,
     IndividualId,
@@ -151,6 +152,14 @@ def is_infrastructure(result: Result) -> bool:
     """Tell whether our side failed, so that nothing is known about the candidate."""
     outcome = result.outcome
     return isinstance(outcome, Failed) and outcome.stage is Stage.INFRASTRUCTURE
+
+
+def evaluators_fault(result: Result) -> str:
+    """Return what the task's evaluator did wrong, empty where it is not at fault."""
+    outcome = result.outcome
+    if isinstance(outcome, Failed) and is_infrastructure(result) and outcome.reason == EVALUATOR:
+        return outcome.detail
+    return ""
 
 
 def is_by_hand(result: Result) -> bool:

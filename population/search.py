@@ -15,8 +15,6 @@ from dataclasses import dataclass, replace
 from population.errors import EvaluatorError, PoolError, RunError, TaskError
 from population.history import Program, Standing
 from population.individual import (
-    EVALUATOR,
-    Failed,
     Individual,
     IndividualId,
     Purpose,
@@ -24,7 +22,7 @@ from population.individual import (
     Result,
     Scored,
 )
-from population.jobs import is_infrastructure
+from population.jobs import evaluators_fault, is_infrastructure
 from population.limits import SearchConfig, evaluations_left, founder_due, may_race
 from population.nursery import Nursery
 from population.orders import Steering, carry_out
@@ -211,7 +209,7 @@ class Search:
         if state.anything_scored or state.jobs.unsettled or founding:
             return
         reasons = "; ".join(
-            f"{state.individuals[who].name or who}: {failed.stage} {failed.reason}, {failed.detail}"
+            f"{state.individuals[who].name or who}: {failed}"
             for who, failed in dict(state.failures).items()  # of each its last
         )
         raise TaskError(
@@ -341,18 +339,17 @@ class Search:
         for result in results:
             failed = is_infrastructure(result)
             self._infrastructure_failures = self._infrastructure_failures + 1 if failed else 0
-            outcome = result.outcome
-            works = self._state.anything_scored or not failed
-            if not works and isinstance(outcome, Failed) and outcome.reason == EVALUATOR:
+            fault = evaluators_fault(result)
+            if fault and not self._state.anything_scored:
                 raise EvaluatorError(
-                    f"{outcome.detail}. Mend it, try it with `evolve doctor`, begin another run: "
+                    f"{fault}. Mend it, try it with `evolve doctor`, begin another run: "
                     "this one belongs to the evaluator as it was"
                 )
         most = max(INFRASTRUCTURE_FAILURES_IN_A_ROW, FAILURES_A_SLOT * self.evaluation.slots)
         if self._infrastructure_failures >= most:
             raise PoolError(
                 f"{self._infrastructure_failures} evaluations in a row failed for reasons that "
-                f"are not the candidates', the last: {_said(results[-1])}. All results are kept: "
+                f"are not the candidates', the last: {results[-1].outcome}. All results are kept: "
                 "`evolve doctor` checks this machine, `evolve run` goes on afterwards"
             )
 
@@ -396,8 +393,3 @@ class Search:
         # A direction undoes itself: the fitness of a fitness is the metric again.
         value = self.direction.fitness(standing.fitness)
         return standing.individual.id, value, standing.standard_error
-
-
-def _said(result: Result) -> str:
-    outcome = result.outcome
-    return f"{outcome.reason}, {outcome.detail}" if isinstance(outcome, Failed) else str(outcome)

@@ -112,7 +112,9 @@ def test_an_artifact_named_like_what_it_imports_is_refused(model_folder: Path) -
     edit(model_folder, f'artifact = "{task.artifact}"', 'artifact = "prepare.py"')
     load_task(model_folder)
     task.evaluator.write_text("import prepare\n")
-    with pytest.raises(TaskError, match="named otherwise than the artifact"):
+    with pytest.raises(
+        TaskError, match=r"`evaluator\.file` must be a file that imports no prepare"
+    ):
         load_task(model_folder)
 
 
