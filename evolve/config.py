@@ -23,9 +23,10 @@ from population.task import Budget, Task
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 _FIXED = ("budget", "device", "seed", "mu", "lambda_", "sync", "slots")
 SEARCHES = ("evolve", "greedy", "best-of", "random", "tpe", "cmaes")
-_LATER = ("device", "slots", "require_sandbox")  # not kept by the first versions
-_AT_BIRTH = ("task", "data", *_FIXED, "require_sandbox")
+_LATER = ("device", "slots", "require_sandbox", "cache")  # not kept by the first versions
+_AT_BIRTH = ("task", "data", "cache", *_FIXED, "require_sandbox")
 """Task and data may move: their hashes are checked. What the sandbox must have may change."""
+_PATHS = ("task", "cache")
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +64,9 @@ class RunConfig:
         breeding: how proposals come about; kept, but a later call may say otherwise.
         mu: survivors. lambda_: births between two survivor selections.
         sync: a generation begins only when the one before it has ended.
-        cache: folder of prepared data. slots: candidates at once on this machine, None: as many as
-            it has room for; kept, since scores of another number do not compare.
+        cache: folder of prepared data; a run goes on with it unless another one is named.
+        slots: candidates at once on this machine, None: as many as it has room for; kept, since
+            scores of another number do not compare.
         address: of a Ray cluster, None: this machine.
         evaluations, generations, hours: stop conditions, None: none.
         require_sandbox: train only where every layer of the sandbox holds; kept, and a later call
@@ -104,7 +106,8 @@ class RunConfig:
 
     def to_json(self) -> str:
         """Return what holds for the run's life, as the lineage stores it."""
-        stored = {key: getattr(self, key) for key in _AT_BIRTH} | {"task": str(self.task)}
+        stored = {key: getattr(self, key) for key in _AT_BIRTH}
+        stored |= {key: str(stored[key]) for key in _PATHS if stored[key] is not None}
         return json.dumps(stored | {"breeding": asdict(self.breeding)})
 
 
@@ -168,6 +171,8 @@ def _anchored(said: Mapping[str, Any]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     if "task" in said:
         found["task"] = Path(said["task"]).resolve()
+    if "cache" in said:
+        found["cache"] = Path(said["cache"]).expanduser().resolve()
     if "table" in said:
         found["table"] = str(Path(said["table"]).resolve())
     if "operators" in said:
@@ -244,7 +249,9 @@ def _stored(folder: Path) -> dict[str, Any]:
             f"{folder} was not made by `evolve run`: its configuration is {text!r}; "
             "name another run"
         ) from error
-    return known | later | {"task": Path(known["task"]), "breeding": stored.get("breeding", {})}
+    kept = known | later
+    kept |= {key: Path(kept[key]) for key in _PATHS if key in kept}
+    return kept | {"breeding": stored.get("breeding", {})}
 
 
 @contextmanager

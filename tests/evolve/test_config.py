@@ -58,6 +58,17 @@ def test_a_run_is_not_continued_under_other_rules(tmp_path: Path, key: str, valu
         configure({"runs": tmp_path, "name": "a", key: value})
 
 
+def test_a_run_goes_on_with_the_data_that_it_began_with_unless_told_otherwise(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    again = {"runs": tmp_path, "name": "a"}
+    born(configure(again | {"task": POLYNOMIAL, "cache": Path("mine")}))
+    monkeypatch.chdir(POLYNOMIAL)
+    assert configure(again).cache == tmp_path / "mine"
+    assert configure(again | {"cache": tmp_path / "other"}).cache == tmp_path / "other"
+
+
 def test_a_run_goes_on_with_as_many_candidates_at_once_as_it_was_born_with(tmp_path: Path) -> None:
     born(configure({"runs": tmp_path, "name": "a", "task": POLYNOMIAL, "slots": 3}))
     assert configure({"runs": tmp_path, "name": "a"}).slots == 3
