@@ -5,7 +5,7 @@ from tests.attacks.attack import BRIEF, HONEST, Attack
 from tests.evaluate.conftest import program
 
 MEMORY = ("startup out_of_memory", "startup memory_limit", "startup killed")
-DISK = ("startup disk_limit", "training disk_limit", "startup file_limit")
+DISK = ("startup disk_limit", "training disk_limit", "handin disk_limit", "startup file_limit")
 SMALL = Limits(memory_bytes=256 << 20, startup_s=15, scoring_s=20)
 FEW = Limits(processes=12, startup_s=3, scoring_s=20)
 
