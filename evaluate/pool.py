@@ -3,11 +3,12 @@
 import logging
 import os
 import platform
+import signal
 import socket
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -309,9 +310,23 @@ def _connect(address: str | None, local_cpus: int | None) -> None:
         options["address"] = address
     try:
         _knock(address)
-        ray.init(**options)
+        with _deaf_to_hang_up():
+            ray.init(**options)
     except Exception as error:  # Ray raises what has no type of its own, too
         raise PoolError(_why_no_ray(address, error)) from error
+
+
+@contextmanager
+def _deaf_to_hang_up() -> Iterator[None]:
+    """Let processes that begin here live on when the terminal is closed, until we end them.
+
+    Where Ray's own go first they take this one along before it has ended its run.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGHUP})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _why_no_ray(address: str | None, error: Exception) -> str:

@@ -18,7 +18,8 @@ from rich.text import Text
 from evolve.live import Best, Snapshot
 from evolve.text import count, duration, half_width, number, one_line
 
-LINE_WIDTH = 160
+LINE_WIDTH = 400
+"""Longer than any remedy that a line may end with: a terminal wraps it."""
 
 
 class Display(Protocol):
@@ -92,7 +93,7 @@ class LiveDisplay:
         with self._lock:
             self._snapshot = snapshot
         if line is not None:
-            self._console.print(Text(one_line(line, max(self._console.width - 1, 20))))
+            self._console.print(Text(one_line(line, LINE_WIDTH)))
 
     def _render(self) -> RenderableType:
         with self._lock:
@@ -137,9 +138,9 @@ def draw(snapshot: Snapshot, metric: str, now: float) -> RenderableType:
 
 
 def best_line(best: Best) -> str:
-    """Return `2.3412 +- 0.0051 (95%)  #12 constants, 3 evaluations`."""
+    """Return `2.3412 +- 0.0051 (95%, shrunken)  #12 constants, 3 evaluations`."""
     half = half_width(best.standard_error)
-    error = "" if half is None else f" +- {half:.4f} (95%)"
+    error = "" if half is None else f" +- {half:.4f} (95%, shrunken)"
     who = f"#{best.individual} {best.name or best.operator}"
     return f"{best.value:.4f}{error}  {one_line(who)}, {count(best.evaluations, 'evaluation')}"
 

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
+from evolve.console import LINE_WIDTH
 from evolve.control import Control
 from evolve.evidence import Finalists, hold_exam
 from evolve.interrupts import interruptible
@@ -101,7 +102,7 @@ class Invigilation:
             print(line, flush=True)
 
     def _tell(self, line: str) -> None:
-        print(one_line(line, 160), flush=True)
+        print(one_line(line, LINE_WIDTH), flush=True)
 
     def _answer(self, command: str, reply: Reply) -> None:
         self._watch.answer(command, reply)

@@ -106,8 +106,8 @@ def status(found: dict[str, Any]) -> str:
         error = number(half_width(best["standard_error"]))
         who = one_line(best["name"] or best["operator"])
         lines.append(
-            f"best {number(best['shrunken_mean'])} +- {error} (95%)  #{best['individual']} {who}, "
-            f"{count(best['evaluations'], 'evaluation')}"
+            f"best {number(best['shrunken_mean'])} +- {error} (95%, shrunken)  "
+            f"#{best['individual']} {who}, {count(best['evaluations'], 'evaluation')}"
         )
     share = (found["waste"] or {}).get("wasted_share")
     if share is not None:

@@ -106,6 +106,18 @@ def test_a_worker_that_is_killed_comes_back_as_lost_and_leaves_nothing(pool: Ray
     assert isinstance(collect(pool, 1)[11].outcome, Scored)
 
 
+def test_a_closed_terminal_does_not_take_ray_along_before_the_run_has_ended(pool: RayPool) -> None:
+    pool.submit(request(12, program(before_clock="import time; time.sleep(2)\n")))
+    at_work()
+    own = os.getpgid(0)
+    told = [c for c in psutil.Process().children(recursive=True) if os.getpgid(c.pid) == own]
+    for process in told:
+        process.send_signal(signal.SIGHUP)
+    assert {"gcs_server", "raylet"} <= {process.name() for process in told}
+    assert isinstance(collect(pool, 1)[12].outcome, Scored)
+    assert all(process.is_running() for process in told)
+
+
 def at_work() -> tuple[list[psutil.Process], list[psutil.Process]]:
     """Return the workers that evaluate, and all their descendants, as soon as there are some."""
     deadline = time.monotonic() + 60
