@@ -1,6 +1,7 @@
 """How one call of `evolve run` ends, on trainers that do not train."""
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from datetime import date
 from pathlib import Path
@@ -152,6 +153,22 @@ def test_a_run_that_holds_no_exam_is_called_ended_as_soon_as_its_search_is(
     words = ("run", "--task", POLYNOMIAL, "--runs", tmp_path, "--run", "a")
     assert evolve(*words, "--evaluations", 6).code == 0
     assert between == [False]
+
+
+def test_a_run_goes_on_to_a_higher_limit_is_told_of_one_it_has_reached_and_keeps_its_task(
+    evolve: Evolve, tmp_path: Path, train: Train
+) -> None:
+    train(scored, 50)
+    words = ("run", "--runs", tmp_path, "--run", "a")
+    assert evolve(*words, "--task", POLYNOMIAL, "--evaluations", 6).code == 0
+    for limit, idle in ((6, True), (7, False)):
+        said = evolve(*words, "--evaluations", limit)
+        assert (said.code, "its limits lie behind this run" in said.out) == (0, idle)
+    task = Path(shutil.copytree(POLYNOMIAL, tmp_path / "task")) / "task.toml"
+    task.write_text(task.read_text().replace('"polynomial"', '"parabola"'))
+    said = evolve(*words, "--task", task.parent, "--evaluations", 20)
+    assert said.code == 2
+    assert "holds a run of task polynomial, not parabola" in said.err
 
 
 def test_a_machine_that_has_to_be_mended_is_no_negative_result(
