@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from evolve import doctor
 from tests.evolve.conftest import Evolve
 
 RECALL = Path(__file__).parents[2] / "examples" / "recall"
@@ -28,8 +29,10 @@ def trained(evolve: Evolve, task: Path, cache: Path) -> None:
 
 
 def test_doctor_trains_and_scores_the_smallest_program_where_data_is_prepared(
-    evolve: Evolve, own_task: Path, tmp_path: Path
+    evolve: Evolve, own_task: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    quick = doctor.Finding("Ray", doctor.OK, "not looked at: it takes seconds each time")
+    monkeypatch.setattr(doctor, "_ray", lambda *_: quick)
     words = ("doctor", "--task", own_task, "--cache", tmp_path / "cache")
     assert "evaluator" not in evolve(*words).out
     (own_task / "mine.py").write_text("BITS = 2.0\n")
