@@ -31,6 +31,15 @@ LOOK_S = 0.2
 """Between two looks at what a scorer uses, at most."""
 SHOWN_CHARACTERS = 200
 """Of a command or of what it printed, where a failure quotes it."""
+SCORE_UNITS = {
+    "score_s": "s",
+    "forwards": "1",
+    "forward_s": "s",
+    "detectable_nats": "nats/token",
+    "parameters": "1",
+    "flops_per_token": "1",
+}
+"""What a scorer measures."""
 
 
 class ScorerError(EvolveError):
@@ -240,11 +249,9 @@ def self_reported(log: Tail, metric: str) -> Outcome:
 
 
 def _measured(answer: dict[str, object]) -> list[Measurement]:
-    units = {"score_s": "s", "forwards": "1", "forward_s": "s", "detectable_nats": "nats/token",
-             "parameters": "1", "flops_per_token": "1"}  # fmt: skip
     return [
         Measurement(name, float(value), unit)
-        for name, unit in units.items()
+        for name, unit in SCORE_UNITS.items()
         if isinstance(value := answer.get(name), int | float)
     ]
 
