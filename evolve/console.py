@@ -15,7 +15,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from evolve.live import Best, Snapshot
+from evolve.live import Best, Snapshot, asking_line
 from evolve.text import count, duration, half_width, number, one_line
 
 LINE_WIDTH = 400
@@ -126,6 +126,8 @@ def draw(snapshot: Snapshot, metric: str, now: float) -> RenderableType:
         parts.append(Text(resting, style="bold yellow"))
     if snapshot.best is not None:
         parts.append(Text(f"best {metric} {best_line(snapshot.best)}", style="bold green"))
+    if snapshot.asking:
+        parts.append(Text(f"  {asking_line(snapshot.asking)}", style="dim"))
     for slot in snapshot.running:
         parts.append(
             Text(

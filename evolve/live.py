@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from evolve.telling import EXACT_LINE, busy_line, describe
+from evolve.text import count
 from evolve.writing import write_text
 from population.exam import pairs_held
 from population.individual import EvaluationId, Individual, IndividualId, Request
@@ -82,6 +83,7 @@ class Snapshot:
         sigma: standard deviation of one evaluation, None while unknown.
         limit: `--evaluations`, None without.
         spent_usd, cost_limit_usd: on language models; None where none is asked.
+        asking: calls of language models under way.
         self_reported: programs score themselves, so that values are no more than their word.
         paused: nothing new begins. exam: the search is over, and this is being held.
         answers: to the latest commands, the newest last.
@@ -105,6 +107,7 @@ class Snapshot:
     slots: int = 0
     spent_usd: float | None = None
     cost_limit_usd: float | None = None
+    asking: int = 0
     running: tuple[Running, ...] = ()
     best: Best | None = None
     self_reported: bool = False
@@ -187,6 +190,13 @@ class Watch:
         """Take into account what language models have cost so far."""
         self.snapshot = replace(self.snapshot, spent_usd=usd, cost_limit_usd=limit_usd)
 
+    def ask(self, calls: int, now: float) -> bool:
+        """Take into account how many calls of models are under way; tell whether that is new."""
+        if calls == self.snapshot.asking:
+            return False
+        self.snapshot = replace(self.snapshot, updated_at=now, asking=calls)
+        return True
+
     def pause(self, paused: bool) -> None:
         """Take into account whether the run is paused."""
         self.snapshot = replace(self.snapshot, paused=paused)
@@ -207,7 +217,13 @@ class Watch:
     def end(self, now: float) -> None:
         """Mark that the driver ends now."""
         self.snapshot = replace(
-            self.snapshot, updated_at=now, ended_at=now, running=(), paused=False, exam=None
+            self.snapshot,
+            updated_at=now,
+            ended_at=now,
+            running=(),
+            asking=0,
+            paused=False,
+            exam=None,
         )
 
 
@@ -278,6 +294,11 @@ def exam_line(exam: dict[str, Any]) -> str:
     """Return how far an exam of `live.json` is: `exam of #4 against founder #1: 2 of ...`."""
     who = f"exam of #{exam['champion']} against founder #{exam['founder']}"
     return f"{who}: {exam['pairs']} of at most {exam['most']} pairs done"
+
+
+def asking_line(calls: int) -> str:
+    """Return that so many calls of language models are under way."""
+    return f"asking language models: {count(calls, 'call')} under way"
 
 
 def is_running(live: dict[str, Any] | None) -> bool:

@@ -4,7 +4,7 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-from evolve.live import exam_line
+from evolve.live import asking_line, exam_line
 from evolve.reading import Rows
 from evolve.text import ago, clean, columns, count, duration, half_width, number, one_line, quantity
 
@@ -121,6 +121,8 @@ def status(found: dict[str, Any]) -> str:
     lines += caveats(found)
     if found["live"]:
         now = time.time()
+        if calls := found["live"].get("asking"):
+            lines.append(f"  {asking_line(calls)}")
         lines += [
             f"  running #{slot['individual']} {one_line(slot['operator'])} ({slot['purpose']}) "
             f"for {duration(now - slot['since'])}"

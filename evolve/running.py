@@ -99,6 +99,12 @@ class Follower:
                 return
             self.tell(notice)
 
+    def count_calls(self) -> None:
+        """Show how many calls of language models are under way, whenever that changes."""
+        desk = self._bred_by.desk
+        if desk is not None and self._watch.ask(desk.under_way, time.time()):
+            self._show(None)
+
     def keep_best(self, state: State) -> None:
         """Write the best program to `best/` whenever another one leads, apart from old evidence."""
         champion = leader(state)
@@ -257,6 +263,7 @@ def _search(
             nonlocal stopped
             follower.publish_if_due()
             follower.pass_on()
+            follower.count_calls()
             stopped = interrupted() or control.stopped
             return stopped
 

@@ -52,6 +52,11 @@ class Gate:
         """How many calls it lets through at once."""
         return max(int(self._width), 1)
 
+    @property
+    def inside(self) -> int:
+        """How many calls it has let through that have not ended."""
+        return self._inside
+
     def __enter__(self) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._closed or self._inside < self.width)
@@ -134,6 +139,11 @@ class Desk:
     def ready(self) -> bool:
         """Whether asking is of any use now."""
         return bool(self._awake(()))
+
+    @property
+    def under_way(self) -> int:
+        """How many calls are under way, those included that wait for the purse."""
+        return sum(gate.inside for gate in set(self._gates.values()))  # one server, one gate
 
     def _awake(self, without: Collection[str]) -> list[Model]:
         with self._lock:

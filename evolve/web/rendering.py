@@ -7,7 +7,7 @@ from typing import Any
 
 import jinja2
 
-from evolve.live import exam_line
+from evolve.live import asking_line, exam_line
 from evolve.printing import caveats, marks
 from evolve.text import clean, count, half_width, number, one_line
 
@@ -22,6 +22,7 @@ def _templates() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     found.filters |= {
+        "asking": asking_line,
         "caveats": caveats,
         "clean": clean,
         "counted": count,

@@ -21,6 +21,7 @@ from evolve.breeding import breeders
 from evolve.composition import founders, identity
 from evolve.config import Breeding, configure
 from evolve.evidence import cost_of
+from evolve.live import read_live
 from evolve.reading import Reading
 from evolve.taskfile import REPOSITORY, load_task
 from mutate.models import KNOWN
@@ -296,7 +297,7 @@ def test_a_conversation_under_way_asks_nothing_while_the_run_is_paused(
         return sum(len(body["messages"]) > 1 for body in server.bodies)
 
     def person() -> int:
-        while not server.bodies:
+        while not server.bodies or not (read_live(folder / "live.json") or {})["asking"]:
             time.sleep(0.01)
         answers = [steering.pause(folder)]
         paused.set()
@@ -317,3 +318,4 @@ def test_a_conversation_under_way_asks_nothing_while_the_run_is_paused(
         said = evolve("run", *words, "--llm", "claude-opus-5-5", "--cost", 50)
         assert steered.result(60) == 0
     assert said.code == 130
+    assert (read_live(folder / "live.json") or {})["asking"] == 0

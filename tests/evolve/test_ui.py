@@ -103,6 +103,15 @@ def test_the_page_tells_of_an_exam_that_is_held_and_offers_to_stop_it_alone(runs
         assert "3 of at most 12 pairs" in news["training"]
 
 
+def test_page_and_status_tell_of_calls_under_way(runs: Path, evolve: Evolve) -> None:
+    snapshot = Snapshot(os.getpid(), socket.gethostname(), 0.0, 1.0, asking=2)
+    write_live(runs / "night" / "live.json", snapshot)
+    told = "asking language models: 2 calls under way"
+    with live(runs) as port:
+        assert f"<p>{told}</p>" in asked(port, "/run/night/")[1]
+    assert f"  {told}" in evolve("status", "--runs", runs).out
+
+
 def test_what_is_not_there_is_said_in_a_line(runs: Path) -> None:
     with live(runs) as port:
         for path in ("/run/day/", "/run/%2e%2e/", "/run/night/individual/99", "/nothing"):

@@ -476,6 +476,19 @@ class Hangs:
         return "fine"
 
 
+def test_calls_under_way_are_counted_once_however_many_models_share_their_server() -> None:
+    hangs = Hangs()
+    desk = world(hangs, [EDITOR, WRITER]).desk
+    assert desk.under_way == 0
+    with ThreadPoolExecutor(1) as threads:
+        call = threads.submit(desk.ask, question())
+        assert hangs.inside.wait(60)
+        assert desk.under_way == 1
+        hangs.go_on.set()
+        call.result(60)
+    assert desk.under_way == 0
+
+
 def test_whoever_waits_at_the_gate_is_told_when_the_desk_is_closed() -> None:
     hangs = Hangs()
     made = world(hangs)
