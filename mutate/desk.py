@@ -14,7 +14,7 @@ from dataclasses import replace
 import numpy as np
 
 from mutate.bandit import USUAL, credited
-from mutate.llm import CUT, LLM, Answer, Question, Scope, Unavailable
+from mutate.llm import CUT, LLM, Answer, NotAsked, Question, Scope, Unavailable
 from mutate.models import Model
 from mutate.spending import Purse, Spent
 
@@ -181,7 +181,8 @@ class Desk:
         Waits while only calls under way fill that, and while the desk is held.
 
         Raises:
-            Unavailable: there is none; whether the model rests from now on is settled.
+            Unavailable: there is none; whether the model rests from now on is settled. NotAsked:
+                nor was there a call.
         """
         model = question.model
         with self._gates[model.name]:
@@ -222,9 +223,9 @@ class Desk:
 
     def _refuse_if_over(self, model: Model) -> None:
         if self._closed:
-            raise Unavailable("stopped", "the run has ended", Scope.PROVIDER)
+            raise NotAsked("stopped", "the run has ended", Scope.PROVIDER)
         if self._rests.get(model.name, 0.0) == _DEAD:
-            raise Unavailable("gone", f"{model.name} is asked no more", Scope.MODEL)
+            raise NotAsked("gone", f"{model.name} is asked no more", Scope.MODEL)
 
     def _within_means(self, question: Question) -> tuple[Question, Spent]:
         """Return the question with an answer as long as the purse allows, and what is reserved."""
@@ -240,7 +241,7 @@ class Desk:
         self._refuse_if_over(question.model)
         if len(question.turns) == 1:  # a long conversation may be too dear where a new one is not
             self._run_dry(question.model, most_of(question, least))
-        raise Unavailable("spent", "the rest of the spending cap does not pay for another call")
+        raise NotAsked("spent", "the rest of the spending cap does not pay for another call")
 
     def _run_dry(self, model: Model, most: Spent) -> None:
         spent, limit = self._purse.spent, f"{self._purse.limit_usd:.2f} USD"

@@ -16,7 +16,7 @@ import numpy as np
 
 from mutate.desk import Desk
 from mutate.edits import EditError, Reply, apply_reply, read_reply
-from mutate.llm import CUT, Answer, Block, Question, Unavailable
+from mutate.llm import CUT, Answer, Block, NotAsked, Question, Unavailable
 from mutate.models import Model
 from mutate.prompt import mend, rewrite_whole
 from mutate.text import bounded, one_line, tokens_of
@@ -91,6 +91,7 @@ class Dialogue:
         self._effort = effort or str(rng.choice(list(EFFORTS), p=list(EFFORTS.values())))
         self._attempts: list[Attempt] = []
         self._too_long = False
+        self._last = ""  # what came of the latest step
         self._turns: list[tuple[Block, ...]] = []
 
     @property
@@ -107,8 +108,7 @@ class Dialogue:
             drafted = self._with_model(model)
             if drafted is not None:
                 return drafted
-        last = self._attempts[-1].outcome if self._attempts else "no model answers at present"
-        return self._refused(last)
+        return self._refused(self._last or "no model answers at present")
 
     def _with_model(self, model: Model) -> Drafted | None:
         """Return how the conversation with a model ended, None where another may do better.
@@ -127,8 +127,12 @@ class Dialogue:
             try:
                 answer = self._ask(model, step)
             except Unavailable as trouble:
-                self._note(step, f"{trouble.reason}: {trouble}")
-                return self._refused(f"{trouble.reason}: {trouble}") if number else None
+                said = f"{trouble.reason}: {trouble}"
+                if isinstance(trouble, NotAsked):
+                    self._last = said
+                else:
+                    self._note(step, said)
+                return self._refused(said) if number else None
             problem, drafted = self._judged(step, answer)
             if drafted is not None:
                 unheard = answer.refusal or answer.stop_reason == CUT
@@ -185,6 +189,7 @@ class Dialogue:
 
     def _note(self, step: str, outcome: str, answer: Answer | None = None) -> None:
         self._attempts.append(attempt(step, self._question, outcome, answer))
+        self._last = self._attempts[-1].outcome
 
     def _refused(self, reason: str) -> Drafted:
         return Drafted(None, one_line(reason, 400), "", "", self.attempts)

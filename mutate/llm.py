@@ -125,6 +125,10 @@ class Unavailable(Exception):  # noqa: N818 - data for whoever asked, who goes o
         self.retry_after_s = retry_after_s
 
 
+class NotAsked(Unavailable):
+    """No call was made: no money is left for it, its model is gone, or the run has ended."""
+
+
 class LLM(Protocol):
     """Asks a language model."""
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mutate.desk import Desk
 from mutate.dialogue import attempt
-from mutate.llm import Question, Unavailable
+from mutate.llm import NotAsked, Question, Unavailable
 from mutate.prompt import Brief, distil
 from mutate.text import bounded
 from population.history import History
@@ -33,6 +33,8 @@ def with_fresh_notes(
     question = Question(model, system, (opening,), length, effort if model.effort else "")
     try:
         answer = desk.ask(question)
+    except NotAsked:
+        return history, ()
     except Unavailable as trouble:
         return history, (attempt(NOTES, question, f"{trouble.reason}: {trouble}", None),)
     usable = answer.complete and bool(answer.text.strip())

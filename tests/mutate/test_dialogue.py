@@ -271,8 +271,8 @@ def test_a_conversation_ends_where_the_purse_does() -> None:
     assert drafted.attempts[1].outcome == ACCEPTED
     poor = world(["x" * 40_000, EDIT], tokens=18_000)
     drafted = hold(poor)
-    assert drafted.attempts[1].outcome.startswith("spent: ")
-    assert drafted.attempts[1].cost_usd == 0.0
+    assert drafted.refusal.startswith("spent: ")
+    assert steps(drafted) == ["edit"]  # what was not asked is no call
 
 
 # What is kept
