@@ -1,9 +1,15 @@
 """How far the surrogates can be believed: skill on rows not seen, and the deepest that one finds.
 
+    python -m bench.surrogate_skill TABLE [--cache FOLDER]
+
+TABLE is that of `bench/surrogates.py`. Printed is how well each family of regression predicts rows
+that it has not seen, and how deep an optimiser gets on it.
+
 Random folds leave neighbours of each row in the fit: every search has tried many programs around
 each of its good ones. Whole searches held out are the honest figure for new ground.
 """
 
+import argparse
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -193,3 +199,15 @@ def report(table: Path, cache: Path | None) -> None:
         figures = (row.r2, row.rank, row.r2_good, row.rank_good)
         skills.add_row(row.held_out, row.family, *(f"{one:.3f}" for one in figures))
     console.print(skills)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("table", type=Path)
+    parser.add_argument("--cache", type=Path, help="folder of fitted landscapes")
+    options = parser.parse_args()
+    report(options.table, options.cache)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,10 +1,7 @@
 """Landscapes fitted to a public table of real training runs: a whole search in seconds, no GPU.
 
-    python -m bench.surrogates TABLE [--cache FOLDER]
-
-TABLE holds trials of autoresearch's train.py (`bench/trials.py` names the columns); the command
-prints how well each family of regression predicts rows that it has not seen, and how deep an
-optimiser gets on it.
+The table holds trials of autoresearch's train.py (`bench/trials.py` names the columns);
+`bench/surrogate_skill.py` says how far each family of regression can be believed.
 
 A surface is fitted to log(val_bpb - floor), the floor lying FLOOR below the best trial: noise grows
 with distance from the optimum, and half of all trials are far from it. `bench/machine.py` says what
@@ -16,7 +13,6 @@ not knowledge: with one search held out, most of its good trials lie beyond the 
 others.
 """
 
-import argparse
 import hashlib
 import os
 import pickle
@@ -191,17 +187,3 @@ def _kept(table: Path, family: str, cache: Path | None) -> Landscape:
         being_written.replace(kept)
     found: Surrogate = pickle.loads(kept.read_bytes())
     return found
-
-
-def main() -> None:
-    from bench.surrogate_skill import report
-
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("table", type=Path)
-    parser.add_argument("--cache", type=Path, help="folder of fitted landscapes")
-    options = parser.parse_args()
-    report(options.table, options.cache)
-
-
-if __name__ == "__main__":
-    main()
