@@ -190,7 +190,7 @@ class Watch:
         """Take into account what language models have cost so far."""
         self.snapshot = replace(self.snapshot, spent_usd=usd, cost_limit_usd=limit_usd)
 
-    def ask(self, calls: int, now: float) -> bool:
+    def note_calls(self, calls: int, now: float) -> bool:
         """Take into account how many calls of models are under way; tell whether that is new."""
         if calls == self.snapshot.asking:
             return False

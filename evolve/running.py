@@ -102,7 +102,7 @@ class Follower:
     def count_calls(self) -> None:
         """Show how many calls of language models are under way, whenever that changes."""
         desk = self._bred_by.desk
-        if desk is not None and self._watch.ask(desk.under_way, time.time()):
+        if desk is not None and self._watch.note_calls(desk.under_way, time.time()):
             self._show(None)
 
     def keep_best(self, state: State) -> None:
