@@ -12,12 +12,13 @@ from evolve.interrupts import interruptible
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 AT_WORK = """
-import os, sys, time
+import os, signal, sys, time
 from pathlib import Path
 from evolve.interrupts import interruptible
 
 if os.isatty(1):
     os.open(os.ttyname(1), os.O_RDWR)  # from now on it is told when this one is closed
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)  # whoever runs the tests may have said nohup
 with interruptible() as interrupted:
     print("at work", flush=True)
     while not interrupted():
@@ -57,6 +58,10 @@ def test_a_closed_terminal_ends_the_work_cleanly_and_what_is_printed_then_is_dro
             said += os.read(ours, 100)
         os.close(ours)
         process.send_signal(signal.SIGHUP)  # the shell tells, as the kernel has
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
     assert process.returncode == 0
     assert (tmp_path / "left").read_text() == "ended cleanly"
 
