@@ -20,7 +20,7 @@ def misfits(source: str) -> dict[str, int]:
 
     What cannot be told from the text is taken to fit: decorated definitions, classes with other
     bases than PLAIN_BASES or without one plain `__init__`, names that are bound a second time
-    anywhere or have an attribute set, starred arguments, calls under `if` or `try`.
+    anywhere or have an attribute set, starred arguments, calls under a condition, `try` or `with`.
 
     Raises:
         ProgramError: the program does not parse.
