@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from population.blocks import Block
 from population.contention import Contention
-from population.history import Earlier, History, Report, Standing, Tally
+from population.history import Earlier, History, Report, Standing
 from population.individual import (
     Comparability,
     EvaluationId,
@@ -26,16 +26,14 @@ from population.individual import (
     checked,
 )
 from population.jobs import RANKING, Jobs, is_infrastructure
+from population.offers import Offers
 from population.ports import (
-    ACCEPTED,
-    NOTES,
     Abandoned,
     Brought,
     Cleared,
     Ended,
     Founded,
     Pinned,
-    Proposal,
     Proposed,
     Quarantined,
     Record,
@@ -86,8 +84,7 @@ class State:
         confirmation_reads, exam_reads: evaluations that were started on those shards.
         exam_blocks: pairs of all exams by seed, in the order in which they were begun.
         reports: what the latest settled evaluation of each individual showed.
-        tallies: of each operator. models: of each language model. notes: the latest.
-        tried: whom a proposal named as parent.
+        offers: what proposals have told.
         earlier: what the run was born from.
         paces: how far the latest scored training of each individual came.
         rungs: what short trainings gave, and whom they let through.
@@ -124,14 +121,10 @@ class State:
         self.exam_reads = 0
         self.exam_blocks: dict[int, Block] = {}
         self.reports: dict[IndividualId, Report] = {}
-        self.tallies: dict[str, Tally] = {}
-        self.models: dict[str, Tally] = {}
-        self._models: dict[IndividualId, str] = {}
+        self.offers = Offers()
         self.paces: dict[IndividualId, Pace] = {}
         self.rungs = Rungs(direction)
-        self.notes = ""
         self.earlier: tuple[Earlier, ...] = ()
-        self.tried: frozenset[IndividualId] = frozenset()
         self._begun: Counter[IndividualId] = Counter()
         self._confirmations: Counter[IndividualId] = Counter()
         self._scores = Scores(direction)
@@ -159,7 +152,7 @@ class State:
                 self._enter(individual)
             case Proposed(proposal_id, proposal, individual):
                 self._last_proposal = max(self._last_proposal, proposal_id)
-                self._tally(proposal, individual)
+                self.offers.note(proposal, individual)
                 if individual is not None:
                     self._enter(individual)
             case Started(request):
@@ -190,19 +183,6 @@ class State:
             self.founders.append(individual.id)
         else:
             self.unborn.add(individual.id)
-
-    def _tally(self, proposal: Proposal, individual: Individual | None) -> None:
-        refused = individual is None
-        self.tallies[proposal.operator] = self.tallies.get(proposal.operator, Tally()).plus(refused)
-        if proposal.model:
-            self.models[proposal.model] = self.models.get(proposal.model, Tally()).plus(refused)
-            if individual is not None:
-                self._models[individual.id] = proposal.model
-        if proposal.genome is not None or any(one.stop_reason for one in proposal.attempts):
-            self.tried |= set(proposal.parents)  # else nobody was asked
-        for attempt in proposal.attempts:
-            if attempt.what == NOTES and attempt.outcome == ACCEPTED:
-                self.notes = attempt.answer
 
     def _start(self, request: Request) -> None:
         begins = self.jobs.start(request)
@@ -379,10 +359,10 @@ class State:
                 survivors=self.survivors,
                 fingerprints=dict(self.fingerprints),
                 sigma=noise.sigma if noise else 0.0,
-                tallies=dict(self.tallies),
-                models=dict(self.models),
-                notes=self.notes,
-                tried=self.tried,
+                tallies=dict(self.offers.tallies),
+                models=dict(self.offers.models),
+                notes=self.offers.notes,
+                tried=self.offers.tried,
                 earlier=self.earlier,
             )
         return self._history
@@ -413,7 +393,7 @@ class State:
                 in_flight=running[one],
                 held=one in doubted,
                 report=self.reports.get(one),
-                model=self._models.get(one, ""),
+                model=self.offers.model_of.get(one, ""),
                 known_to=self._known_to.get(one, later),
                 stopped=one in self.rungs.stopped,
                 expected=expected.get(one),

@@ -851,7 +851,7 @@ def test_at_a_stop_whatever_waits_gives_up_once_and_its_cost_is_recorded():
     assert len(asked) == asking.asked
     assert all(proposal.refusal == "stopped" for proposal in asked)
     assert sum(a.cost_usd for p in asked for a in p.attempts) == 0.25 * asking.asked
-    assert state.tallies["asking"].refused == asking.asked
+    assert state.offers.tallies["asking"].refused == asking.asked
 
 
 def test_what_gives_up_too_slowly_is_left_and_what_is_ready_behind_it_recorded(impatient):
